@@ -1,0 +1,44 @@
+# Every target works as the first command after a clone: `setup` installs what is missing and skips what is there.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Show this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup:  ## Install missing system packages and the locked Python environment
+	@tools/setup
+
+.PHONY: check
+check: setup  ## Lint, types, layers and unit tests; run before every commit (under a minute)
+	ruff check .
+	ruff format --check .
+	lint-imports --no-cache
+	mypy
+	pytest -q tests/unit
+
+.PHONY: test
+test: setup check  ## Everything: check, then golden, API, system and end-to-end tests
+	pytest tests/golden tests/api tests/system tests/e2e
+
+.PHONY: demo
+demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers, failover
+	vrata demo
+
+.PHONY: bench
+bench: setup  ## Measure the figures beside their peers; results in build/bench/
+	python -m bench
+
+.PHONY: lock
+lock:  ## Resolve dependencies anew into requirements.lock (hashes, no index address)
+	$(BIN)/pip install -q pip-tools
+	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options -o requirements.lock pyproject.toml
+
+.PHONY: clean
+clean:  ## Remove the environment and build results (running sandboxes stay: `vrata down`)
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

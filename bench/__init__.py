@@ -1,0 +1,1 @@
+"""Measurements beside their peers; results go to build/bench/NAME.json."""

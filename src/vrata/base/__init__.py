@@ -1,0 +1,1 @@
+"""What everything may use: ids, errors, clock, the wire model between cloud and host."""

@@ -1,0 +1,184 @@
+"""What crosses the wire between the cloud and a host: desired instances down, reports up.
+
+The cloud writes `DesiredSet` and reads `HostReport`; the host agent does the opposite. Fields that OpenStack has a
+word for keep it (Octavia API v2). Every value here has been validated by the cloud; the host validates again what
+it renders. Unknown fields are ignored on both sides, so either may be upgraded first.
+
+    GET  /agent/v1/hosts/{host}/desired?since=REVISION&wait_s=SECONDS   200 DesiredSet | 204 nothing newer in time
+    PUT  /agent/v1/hosts/{host}/report                                 204 (also the heartbeat and the registration)
+
+Both carry `Authorization: Bearer SECRET`, the secret shared by the cloud and its hosts.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class InstanceKind(StrEnum):
+    """What an instance does: carry one load balancer, or be a router's way out and its floating IPs."""
+
+    BALANCER = "balancer"
+    GATEWAY = "gateway"
+
+
+class VrrpState(StrEnum):
+    """State of one virtual router on one instance (RFC 9568, section 6.4; FAULT is keepalived's)."""
+
+    MASTER = "MASTER"
+    BACKUP = "BACKUP"
+    FAULT = "FAULT"
+    UNKNOWN = "UNKNOWN"
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of every message: immutable, keyword-only, defaults left out."""
+
+
+class Leg(Wire, frozen=True, kw_only=True):
+    """One interface of an instance: where it is plugged in and which addresses it has.
+
+    Addresses are CIDRs ("10.10.0.57/24", "2001:db8::5/64"). `fixed` ones are always on the interface; `virtual`
+    ones belong to the active instance only (VRRP moves them together). `gateway`, an address, is the next hop for
+    everything that is not on-link: of the instance's default route on the first leg that names one; on every
+    further leg for packets whose source is one of the leg's virtual addresses (policy routing).
+    """
+
+    name: str  # interface name inside the instance, e.g. "tenant", "external"
+    physical_network: str  # the host maps it to one of its bridges
+    mac_address: str
+    fixed: tuple[str, ...] = ()
+    virtual: tuple[str, ...] = ()
+    gateway: str | None = None
+    mtu: int = 1500
+
+
+class Vrrp(Wire, frozen=True, kw_only=True):
+    """The pair's VRRPv3 group, unicast between the fixed addresses of both instances' first legs."""
+
+    router_id: int  # 1..255
+    priority: int  # 1..254; the higher one of the two becomes active on a fresh pair
+    advert_interval_ms: int
+    source: str
+    peers: tuple[str, ...] = ()  # empty: topology SINGLE, or no second host
+    peer_instances: tuple[str, ...] = ()  # ids of the instances at `peers`, same order
+
+
+class HealthMonitor(Wire, frozen=True, kw_only=True):
+    """Octavia health monitor; `delay` and `timeout` in seconds."""
+
+    id: str
+    type: str  # HTTP, HTTPS, PING, TCP, TLS-HELLO, UDP-CONNECT
+    delay: int
+    timeout: int
+    max_retries: int = 1
+    max_retries_down: int = 3
+    http_method: str = "GET"
+    http_version: float = 1.0
+    url_path: str = "/"
+    expected_codes: str = "200"
+    domain_name: str | None = None
+
+
+class Member(Wire, frozen=True, kw_only=True):
+    """Octavia member; weight 0 drains."""
+
+    id: str
+    address: str
+    protocol_port: int
+    weight: int = 1
+    backup: bool = False
+    monitor_address: str | None = None
+    monitor_port: int | None = None
+
+
+class Pool(Wire, frozen=True, kw_only=True):
+    """Octavia pool."""
+
+    id: str
+    protocol: str  # TCP, HTTP, HTTPS, PROXY, PROXYV2, UDP
+    lb_algorithm: str  # ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP
+    persistence_type: str | None = None  # SOURCE_IP, HTTP_COOKIE, APP_COOKIE
+    cookie_name: str | None = None
+    members: tuple[Member, ...] = ()
+    healthmonitor: HealthMonitor | None = None
+
+
+class Listener(Wire, frozen=True, kw_only=True):
+    """Octavia listener; timeouts in milliseconds; listens on every virtual address of the instance."""
+
+    id: str
+    protocol: str  # TCP, HTTP, HTTPS, UDP
+    protocol_port: int
+    default_pool_id: str | None = None
+    connection_limit: int = -1  # -1: no limit
+    timeout_client_data: int = 50_000
+    timeout_member_connect: int = 5_000
+    timeout_member_data: int = 50_000
+    timeout_tcp_inspect: int = 0
+    allowed_cidrs: tuple[str, ...] = ()  # empty: everybody
+    insert_headers: tuple[str, ...] = ()  # of X-Forwarded-For, X-Forwarded-Port, X-Forwarded-Proto
+
+
+class FloatingNat(Wire, frozen=True, kw_only=True):
+    """One-to-one translation on a gateway: `floating` outside, `fixed` inside (addresses, no prefix)."""
+
+    floating: str
+    fixed: str
+
+
+class SourceNat(Wire, frozen=True, kw_only=True):
+    """The tenants' way out: packets from `source_cidrs` leave with `address`."""
+
+    address: str
+    source_cidrs: tuple[str, ...]
+
+
+class DesiredInstance(Wire, frozen=True, kw_only=True):
+    """One instance that this host shall carry. `generation` rises with every change of what it serves."""
+
+    id: str
+    kind: InstanceKind
+    owner_id: str  # load balancer or router
+    generation: int
+    legs: tuple[Leg, ...]
+    vrrp: Vrrp
+    listeners: tuple[Listener, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    floating: tuple[FloatingNat, ...] = ()
+    snat: SourceNat | None = None
+
+
+class DesiredSet(Wire, frozen=True, kw_only=True):
+    """All that one host shall carry; what is not in it must go."""
+
+    revision: int
+    instances: tuple[DesiredInstance, ...]
+
+
+class ListenerStats(Wire, frozen=True, kw_only=True):
+    """Counters of one listener since the instance's HAProxy started, as in Octavia's statistics."""
+
+    active_connections: int
+    bytes_in: int
+    bytes_out: int
+    request_errors: int
+    total_connections: int
+
+
+class InstanceReport(Wire, frozen=True, kw_only=True):
+    """What the host sees of one instance. `observed_generation` is the last one fully applied."""
+
+    id: str
+    observed_generation: int
+    state: VrrpState
+    error: str | None = None
+    members: dict[str, str] = {}  # member id -> operating status: ONLINE, ERROR, DRAINING, NO_MONITOR, OFFLINE
+    listeners: dict[str, ListenerStats] = {}
+
+
+class HostReport(Wire, frozen=True, kw_only=True):
+    """Heartbeat, registration and observation of one host in one message."""
+
+    physical_networks: tuple[str, ...]
+    instances: tuple[InstanceReport, ...]

@@ -1,0 +1,1 @@
+"""The commands: read settings, wire parts together, handle signals."""

@@ -1,0 +1,66 @@
+"""`vrata`: finds the command and imports only its module, so that `--help` and short commands start fast."""
+
+import importlib
+import sys
+
+import click
+
+from vrata import __version__
+from vrata.base.errors import VrataError
+
+# command -> module under vrata.cli with a click command named `command`, and the line `--help` shows
+COMMANDS = {
+    "up": ("up", "Bring up (or repair) the sandbox: a cloud and a cluster on this machine."),
+    "down": ("down", "Remove the sandbox and everything it created."),
+    "status": ("status", "Show the sandbox's parts, addresses and balancers."),
+    "logs": ("logs", "Print the log of one part of the sandbox."),
+    "kubeconfig": ("kubeconfig", "Print the path (or text) of the sandbox's kubeconfig."),
+    "exec": ("exec", "Run a command inside one of the sandbox's machines."),
+    "demo": ("demo", "Tell the whole story live, step by step; non-zero if a step is not true."),
+    "cloud": ("cloud", "Serve the OpenStack-compatible APIs."),
+    "host": ("host", "Run the agent of one host."),
+    "provider": ("provider", "Run the cloud provider: Services of type LoadBalancer get balancers."),
+    "node": ("node", "Run the node proxy: NodePort and ClusterIP in nftables."),
+    "ingress": ("ingress", "Run the Ingress controller."),
+    "echo": ("echo", "Run the echo server that pods with the image vrata/echo run."),
+    "apiserver": ("apiserver", "Serve the sandbox's Kubernetes API."),
+    "kubelet": ("kubelet", "Run the pods of one of the sandbox's nodes."),
+    "workloads": ("workloads", "Run the sandbox's Deployment, ReplicaSet and EndpointSlice controllers."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"vrata.cli.{COMMANDS[cmd_name][0]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with `vrata up`, then `kubectl --kubeconfig $(vrata kubeconfig) apply -f …`; or see `vrata demo`.",
+)
+@click.version_option(__version__, prog_name="vrata")
+def cli() -> None:
+    """The way into a Kubernetes cluster: a fault-tolerant HAProxy pair behind every address."""
+
+
+def main() -> None:
+    """Entry point: every VrataError is one clear line on stderr and exit status 1."""
+    try:
+        cli()
+    except VrataError as error:
+        click.echo(f"vrata: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""What a tenant sees: OpenStack-compatible APIs over one database."""

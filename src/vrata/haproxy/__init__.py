@@ -1,0 +1,1 @@
+"""HAProxy: model of a configuration, rendering, runtime socket, process, reload."""

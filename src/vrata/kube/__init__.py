@@ -1,0 +1,1 @@
+"""Kubernetes client: configuration, typed calls, informers, events."""

@@ -1,0 +1,1 @@
+"""The reconcile loop: key queue, backoff, requeue; knows no domain."""

@@ -1,0 +1,1 @@
+"""Namespaces, links, addresses, routes and nftables, through iproute2 and nft."""

@@ -1,0 +1,67 @@
+"""Namespaces, links, addresses and routes through iproute2.
+
+A change is a list of `ip` command lines without the leading `ip`, applied in one process by `ip -batch`
+(ip(8)); it stops at the first line that fails, and every caller's lines are safe to repeat from the beginning.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vrata.net.command import NETNS_DIR, CommandFailed, run
+
+
+async def batch(lines: Iterable[str], netns: str | None = None) -> None:
+    """Apply `ip` command lines in order; CommandFailed names the line that failed."""
+    text = "\n".join(lines)
+    if text:
+        await run("ip", "-batch", "-", netns=netns, stdin=text + "\n")
+
+
+async def query(*argv: str, netns: str | None = None) -> list[dict[str, Any]]:
+    """What `ip -json ARGV` reports, e.g. `query("addr", "show", netns=…)`."""
+    answer = await run("ip", "-json", *argv, netns=netns)
+    found: list[dict[str, Any]] = json.loads(answer or "[]")
+    return [entry for entry in found if entry]
+
+
+def list_namespaces() -> frozenset[str]:
+    """Names of the namespaces that exist."""
+    return frozenset(entry.name for entry in NETNS_DIR.iterdir()) if NETNS_DIR.is_dir() else frozenset()
+
+
+async def add_namespace(name: str, sysctls: dict[str, str] | None = None) -> None:
+    """Create a namespace with loopback up; one that exists is kept. Sysctls are set either way."""
+    if name not in list_namespaces():
+        await run("ip", "netns", "add", name)
+    await batch(["link set lo up"], netns=name)
+    if sysctls:
+        await run("sysctl", "-q", *(f"-w{key}={value}" for key, value in sysctls.items()), netns=name)
+
+
+async def delete_namespace(name: str) -> None:
+    """Remove a namespace and with it every link in it; one that does not exist is fine."""
+    if name in list_namespaces():
+        try:
+            await run("ip", "netns", "delete", name)
+        except CommandFailed:
+            if name in list_namespaces():
+                raise
+
+
+def processes_in(netns: str) -> tuple[int, ...]:
+    """Process ids whose network namespace is this one (compared by inode, /proc/PID/ns/net)."""
+    try:
+        wanted = (NETNS_DIR / netns).stat().st_ino
+    except FileNotFoundError:
+        return ()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if (entry / "ns/net").stat().st_ino == wanted:
+                    found.append(int(entry.name))
+            except OSError:  # the process ended, or is a zombie
+                continue
+    return tuple(found)

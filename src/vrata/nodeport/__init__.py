@@ -1,0 +1,1 @@
+"""Node proxy: Services become nftables rules; NodePort and ClusterIP."""

@@ -1,0 +1,1 @@
+"""A cloud and a cluster on one Linux machine: topology, API server, nodes, pods. Not for production."""

@@ -1,0 +1,1 @@
+"""keepalived: model of a configuration, rendering, process."""
