@@ -1,0 +1,291 @@
+"""Typed calls to a Kubernetes API server: get, list, watch, create, patch, delete (Kubernetes API concepts).
+
+Objects are decoded into the msgspec struct that the caller names, usually a projection of `vrata.kube.objects`; a
+projection is never sent back: writes are patches of just the fields meant.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from vrata.base.errors import VrataError
+from vrata.kube.config import KubeConfig
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 10.0
+WATCH_TIMEOUT_S = 300  # asked of the server, so that a silent connection is renewed
+WATCH_GRACE_S = 30.0
+PAGE = 500
+LINE_MAX = 2**22  # an object is at most 1.5 MiB in etcd, somewhat more as JSON
+FIELD_MANAGER = "vrata"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind as the API's paths name it."""
+
+    group: str  # "" for the core group
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """`v1`, `networking.k8s.io/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of the collection, an object or a subresource; no namespace means all of them."""
+        parts = ["/apis" if self.group else "/api", self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/".join(parts)
+
+
+class ApiError(VrataError):
+    """An answer with an error `Status`: HTTP code, reason (`NotFound`, `Conflict`…) and the server's message."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message or f"HTTP status {code}", retriable=code not in (400, 403, 405, 422))
+        self.code = code
+        self.reason = reason
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Page(msgspec.Struct, Generic[T]):
+    metadata: _ListMeta
+    items: tuple[T, ...] | None = None
+
+
+class _RawEvent(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _BookmarkMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _BookmarkMeta
+
+
+@dataclass(frozen=True)
+class WatchEvent(Generic[T]):
+    """ADDED, MODIFIED or DELETED with the object; BOOKMARK with `None` and a resource version to go on from."""
+
+    type: str
+    object: T | None
+    resource_version: str
+
+
+class Kube:
+    """A connection pool to one API server; use as an async context manager."""
+
+    def __init__(self, config: KubeConfig) -> None:
+        self.config = config
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self.config.tls or False),
+            read_bufsize=LINE_MAX // 2,  # a line may be twice the buffer
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, resource: Resource, type_: type[T], name: str, namespace: str | None = None) -> T | None:
+        """Read one object; `None` if there is none."""
+        try:
+            body = await self._call("GET", resource.path(namespace, name))
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+        return msgspec.json.decode(body, type=type_)
+
+    async def list(
+        self,
+        resource: Resource,
+        type_: type[T],
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> tuple[list[T], str]:
+        """Read a collection page by page; returns the objects and the resource version to watch from."""
+        decoder = msgspec.json.Decoder(_Page[type_])  # type: ignore[valid-type]
+        items: list[T] = []
+        params = {"limit": str(PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
+        while True:
+            page = decoder.decode(await self._call("GET", resource.path(namespace), params=params))
+            items.extend(page.items or ())
+            if not page.metadata.continue_:
+                return items, page.metadata.resource_version
+            params["continue"] = page.metadata.continue_
+            await asyncio.sleep(0)
+
+    async def watch(
+        self,
+        resource: Resource,
+        type_: type[T],
+        resource_version: str,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[WatchEvent[T]]:
+        """Yield changes after a resource version until the server ends the watch; ApiError 410 when it is too old."""
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_TIMEOUT_S),
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+        }
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=WATCH_TIMEOUT_S + WATCH_GRACE_S
+        )
+        events = msgspec.json.Decoder(_RawEvent)
+        objects = msgspec.json.Decoder(type_)
+        async with await self._send("GET", resource.path(namespace), params=params, timeout=timeout) as answer:
+            if answer.status != 200:
+                raise _error(answer.status, await answer.read())
+            async for line in answer.content:
+                event = events.decode(line)
+                if event.type == "ERROR":
+                    raise _error(0, bytes(event.object))
+                version = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
+                decoded = None if event.type == "BOOKMARK" else objects.decode(event.object)
+                yield WatchEvent(event.type, decoded, version)
+
+    async def create(self, resource: Resource, body: object, namespace: str | None = None) -> dict[str, Any]:
+        """Create an object; ApiError 409 (AlreadyExists) if there is one of its name."""
+        return self._decode(await self._call("POST", resource.path(namespace), body=body))
+
+    async def replace(
+        self, resource: Resource, name: str, body: object, namespace: str | None = None, subresource: str | None = None
+    ) -> dict[str, Any]:
+        """Replace an object (PUT); only for objects that were built whole here."""
+        return self._decode(await self._call("PUT", resource.path(namespace, name, subresource), body=body))
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: object,
+        namespace: str | None = None,
+        *,
+        subresource: str | None = None,
+        strategy: str = "merge",
+    ) -> dict[str, Any]:
+        """Patch named fields; `strategy` is merge (RFC 7386), json (RFC 6902), strategic, or apply (forced)."""
+        kinds = {
+            "merge": "merge-patch+json",
+            "json": "json-patch+json",
+            "strategic": "strategic-merge-patch+json",
+            "apply": "apply-patch+yaml",
+        }
+        params = {"fieldManager": FIELD_MANAGER, **({"force": "true"} if strategy == "apply" else {})}
+        path = resource.path(namespace, name, subresource)
+        return self._decode(
+            await self._call("PATCH", path, params=params, body=body, content_type=f"application/{kinds[strategy]}")
+        )
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str | None = None, *, options: object | None = None
+    ) -> bool:
+        """Ask for the deletion of an object; False if there was none."""
+        try:
+            await self._call("DELETE", resource.path(namespace, name), body=options)
+        except ApiError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: object | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        data = None if body is None else msgspec.json.encode(body)
+        async with await self._send(
+            method, path, params=params, data=data, content_type=content_type, timeout=timeout
+        ) as answer:
+            content = await answer.read()
+            if answer.status >= 400:
+                raise _error(answer.status, content)
+            return content
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: aiohttp.ClientTimeout,
+        params: dict[str, str] | None = None,
+        data: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        """Send with the token of the moment; one renewal if the server no longer knows it."""
+        assert self._session, "use Kube as an async context manager"
+        for renew in (False, True):
+            token = await self.config.credentials.bearer(renew=renew)
+            headers = {"Accept": "application/json", "Content-Type": content_type}
+            if token:
+                headers["Authorization"] = f"Bearer {token}"
+            answer = await self._session.request(
+                method,
+                self.config.server + path,
+                params={key: value for key, value in (params or {}).items() if value},
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                proxy=self.config.proxy,
+                server_hostname=self.config.tls_server_name,
+            )
+            if answer.status != 401 or renew:
+                return answer
+            answer.release()
+        raise AssertionError("unreachable: the second round returns")
+
+    @staticmethod
+    def _decode(body: bytes) -> dict[str, Any]:
+        return msgspec.json.decode(body, type=dict[str, Any])
+
+
+def _error(code: int, body: bytes) -> ApiError:
+    try:
+        status = msgspec.json.decode(body, type=_Status)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        status = _Status(message=body.decode(errors="replace")[:500])
+    return ApiError(code or status.code, status.reason, status.message)
