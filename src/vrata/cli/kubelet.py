@@ -1,0 +1,53 @@
+"""`vrata kubelet`: the pods of one sandbox node; started by `vrata up` inside the node's namespace."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from vrata.base import log
+from vrata.kube import config
+from vrata.kube.client import Kube
+
+
+@click.command(epilog="Started by `vrata up`; see `vrata logs kubelet-worker-0`.")
+@click.option("--sandbox", required=True, help="Name of the sandbox, part of every kernel name.")
+@click.option("--node", required=True, help="Name of this node.")
+@click.option("--address", required=True, help="InternalIP of this node.")
+@click.option("--pod-cidr", default="", help="This node's pod network, e.g. 10.20.0.0/24; empty: no pods here.")
+@click.option("--state-dir", type=click.Path(path_type=Path), required=True, help="Records and logs of pods.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), required=True)
+@click.option("--service-account-dir", type=click.Path(path_type=Path), required=True, help="What pods find there.")
+@click.option("--pod-api-server", default="", metavar="HOST:PORT", help="API server address that pods are told.")
+@click.option("--provider-id", default="", help="providerID of the Node object.")
+@click.option("--taint", multiple=True, metavar="KEY:EFFECT", help="Taint of the Node object (repeatable).")
+def command(
+    sandbox: str,
+    node: str,
+    address: str,
+    pod_cidr: str,
+    state_dir: Path,
+    kubeconfig: Path,
+    service_account_dir: Path,
+    pod_api_server: str,
+    provider_id: str,
+    taint: tuple[str, ...],
+) -> None:
+    """Run the pods of one of the sandbox's nodes."""
+    from vrata.sandbox.kubelet.agent import serve
+    from vrata.sandbox.kubelet.settings import Settings
+
+    log.configure()
+    settings = Settings(
+        sandbox=sandbox,
+        node=node,
+        address=address,
+        pod_cidr=pod_cidr,
+        state_dir=state_dir,
+        kubeconfig=kubeconfig,
+        service_account_dir=service_account_dir,
+        pod_api_server=pod_api_server,
+        provider_id=provider_id,
+        taints=taint,
+    )
+    asyncio.run(serve(settings, Kube(config.load(kubeconfig))))

@@ -1,0 +1,263 @@
+"""What the kubelet reads of a pod, and what it remembers about one that runs. Field names: core/v1 Pod."""
+
+from typing import Any
+
+import msgspec
+
+from vrata.kube.objects import ObjectMeta, Projection
+
+
+class HttpHeader(Projection, frozen=True):
+    name: str
+    value: str = ""
+
+
+class HttpGet(Projection, frozen=True):
+    port: int | str
+    path: str = "/"
+    host: str = ""
+    scheme: str = "HTTP"
+    http_headers: tuple[HttpHeader, ...] = ()
+
+
+class TcpSocket(Projection, frozen=True):
+    port: int | str
+    host: str = ""
+
+
+class Exec(Projection, frozen=True):
+    command: tuple[str, ...] = ()
+
+
+class Sleep(Projection, frozen=True):
+    seconds: int
+
+
+class Probe(Projection, frozen=True):
+    http_get: HttpGet | None = None
+    tcp_socket: TcpSocket | None = None
+    exec: Exec | None = None
+    initial_delay_seconds: int = 0
+    period_seconds: int = 10
+    timeout_seconds: int = 1
+    success_threshold: int = 1
+    failure_threshold: int = 3
+
+
+class LifecycleHandler(Projection, frozen=True):
+    http_get: HttpGet | None = None
+    tcp_socket: TcpSocket | None = None
+    exec: Exec | None = None
+    sleep: Sleep | None = None
+
+
+class Lifecycle(Projection, frozen=True):
+    pre_stop: LifecycleHandler | None = None
+
+
+class FieldRef(Projection, frozen=True):
+    field_path: str
+
+
+class EnvVarSource(Projection, frozen=True):
+    field_ref: FieldRef | None = None
+
+
+class EnvVar(Projection, frozen=True):
+    name: str
+    value: str = ""
+    value_from: EnvVarSource | None = None
+
+
+class ContainerPort(Projection, frozen=True):
+    container_port: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class Container(Projection, frozen=True):
+    name: str
+    image: str = ""
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[EnvVar, ...] = ()
+    ports: tuple[ContainerPort, ...] = ()
+    working_dir: str = ""
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
+
+    def port_number(self, port: int | str) -> int:
+        """Resolve a port that may be a name; 0 if the container has no such port."""
+        if isinstance(port, int):
+            return port
+        if port.isdigit():
+            return int(port)
+        return next((entry.container_port for entry in self.ports if entry.name == port), 0)
+
+
+class PodSpec(Projection, frozen=True):
+    containers: tuple[Container, ...] = ()
+    node_name: str = ""
+    restart_policy: str = "Always"
+    service_account_name: str = ""
+    termination_grace_period_seconds: int = 30
+
+
+class PodStatus(Projection, frozen=True):
+    phase: str = "Pending"
+    pod_ip: str = msgspec.field(name="podIP", default="")
+
+
+class PodMeta(ObjectMeta, frozen=True):
+    deletion_grace_period_seconds: int | None = None
+
+
+class Pod(Projection, frozen=True):
+    metadata: PodMeta
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class RunningContainer(msgspec.Struct):
+    """One container's process: enough to find it again after the kubelet itself was restarted."""
+
+    pid: int = 0
+    start_ticks: int = 0  # /proc/PID/stat field 22: tells a recycled pid apart
+    started_at: str = ""
+    restarts: int = 0
+    ready: bool = False
+    exit_code: int | None = None
+    finished_at: str = ""
+    message: str = ""  # why it waits, if it does
+    last_exit_code: int | None = None
+
+
+class RunningPod(msgspec.Struct):
+    """One pod on this node, as written to the kubelet's state directory before anything of it is created."""
+
+    uid: str
+    key: str
+    netns: str
+    link: str
+    address: str
+    containers: dict[str, RunningContainer] = {}
+    started_at: str = ""
+
+
+def expand(text: str, env: dict[str, str]) -> str:
+    """Replace `$(NAME)` by the variable's value, `$$` by `$` (core/v1 Container, `command`)."""
+    out: list[str] = []
+    rest = text
+    while "$" in rest:
+        before, _, rest = rest.partition("$")
+        out.append(before)
+        if rest.startswith("$"):
+            out.append("$")
+            rest = rest[1:]
+        elif rest.startswith("(") and ")" in rest and rest[1 : rest.index(")")] in env:
+            name, _, rest = rest[1:].partition(")")
+            out.append(env[name])
+        else:
+            out.append("$")
+    return "".join([*out, rest])
+
+
+def field_value(pod: Pod, path: str, *, address: str, host_address: str) -> str:
+    """What the downward API gives for a field path; empty for one it does not know."""
+    fixed = {
+        "metadata.name": pod.metadata.name,
+        "metadata.namespace": pod.metadata.namespace,
+        "metadata.uid": pod.metadata.uid,
+        "spec.nodeName": pod.spec.node_name,
+        "spec.serviceAccountName": pod.spec.service_account_name,
+        "status.podIP": address,
+        "status.podIPs": address,
+        "status.hostIP": host_address,
+        "status.hostIPs": host_address,
+    }
+    if path in fixed:
+        return fixed[path]
+    for prefix, values in (
+        ("metadata.labels", pod.metadata.labels),
+        ("metadata.annotations", pod.metadata.annotations),
+    ):
+        if path.startswith(prefix + "['") and path.endswith("']"):
+            return values.get(path[len(prefix) + 2 : -2], "")
+    return ""
+
+
+def container_status(container: Container, running: RunningContainer) -> dict[str, Any]:
+    """core/v1 ContainerStatus of one container."""
+    last: dict[str, Any] = {}
+    if running.last_exit_code is not None:
+        last = {"terminated": _terminated(running.last_exit_code, running.started_at, running.finished_at)}
+    if running.pid:
+        state: dict[str, Any] = {"running": {"startedAt": running.started_at}}
+    elif running.exit_code is not None:
+        state = {"terminated": _terminated(running.exit_code, running.started_at, running.finished_at)}
+    else:
+        reason = (
+            "CrashLoopBackOff"
+            if running.restarts
+            else "CreateContainerError"
+            if running.message
+            else "ContainerCreating"
+        )
+        state = {"waiting": {"reason": reason, **({"message": running.message} if running.message else {})}}
+    return {
+        "name": container.name,
+        "image": container.image,
+        "imageID": container.image,
+        "containerID": f"process://{running.pid}" if running.pid else "",
+        "ready": bool(running.pid) and running.ready,
+        "started": bool(running.pid),
+        "restartCount": running.restarts,
+        "state": state,
+        "lastState": last,
+    }
+
+
+def _terminated(exit_code: int, started_at: str, finished_at: str) -> dict[str, Any]:
+    return {
+        "exitCode": exit_code,
+        "reason": "Completed" if exit_code == 0 else "Error",
+        "startedAt": started_at or None,
+        "finishedAt": finished_at or None,
+    }
+
+
+def pod_status(pod: Pod, running: RunningPod, host_address: str, now: str) -> dict[str, Any]:
+    """core/v1 PodStatus: phase, conditions and container statuses from what runs."""
+    states = [running.containers.get(container.name, RunningContainer()) for container in pod.spec.containers]
+    ready = bool(states) and all(state.pid and state.ready for state in states)
+    finished = bool(states) and all(not state.pid and state.exit_code is not None for state in states)
+    if finished:
+        phase = "Succeeded" if all(state.exit_code == 0 for state in states) else "Failed"
+    else:
+        phase = "Running" if any(state.pid or state.restarts for state in states) else "Pending"
+
+    def condition(type_: str, *, true: bool, reason: str = "") -> dict[str, Any]:
+        entry: dict[str, Any] = {"type": type_, "status": "True" if true else "False", "lastTransitionTime": now}
+        return {**entry, "reason": reason} if reason else entry
+
+    not_ready = "PodCompleted" if finished else "ContainersNotReady"
+    return {
+        "phase": phase,
+        "hostIP": host_address,
+        "hostIPs": [{"ip": host_address}],
+        "podIP": running.address,
+        "podIPs": [{"ip": running.address}],
+        "startTime": running.started_at,
+        "conditions": [
+            condition("PodReadyToStartContainers", true=not finished),
+            condition("Initialized", true=True),
+            condition("Ready", true=ready, reason="" if ready else not_ready),
+            condition("ContainersReady", true=ready, reason="" if ready else not_ready),
+            condition("PodScheduled", true=True),
+        ],
+        "containerStatuses": [
+            container_status(container, state) for container, state in zip(pod.spec.containers, states, strict=True)
+        ],
+    }

@@ -1,0 +1,293 @@
+"""The life of one pod on this node: network, processes, probes, restarts, the way out.
+
+Everything that exists is recorded in the state file before it is made, so that a kubelet that was killed adopts what
+runs and removes what should not. Container processes are children of nobody in particular: they survive the kubelet.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from vrata.base import clock
+from vrata.base.ids import kernel_name
+from vrata.base.process import ProcessId, identify, spawn
+from vrata.net import ip
+from vrata.net.command import CommandFailed, inside
+from vrata.sandbox.kubelet import probes
+from vrata.sandbox.kubelet.model import Container, Pod, Probe, RunningContainer, RunningPod, expand, field_value
+from vrata.sandbox.kubelet.settings import Settings
+
+RESTART_FIRST_S = 0.5
+RESTART_MAX_S = 30.0
+ECHO_IMAGE = "vrata/echo"
+
+log = structlog.get_logger(__name__)
+
+
+class PodRunner:
+    """Runs one pod from start to removal. `changed` is called whenever its status may have changed."""
+
+    def __init__(self, settings: Settings, pod: Pod, running: RunningPod, changed: Callable[[], None]) -> None:
+        self.pod = pod
+        self.running = running
+        self.settings = settings
+        self._changed = changed
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def directory(self) -> Path:
+        """Logs and files of this pod."""
+        return self.settings.state_dir / "pods" / self.running.uid
+
+    def log_file(self, container: str, *, previous: bool = False) -> Path:
+        """Where a container's output goes; the one before the last restart with `previous`."""
+        return self.directory / f"{container}.log{'.previous' if previous else ''}"
+
+    async def start(self) -> None:
+        """Bring up the network and begin to supervise the containers; safe to repeat after a crash."""
+        self.save()
+        await self._plug_in()
+        for container in self.pod.spec.containers:
+            self._tasks.append(asyncio.create_task(self._supervise(container)))
+
+    def save(self) -> None:
+        """Write the state file: beside, then rename."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        beside = self.directory / "state.json.new"
+        beside.write_bytes(msgspec.json.encode(self.running))
+        beside.replace(self.directory / "state.json")
+
+    async def _plug_in(self) -> None:
+        """The pod's namespace and its link to the node's bridge.
+
+        The address is a /32 with the node as next hop even for neighbours: a reply to a translated packet must pass
+        the node's connection tracking again, not take the short way over the bridge.
+        """
+        netns, link, gateway = self.running.netns, self.running.link, self.settings.gateway
+        await ip.add_namespace(netns)
+        present = {entry["ifname"] for entry in await ip.query("link", "show", netns=netns)}
+        if "eth0" not in present:
+            await ip.batch([f"link add {link} type veth peer name eth0 netns {netns}"])
+        await ip.batch([f"link set {link} master {self.settings.bridge} up"])
+        await ip.batch(
+            [
+                f"addr replace {self.running.address}/32 dev eth0",
+                "link set eth0 up",
+                f"route replace default via {gateway} dev eth0 onlink",
+            ],
+            netns=netns,
+        )
+
+    async def _supervise(self, container: Container) -> None:
+        """Keep one container's process running as its restart policy says, and its probes asked."""
+        state = self.running.containers.setdefault(container.name, RunningContainer())
+        while True:
+            process = ProcessId(state.pid, state.start_ticks)
+            if not process.is_alive():
+                if state.exit_code is not None and not self._restarts(state.exit_code):
+                    return
+                started = await self._start(container, state)
+                if started is None:
+                    await asyncio.sleep(self._restart_delay_s(state))
+                    continue
+                process = started
+            probing = asyncio.create_task(self._probe(container, state, process))
+            try:
+                exit_code = await process.wait()
+            finally:
+                probing.cancel()
+            self._ended(state, exit_code)
+            if self._stopping or not self._restarts(exit_code):
+                return
+            await asyncio.sleep(self._restart_delay_s(state))
+            state.restarts += 1
+
+    def _restarts(self, exit_code: int) -> bool:
+        policy = self.pod.spec.restart_policy
+        return not self._stopping and (policy == "Always" or (policy == "OnFailure" and exit_code != 0))
+
+    @staticmethod
+    def _restart_delay_s(state: RunningContainer) -> float:
+        return min(RESTART_FIRST_S * 2.0 ** min(state.restarts, 10), RESTART_MAX_S)
+
+    async def _start(self, container: Container, state: RunningContainer) -> ProcessId | None:
+        if self.log_file(container.name).exists() and state.restarts:
+            self.log_file(container.name).replace(self.log_file(container.name, previous=True))
+        env = self._environment(container)
+        try:
+            argv = self._argv(container, env)
+            process = spawn(
+                inside(self.running.netns, *argv),
+                log=self.log_file(container.name),
+                env=env,
+                cwd=container.working_dir or "/",
+            )
+        except (OSError, ValueError) as error:
+            state.message = f"cannot start: {error}"
+            state.restarts += 1
+            self._changed()
+            return None
+        state.pid, state.start_ticks = process.pid, process.start_ticks
+        state.started_at, state.message = clock.rfc3339(clock.now()), ""
+        state.ready = container.readiness_probe is None
+        state.exit_code = None
+        self.save()
+        self._changed()
+        return process
+
+    def _ended(self, state: RunningContainer, exit_code: int) -> None:
+        state.pid = state.start_ticks = 0
+        state.ready = False
+        state.exit_code = state.last_exit_code = 128 - exit_code if exit_code < 0 else exit_code
+        state.finished_at = clock.rfc3339(clock.now())
+        self.save()
+        self._changed()
+
+    def _argv(self, container: Container, env: dict[str, str]) -> list[str]:
+        """The command line: the container's own, or the echo server's for its image."""
+        args = [expand(word, env) for word in container.args]
+        if container.command:
+            return [expand(word, env) for word in container.command] + args
+        if container.image.split(":")[0] != ECHO_IMAGE:
+            raise ValueError(f"image {container.image!r} has no files here; give `command`, or use {ECHO_IMAGE}")
+        if not any(word.endswith("-port") or "-port=" in word for word in args):
+            for port in container.ports:
+                args += ["--udp-port" if port.protocol == "UDP" else "--port", str(port.container_port)]
+        return [sys.executable, "-m", "vrata.sandbox.echo", *args]
+
+    def _environment(self, container: Container) -> dict[str, str]:
+        bin_dir = str(Path(sys.executable).parent)
+        env = {
+            "PATH": f"{bin_dir}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOSTNAME": self.pod.metadata.name,
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "POD_NAME": self.pod.metadata.name,
+            "NAMESPACE": self.pod.metadata.namespace,
+            "VRATA_SERVICE_ACCOUNT_DIR": str(self.settings.service_account_dir),
+            **self.settings.pod_api_server_env(),
+        }
+        for variable in container.env:
+            source = variable.value_from
+            if source and source.field_ref:
+                env[variable.name] = field_value(
+                    self.pod,
+                    source.field_ref.field_path,
+                    address=self.running.address,
+                    host_address=self.settings.address,
+                )
+            else:
+                env[variable.name] = expand(variable.value, env)
+        return env
+
+    async def _probe(self, container: Container, state: RunningContainer, process: ProcessId) -> None:
+        """Startup first, then readiness and liveness side by side, until the process ends."""
+        if container.startup_probe and not await self._until_started(container, container.startup_probe):
+            await process.stop(self.pod.spec.termination_grace_period_seconds)
+            return
+
+        def set_ready(*, ready: bool) -> None:
+            if state.ready != ready:
+                state.ready = ready
+                self._changed()
+
+        async def readiness(probe: Probe) -> None:
+            async for good in self._verdicts(container, probe, fast_until_good=True):
+                set_ready(ready=good)
+
+        async def liveness(probe: Probe) -> None:
+            async for good in self._verdicts(container, probe):
+                if not good:
+                    log.info("liveness probe failed: restarting", pod=self.running.key, container=container.name)
+                    await process.stop(self.pod.spec.termination_grace_period_seconds)
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            if container.readiness_probe:
+                group.create_task(readiness(container.readiness_probe))
+            if container.liveness_probe:
+                group.create_task(liveness(container.liveness_probe))
+
+    async def _until_started(self, container: Container, probe: Probe) -> bool:
+        async for good in self._verdicts(container, probe):
+            return good
+        return False
+
+    async def _verdicts(
+        self, container: Container, probe: Probe, *, fast_until_good: bool = False
+    ) -> AsyncIterator[bool]:
+        """Yield a verdict whenever enough answers in a row agree; ask more often while a pod is not yet ready."""
+        await asyncio.sleep(probe.initial_delay_seconds)
+        row, last, verdict = 0, None, None
+        while True:
+            good = await probes.ask(probe, container, self.running.address, self.running.netns, probe.timeout_seconds)
+            row = row + 1 if good == last else 1
+            last = good
+            if row >= (probe.success_threshold if good else probe.failure_threshold) and verdict != good:
+                verdict = good
+                yield good
+            await asyncio.sleep(0.1 if fast_until_good and verdict is None else probe.period_seconds)
+
+    async def stop(self, grace_s: float) -> None:
+        """End the pod in good order: preStop hooks, SIGTERM, `grace_s`, SIGKILL; then remove its network and files."""
+        self._stopping = True
+        deadline = asyncio.get_running_loop().time() + grace_s
+        await asyncio.gather(*(self._stop_container(container, deadline) for container in self.pod.spec.containers))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await remove(self.settings, self.running)
+
+    async def _stop_container(self, container: Container, deadline: float) -> None:
+        state = self.running.containers.get(container.name)
+        if state is None or not state.pid:
+            return
+        loop = asyncio.get_running_loop()
+        hook = container.lifecycle.pre_stop if container.lifecycle else None
+        if hook:
+            await probes.ask(
+                hook, container, self.running.address, self.running.netns, max(deadline - loop.time(), 1.0)
+            )
+        await ProcessId(state.pid, state.start_ticks).stop(max(deadline - loop.time(), 0.1))
+
+    async def abandon(self) -> None:
+        """Stop supervising, leave everything running: the kubelet is about to end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def new_running(settings: Settings, pod: Pod, address: str) -> RunningPod:
+    """The record of a pod that is about to be started."""
+    uid = pod.metadata.uid
+    return RunningPod(
+        uid=uid,
+        key=pod.metadata.key,
+        netns=kernel_name("p", settings.sandbox, uid),
+        link=kernel_name("pl", settings.sandbox, uid),
+        address=address,
+        started_at=clock.rfc3339(clock.now()),
+    )
+
+
+async def remove(settings: Settings, running: RunningPod) -> None:
+    """Remove whatever is left of a pod: processes, namespace with its link, files, in this order."""
+    for pid in ip.processes_in(running.netns):
+        if process := identify(pid):
+            process.send(signal.SIGKILL)
+    try:
+        await ip.delete_namespace(running.netns)
+    except CommandFailed as error:
+        log.warning("pod namespace not removed", pod=running.key, error=str(error))
+    directory = settings.state_dir / "pods" / running.uid
+    if directory.is_dir():
+        for file in directory.iterdir():
+            file.unlink(missing_ok=True)
+        directory.rmdir()
