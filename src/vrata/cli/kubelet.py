@@ -1,11 +1,10 @@
 """`vrata kubelet`: the pods of one sandbox node; started by `vrata up` inside the node's namespace."""
 
-import asyncio
 from pathlib import Path
 
 import click
 
-from vrata.base import log
+from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
 
@@ -34,10 +33,9 @@ def command(
     taint: tuple[str, ...],
 ) -> None:
     """Run the pods of one of the sandbox's nodes."""
-    from vrata.sandbox.kubelet.agent import serve
+    from vrata.sandbox.kubelet.agent import Kubelet
     from vrata.sandbox.kubelet.settings import Settings
 
-    log.configure()
     settings = Settings(
         sandbox=sandbox,
         node=node,
@@ -50,4 +48,9 @@ def command(
         provider_id=provider_id,
         taints=taint,
     )
-    asyncio.run(serve(settings, Kube(config.load(kubeconfig))))
+
+    async def serve() -> None:
+        async with Kube(config.load(kubeconfig)) as kube:
+            await Kubelet(settings, kube).run()
+
+    run_until_signalled(serve)

@@ -6,7 +6,6 @@ away are removed, running ones are adopted. It needs no other part of the sandbo
 
 import asyncio
 import ipaddress
-import signal
 import socket
 from typing import Any
 
@@ -221,17 +220,3 @@ def keep_transition_times(old: dict[str, Any], new: dict[str, Any]) -> None:
         known = before.get(condition["type"])
         if known and known["status"] == condition["status"]:
             condition["lastTransitionTime"] = known["lastTransitionTime"]
-
-
-async def serve(settings: Settings, kube: Kube) -> None:
-    """Run the kubelet until SIGTERM."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    async with kube:
-        try:
-            await Kubelet(settings, kube).run()
-        except asyncio.CancelledError:
-            log.info("kubelet ends; pods go on", node=settings.node)

@@ -1,0 +1,1 @@
+"""Deployments, ReplicaSets, pod placement and EndpointSlices of the sandbox's cluster."""
