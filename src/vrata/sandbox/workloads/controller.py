@@ -13,7 +13,7 @@ import structlog
 
 from vrata.base import clock
 from vrata.kube import resources
-from vrata.kube.client import ApiError, Kube
+from vrata.kube.client import ApiError, Kube, Resource
 from vrata.kube.events import About, Recorder
 from vrata.kube.informer import Informer
 from vrata.kube.objects import EndpointSlice, Node, ObjectMeta
@@ -215,7 +215,7 @@ class Workloads:
             "metadata": {"name": pod.metadata.name, "namespace": pod.metadata.namespace},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
-        path = resources.Resource("", "v1", f"pods/{pod.metadata.name}/binding", "Binding")
+        path = Resource("", "v1", f"pods/{pod.metadata.name}/binding", "Binding")
         await ignore(self.kube.create(path, binding, pod.metadata.namespace), 409, 404)
         self.events.normal(about, "Scheduled", f"Successfully assigned {pod.metadata.key} to {node}")
         await self._seen_bound(key)
@@ -248,7 +248,7 @@ class Workloads:
         await self._put(resources.ENDPOINTS, "endpoints", service.metadata.name, slices.plan_endpoints(service, pods))
         return SETTLED
 
-    async def _put(self, resource: resources.Resource, kind: str, name: str, body: dict[str, Any]) -> None:
+    async def _put(self, resource: Resource, kind: str, name: str, body: dict[str, Any]) -> None:
         namespace = body["metadata"]["namespace"]
         mark = f"{kind} {namespace}/{name}"
         if self._written.get(mark) == body:
@@ -261,7 +261,7 @@ class Workloads:
             await self.kube.create(resource, body, namespace)
         self._written[mark] = body
 
-    async def _patch_status(self, resource: resources.Resource, metadata: ObjectMeta, status: dict[str, Any]) -> None:
+    async def _patch_status(self, resource: Resource, metadata: ObjectMeta, status: dict[str, Any]) -> None:
         body = {"status": status}
         await ignore(self.kube.patch(resource, metadata.name, body, metadata.namespace, subresource="status"), 404)
 

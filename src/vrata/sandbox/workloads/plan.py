@@ -160,7 +160,7 @@ def _plan_rollout(deployment: Deployment, new: ReplicaSet, old: Sequence[Replica
     desired = deployment.spec.replicas
     surge, unavailable = limits(deployment)
     old_wanted = sum(entry.spec.replicas for entry in old)
-    if deployment.spec.strategy.type == "Recreate" and sum(entry.status.replicas for entry in old):
+    if deployment.spec.strategy.type == "Recreate" and any(entry.status.replicas for entry in old):
         return _scale_to_zero(old, "Recreate: old pods end first")
     actions: list[DeploymentAction] = []
     up_to = min(desired, max(new.spec.replicas, desired + surge - old_wanted))
@@ -225,7 +225,12 @@ def plan_replicas(replica_set: ReplicaSet, pods: Sequence[Pod]) -> ReplicaDiff:
 
     def usefulness(pod: Pod) -> tuple[bool, bool, float, str]:
         created = pod.metadata.creation_timestamp
-        return bool(pod.spec.node_name), pod.is_ready(), -(created.timestamp() if created else 0.0), pod.metadata.name
+        return (
+            bool(pod.spec.node_name),
+            bool(pod.is_ready()),
+            -(created.timestamp() if created else 0.0),
+            pod.metadata.name,
+        )
 
     return ReplicaDiff(0, tuple(sorted(active, key=usefulness)[:surplus]))
 
@@ -275,7 +280,9 @@ def deployment_status(deployment: Deployment, owned: Sequence[ReplicaSet], now: 
 
     def condition(type_: str, reason: str, message: str, *, true: bool) -> dict[str, Any]:
         status = "True" if true else "False"
-        known = next((entry for entry in deployment.status.get("conditions", []) if entry["type"] == type_), {})
+        known: dict[str, Any] = next(
+            (entry for entry in deployment.status.get("conditions", []) if entry["type"] == type_), {}
+        )
         same = known.get("status") == status
         return {
             "type": type_,
