@@ -16,8 +16,6 @@ from vrata.kube.client import Kube
 @click.option("--pod-cidr", default="", help="This node's pod network, e.g. 10.20.0.0/24; empty: no pods here.")
 @click.option("--state-dir", type=click.Path(path_type=Path), required=True, help="Records and logs of pods.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), required=True)
-@click.option("--service-account-dir", type=click.Path(path_type=Path), required=True, help="What pods find there.")
-@click.option("--pod-api-server", default="", metavar="HOST:PORT", help="API server address that pods are told.")
 @click.option("--provider-id", default="", help="providerID of the Node object.")
 @click.option("--taint", multiple=True, metavar="KEY:EFFECT", help="Taint of the Node object (repeatable).")
 def command(
@@ -27,8 +25,6 @@ def command(
     pod_cidr: str,
     state_dir: Path,
     kubeconfig: Path,
-    service_account_dir: Path,
-    pod_api_server: str,
     provider_id: str,
     taint: tuple[str, ...],
 ) -> None:
@@ -43,8 +39,6 @@ def command(
         pod_cidr=pod_cidr,
         state_dir=state_dir,
         kubeconfig=kubeconfig,
-        service_account_dir=service_account_dir,
-        pod_api_server=pod_api_server,
         provider_id=provider_id,
         taints=taint,
     )

@@ -24,6 +24,7 @@ COMMANDS = {
     "ingress": ("ingress", "Run the Ingress controller."),
     "echo": ("echo", "Run the echo server that pods with the image vrata/echo run."),
     "apiserver": ("apiserver", "Serve the sandbox's Kubernetes API."),
+    "relay": ("relay", "Carry TCP from inside the sandbox to an API server outside."),
     "kubelet": ("kubelet", "Run the pods of one of the sandbox's nodes."),
     "workloads": ("workloads", "Run the sandbox's Deployment, ReplicaSet and EndpointSlice controllers."),
 }

@@ -22,8 +22,7 @@ import yaml
 from vrata.base import clock
 from vrata.base.errors import InvalidInput, VrataError
 
-# Where a pod finds its identity; a kubelet that cannot mount it there names another folder.
-SERVICE_ACCOUNT_DIR = Path(os.environ.get("VRATA_SERVICE_ACCOUNT_DIR", "/var/run/secrets/kubernetes.io/serviceaccount"))
+SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_FILE_REREAD_S = 60.0  # the kubelet rotates bound tokens; client-go re-reads each minute
 EXEC_TIMEOUT_S = 60.0
 EXPIRY_MARGIN = timedelta(seconds=30)

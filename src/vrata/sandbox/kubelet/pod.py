@@ -171,8 +171,7 @@ class PodRunner:
             "PYTHONDONTWRITEBYTECODE": "1",
             "POD_NAME": self.pod.metadata.name,
             "NAMESPACE": self.pod.metadata.namespace,
-            "VRATA_SERVICE_ACCOUNT_DIR": str(self.settings.service_account_dir),
-            **self.settings.pod_api_server_env(),
+            "KUBECONFIG": str(self.settings.kubeconfig),
         }
         for variable in container.env:
             source = variable.value_from

@@ -14,9 +14,7 @@ class Settings:
     address: str  # InternalIP
     pod_cidr: str  # e.g. 10.20.0.0/24; empty: this node runs no pods
     state_dir: Path
-    kubeconfig: Path
-    service_account_dir: Path
-    pod_api_server: str = ""  # HOST:PORT that pods are told
+    kubeconfig: Path  # of this kubelet; pods find it in $KUBECONFIG
     bridge: str = "pods"
     port: int = 10250
     provider_id: str = ""
@@ -26,8 +24,3 @@ class Settings:
     def gateway(self) -> str:
         """The pods' next hop: the first address of the node's pod network."""
         return str(ipaddress.ip_network(self.pod_cidr)[1])
-
-    def pod_api_server_env(self) -> dict[str, str]:
-        """The variables by which a pod finds its API server (Kubernetes, «Accessing the API from a Pod»)."""
-        host, _, port = self.pod_api_server.rpartition(":")
-        return {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port} if host else {}

@@ -1,0 +1,259 @@
+"""The sandbox as data: machines, their links and addresses, and the parts that run on them. Pure; names by rule."""
+
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vrata.base.errors import InvalidInput
+from vrata.base.ids import KernelName, kernel_name, mac_address
+
+HOSTS_MIN, HOSTS_MAX = 1, 20
+WORKERS_MIN, WORKERS_MAX = 1, 50
+NAME_MAX = 32
+
+EXTERNAL, TENANT, MGMT = "external", "tenant", "mgmt"
+NETWORKS = {EXTERNAL: "203.0.113.0/24", TENANT: "10.10.0.0/24", MGMT: "172.31.0.0/24"}
+POD_NETWORK = "10.20.0.0/16"
+SERVICE_NETWORK = "10.96.0.0/16"
+TENANT_GATEWAY = "10.10.0.1"
+CLOUD_MGMT, CLOUD_EXTERNAL, CLOUD_PORT = "172.31.0.2", "203.0.113.2", 8780
+CLIENT_ADDRESS = "203.0.113.250"
+MASTER_ADDRESS, API_PORT = "10.10.0.10", 6443
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `vrata up` was asked for; kept, so that later calls mean the same sandbox."""
+
+    name: str = "default"
+    hosts: int = 2
+    workers: int = 2
+    kubeconfig: str = ""  # an API server to use instead of the sandbox's own
+    controllers: bool = True
+
+    def check(self) -> None:
+        """Raise InvalidInput for what cannot be built."""
+        if not (
+            self.name and len(self.name) <= NAME_MAX and self.name.replace("-", "").isalnum() and self.name.isascii()
+        ):
+            raise InvalidInput("--name", self.name, f"use 1 to {NAME_MAX} letters, digits and dashes")
+        if not HOSTS_MIN <= self.hosts <= HOSTS_MAX:
+            raise InvalidInput("--hosts", self.hosts, f"use {HOSTS_MIN} to {HOSTS_MAX}")
+        if not WORKERS_MIN <= self.workers <= WORKERS_MAX:
+            raise InvalidInput("--workers", self.workers, f"use {WORKERS_MIN} to {WORKERS_MAX}")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cable from a machine into one of the fabric's bridges. `address` is a CIDR, empty for a bridge port."""
+
+    network: str
+    interface: str  # on the machine
+    fabric_end: KernelName
+    mac: str
+    address: str = ""
+    bridge: str = ""  # on the machine: the bridge this cable is plugged into
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One namespace. `bridges` maps the machine's own bridges to their address (CIDR, or empty)."""
+
+    name: str
+    role: str  # client, cloud, host, master, worker
+    netns: KernelName
+    links: tuple[Link, ...]
+    bridges: dict[str, str] = field(default_factory=dict)
+    routes: tuple[str, ...] = ()  # arguments of `ip route replace`
+    pod_cidr: str = ""
+
+    @property
+    def address(self) -> str:
+        """The first address, without prefix length."""
+        return next((link.address.partition("/")[0] for link in self.links if link.address), "")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All machines of one sandbox and the namespace with their switches."""
+
+    fabric: KernelName
+    machines: tuple[Machine, ...]
+
+    def machine(self, name: str) -> Machine:
+        """Look a machine up; InvalidInput names those that exist."""
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        names = ", ".join(entry.name for entry in self.machines)
+        raise InvalidInput("machine", name, f"use one of {names}")
+
+    def of_role(self, *roles: str) -> tuple[Machine, ...]:
+        """Machines of these roles, in order."""
+        return tuple(machine for machine in self.machines if machine.role in roles)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the sandbox: where it runs and its command line after `vrata`."""
+
+    name: str
+    machine: str  # "" for the machine's own namespace
+    argv: tuple[str, ...]
+    listens_on_loopback: bool = False  # gets `--listen-fd N`, a socket on the recorded loopback port
+
+
+def topology(options: Options) -> Topology:
+    """Lay out a sandbox; the same options give the same names, on every call."""
+    sandbox = options.name
+    workers = [f"worker-{index}" for index in range(options.workers)]
+
+    def link(machine: str, network: str, address: str = "", interface: str = "", bridge: str = "") -> Link:
+        cidr = f"{address}/24" if address else ""
+        end = kernel_name("f", sandbox, machine, network)
+        mac = mac_address(sandbox, machine, network)
+        return Link(network, interface or network, end, mac, cidr, bridge)
+
+    def netns(machine: str) -> KernelName:
+        return kernel_name("n", sandbox, machine)
+
+    machines = [
+        Machine("client", "client", netns("client"), (link("client", EXTERNAL, CLIENT_ADDRESS),)),
+        Machine(
+            "cloud",
+            "cloud",
+            netns("cloud"),
+            (link("cloud", MGMT, CLOUD_MGMT), link("cloud", EXTERNAL, CLOUD_EXTERNAL)),
+        ),
+    ]
+    for index in range(options.hosts):
+        name = host_name(index)
+        links = (
+            link(name, MGMT, f"172.31.0.{11 + index}"),
+            link(name, EXTERNAL, interface="up-external", bridge=EXTERNAL),
+            link(name, TENANT, interface="up-tenant", bridge=TENANT),
+        )
+        machines.append(Machine(name, "host", netns(name), links, bridges={EXTERNAL: "", TENANT: ""}))
+    default = f"default via {TENANT_GATEWAY}"
+    pod_routes = {index: f"10.20.{index}.0/24 via {worker_address(index)}" for index in range(options.workers)}
+    master_link = link("master-0", TENANT, MASTER_ADDRESS)
+    machines.append(
+        Machine("master-0", "master", netns("master-0"), (master_link,), routes=(default, *pod_routes.values()))
+    )
+    for index, name in enumerate(workers):
+        others = tuple(route for other, route in pod_routes.items() if other != index)
+        machines.append(
+            Machine(
+                name,
+                "worker",
+                netns(name),
+                (link(name, TENANT, worker_address(index)),),
+                bridges={"pods": f"10.20.{index}.1/24"},
+                routes=(default, *others),
+                pod_cidr=f"10.20.{index}.0/24",
+            )
+        )
+    return Topology(netns("fabric"), tuple(machines))
+
+
+def host_name(index: int) -> str:
+    """host-a, host-b, …"""
+    return f"host-{chr(ord('a') + index)}"
+
+
+def worker_address(index: int) -> str:
+    """The tenant address of a worker."""
+    return f"10.10.0.{20 + index}"
+
+
+def server_id(sandbox: str, machine: str) -> str:
+    """The id a node would have as a server in the cloud: a UUID, stable for its name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{machine}.{sandbox}.vrata"))
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files of one sandbox, all below one folder."""
+
+    root: Path
+
+    @property
+    def options(self) -> Path:
+        return self.root / "sandbox.json"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "created.jsonl"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """For kubectl on this machine."""
+        return self.root / "kubeconfig"
+
+    @property
+    def node_kubeconfig(self) -> Path:
+        """For whatever runs inside the sandbox's machines."""
+        return self.root / "node.kubeconfig"
+
+    @property
+    def clouds(self) -> Path:
+        """clouds.yaml for clients on this machine."""
+        return self.root / "clouds.yaml"
+
+    @property
+    def node_clouds(self) -> Path:
+        """clouds.yaml for the provider inside the sandbox."""
+        return self.root / "node.clouds.yaml"
+
+    def log(self, part: str) -> Path:
+        return self.root / "logs" / f"{part}.log"
+
+    def process(self, part: str) -> Path:
+        return self.root / "parts" / f"{part}.json"
+
+    def state(self, part: str) -> Path:
+        return self.root / "state" / part
+
+
+def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
+    """The processes of a sandbox, in the order in which they are started."""
+    kube = ("--kubeconfig", str(paths.node_kubeconfig))
+    found = [_cloud_part(paths), *([_relay_part(options, layout)] if options.kubeconfig else [_apiserver_part(paths)])]
+    for host in layout.of_role("host"):
+        bridges = [word for network in (EXTERNAL, TENANT) for word in ("--bridge", f"{network}={network}")]
+        url = f"http://{CLOUD_MGMT}:{CLOUD_PORT}"
+        argv = ["host", "--name", host.name, "--cloud-url", url, "--secret-file", str(paths.root / "host-secret")]
+        found.append(Part(host.name, host.name, (*argv, *bridges, "--state-dir", str(paths.state(host.name)))))
+    if options.controllers:
+        found.append(Part("workloads", "master-0", ("workloads", *kube)))
+    for node in layout.of_role("master", "worker"):
+        argv = ["kubelet", "--sandbox", options.name, "--node", node.name, "--address", node.address]
+        argv += ["--state-dir", str(paths.state(f"kubelet-{node.name}")), "--pod-cidr", node.pod_cidr, *kube]
+        argv += ["--provider-id", f"openstack:///{server_id(options.name, node.name)}"]
+        argv += ["--taint", "node-role.kubernetes.io/control-plane:NoSchedule"] if node.role == "master" else []
+        found.append(Part(f"kubelet-{node.name}", node.name, tuple(argv)))
+        found.append(Part(f"node-{node.name}", node.name, ("node", "--node", node.name, *kube)))
+    cloud = ("--os-cloud", "vrata", "--clouds-file", str(paths.node_clouds), "--cluster-name", options.name)
+    found.append(Part("provider", "master-0", ("provider", *kube, *cloud)))
+    return tuple(found)
+
+
+def _cloud_part(paths: Paths) -> Part:
+    argv = ["cloud", "serve", "--data-dir", str(paths.state("cloud"))]
+    argv += ["--listen", f"{CLOUD_MGMT}:{CLOUD_PORT}", "--listen", f"{CLOUD_EXTERNAL}:{CLOUD_PORT}"]
+    argv += ["--admin-password-file", str(paths.root / "admin-password")]
+    argv += ["--host-secret-file", str(paths.root / "host-secret")]
+    return Part("cloud", "cloud", tuple(argv), listens_on_loopback=True)
+
+
+def _apiserver_part(paths: Paths) -> Part:
+    argv = ["apiserver", "--data-dir", str(paths.state("apiserver")), "--listen", f"{MASTER_ADDRESS}:{API_PORT}"]
+    argv += ["--token-file", str(paths.root / "token"), "--service-cidr", SERVICE_NETWORK]
+    argv += ["--san", MASTER_ADDRESS, "--san", "127.0.0.1", "--san", "localhost", "--san", "10.96.0.1"]
+    return Part("apiserver", "master-0", tuple(argv), listens_on_loopback=True)
+
+
+def _relay_part(options: Options, layout: Topology) -> Part:
+    """The way from the sandbox's machines to an API server outside: runs outside, listens inside."""
+    argv = ["relay", "--kubeconfig", options.kubeconfig, "--netns", layout.machine("master-0").netns]
+    return Part("relay", "", (*argv, "--listen", f"{MASTER_ADDRESS}:{API_PORT}"))

@@ -1,0 +1,130 @@
+"""The sandbox's processes: started once each, found again by pid and start time, stopped in good order."""
+
+import asyncio
+import os
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+
+import msgspec
+
+from vrata.base.errors import VrataError
+from vrata.base.process import ProcessId, spawn
+from vrata.net.command import inside
+from vrata.sandbox.model import Part, Paths, Topology
+
+STOP_GRACE_S = 4.0
+LOG_TAIL_LINES = 5
+
+
+class PartRecord(msgspec.Struct, frozen=True):
+    """What is written down of a started part."""
+
+    pid: int
+    start_ticks: int
+    argv: tuple[str, ...]
+    loopback_port: int = 0
+
+    @property
+    def process(self) -> ProcessId:
+        """The identity of the process."""
+        return ProcessId(self.pid, self.start_ticks)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Starts and stops parts of one sandbox."""
+
+    paths: Paths
+    layout: Topology
+
+    def record(self, name: str) -> PartRecord | None:
+        """What is known of a part, None if it was never started."""
+        file = self.paths.process(name)
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=PartRecord)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+    def is_running(self, name: str) -> bool:
+        """Whether the recorded process is alive."""
+        record = self.record(name)
+        return record is not None and record.process.is_alive()
+
+    async def ensure(self, part: Part) -> bool:
+        """Start a part unless it runs as it should; True if it was started."""
+        record = self.record(part.name)
+        if record and record.process.is_alive():
+            if record.argv == part.argv:
+                return False
+            await record.process.stop(STOP_GRACE_S)
+        self._start(part, record.loopback_port if record else 0)
+        return True
+
+    def _start(self, part: Part, loopback_port: int) -> None:
+        argv = [sys.executable, "-m", "vrata", *part.argv]
+        listening = listen_on_loopback(loopback_port) if part.listens_on_loopback else None
+        if listening:
+            argv += ["--listen-fd", str(listening.fileno())]
+            loopback_port = listening.getsockname()[1]
+        netns = self.layout.machine(part.machine).netns if part.machine else None
+        self.paths.state(part.name).mkdir(parents=True, exist_ok=True)
+        for file in (self.paths.log(part.name), self.paths.process(part.name)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        process = spawn(
+            inside(netns, *argv),
+            log=self.paths.log(part.name),
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"},
+            pass_fds=[listening.fileno()] if listening else [],
+        )
+        if listening:
+            listening.close()
+        record = PartRecord(process.pid, process.start_ticks, part.argv, loopback_port)
+        beside = self.paths.process(part.name).with_suffix(".new")
+        beside.write_bytes(msgspec.json.encode(record))
+        beside.replace(self.paths.process(part.name))
+
+    def check_alive(self, name: str) -> None:
+        """Raise with the end of its log if a part has died."""
+        if not self.is_running(name):
+            log = self.paths.log(name)
+            tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]) if log.exists() else ""
+            raise VrataError(f"{name} ended right after its start:\n  {tail}\n", remedy=f"see `vrata logs {name}`")
+
+    async def stop_all(self) -> None:
+        """Stop every recorded part, all at once, bounded."""
+        folder = self.paths.root / "parts"
+        records = [self.record(file.stem) for file in folder.glob("*.json")] if folder.is_dir() else []
+        await asyncio.gather(*(record.process.stop(STOP_GRACE_S) for record in records if record))
+
+
+def listen_on_loopback(port: int) -> socket.socket:
+    """A listening socket on 127.0.0.1: on the recorded port if it is free, else on another."""
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=512)
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0), backlog=512)
+
+
+def check_tools() -> None:
+    """Raise with the packages to install if a program that the sandbox needs is missing."""
+    packages = {
+        "haproxy": "haproxy",
+        "keepalived": "keepalived",
+        "nft": "nftables",
+        "ip": "iproute2",
+        "nsenter": "util-linux",
+        "sysctl": "procps",
+        "conntrack": "conntrack",
+    }
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    missing = [package for program, package in packages.items() if not shutil.which(program, path=path)]
+    if missing:
+        raise VrataError(f"not installed: {', '.join(missing)}", remedy=f"apt-get install {' '.join(missing)}")
+
+
+def check_root() -> None:
+    """Raise unless this process may make namespaces."""
+    if os.geteuid() != 0:
+        raise VrataError("the sandbox needs root (network namespaces, nftables)", remedy="run it with sudo")

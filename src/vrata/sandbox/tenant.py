@@ -1,0 +1,99 @@
+"""What the sandbox's tenant needs in the cloud, made over OpenStack's APIs as any operator would: networks, a router,
+a port for each node. Everything is found by name first, so that a second run makes nothing.
+"""
+
+from typing import Any
+
+from vrata.provider.cloud import Cloud
+from vrata.sandbox.model import EXTERNAL, NETWORKS, TENANT, TENANT_GATEWAY, Options, Topology, server_id
+
+Json = dict[str, Any]
+NETWORK = "network"
+EXTERNAL_POOL = ("203.0.113.20", "203.0.113.199")
+TENANT_POOL = ("10.10.0.100", "10.10.0.250")
+
+
+async def ensure_external(admin: Cloud) -> str:
+    """The public network with its pool of floating IPs; returns its id."""
+    network = await _ensure(
+        admin,
+        "network",
+        {
+            "name": EXTERNAL,
+            "router:external": True,
+            "provider:physical_network": EXTERNAL,
+            "provider:network_type": "flat",
+        },
+    )
+    start, end = EXTERNAL_POOL
+    subnet = {
+        "name": EXTERNAL,
+        "network_id": network["id"],
+        "ip_version": 4,
+        "cidr": NETWORKS[EXTERNAL],
+        "gateway_ip": "203.0.113.1",
+        "enable_dhcp": False,
+        "allocation_pools": [{"start": start, "end": end}],
+    }
+    await _ensure(admin, "subnet", subnet)
+    return str(network["id"])
+
+
+async def ensure_tenant_network(admin: Cloud, project_id: str) -> tuple[str, str]:
+    """The tenant's network on the hosts' tenant bridge (only an administrator may say so); network and subnet id."""
+    network = await _ensure(
+        admin,
+        "network",
+        {
+            "name": TENANT,
+            "project_id": project_id,
+            "provider:physical_network": TENANT,
+            "provider:network_type": "flat",
+        },
+    )
+    start, end = TENANT_POOL
+    subnet = {
+        "name": TENANT,
+        "project_id": project_id,
+        "network_id": network["id"],
+        "ip_version": 4,
+        "cidr": NETWORKS[TENANT],
+        "gateway_ip": TENANT_GATEWAY,
+        "allocation_pools": [{"start": start, "end": end}],
+    }
+    return str(network["id"]), str((await _ensure(admin, "subnet", subnet))["id"])
+
+
+async def ensure_router(tenant: Cloud, external_id: str, subnet_id: str) -> None:
+    """The tenant's way out."""
+    router = await _ensure(tenant, "router", {"name": "gateway", "external_gateway_info": {"network_id": external_id}})
+    ports = await tenant.find(NETWORK, "/v2.0/ports", "ports", device_id=router["id"])
+    if not any(fixed["subnet_id"] == subnet_id for port in ports for fixed in port["fixed_ips"]):
+        path = f"/v2.0/routers/{router['id']}/add_router_interface"
+        await tenant.request("PUT", NETWORK, path, body={"subnet_id": subnet_id})
+
+
+async def ensure_node_ports(tenant: Cloud, options: Options, layout: Topology, network_id: str, subnet_id: str) -> None:
+    """A port for each node, with the address that its machine has."""
+    for machine in layout.of_role("master", "worker"):
+        await _ensure(
+            tenant,
+            "port",
+            {
+                "name": machine.name,
+                "network_id": network_id,
+                "fixed_ips": [{"subnet_id": subnet_id, "ip_address": machine.address}],
+                "device_id": server_id(options.name, machine.name),
+                "device_owner": "compute:nova",
+                "mac_address": machine.links[0].mac,
+            },
+        )
+
+
+async def _ensure(cloud: Cloud, kind: str, body: Json) -> Json:
+    """Find a resource by its name, or create it."""
+    found = await cloud.find(NETWORK, f"/v2.0/{kind}s", f"{kind}s", name=body["name"])
+    if found:
+        return found[0]
+    created: Json = (await cloud.request("POST", NETWORK, f"/v2.0/{kind}s", body={kind: body}))[kind]
+    return created
