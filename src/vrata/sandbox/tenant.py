@@ -90,6 +90,11 @@ async def ensure_node_ports(tenant: Cloud, options: Options, layout: Topology, n
         )
 
 
+def _flat(physical_network: str) -> Json:
+    """The provider attributes of a network that is one of the hosts' bridges."""
+    return {"provider:physical_network": physical_network, "provider:network_type": "flat"}
+
+
 async def _ensure(cloud: Cloud, kind: str, body: Json) -> Json:
     """Find a resource by its name, or create it."""
     found = await cloud.find(NETWORK, f"/v2.0/{kind}s", f"{kind}s", name=body["name"])
