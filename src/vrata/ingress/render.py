@@ -52,7 +52,7 @@ def _head(settings: Settings, directory: str) -> str:
     return f"""\
 global
   log stderr format raw local0 notice
-  stats socket {directory}/runtime.sock mode 600 level admin
+  stats socket {directory}/stats.sock mode 600 level admin
   hard-stop-after {settings.drain_s:d}s
   nbthread {settings.threads:d}
 

@@ -142,6 +142,7 @@ class RunningPod(msgspec.Struct):
     netns: str
     link: str
     address: str
+    tmp: str  # the pod's own temporary folder
     containers: dict[str, RunningContainer] = {}
     started_at: str = ""
 

@@ -5,8 +5,10 @@ runs and removes what should not. Container processes are children of nobody in 
 """
 
 import asyncio
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -52,6 +54,7 @@ class PodRunner:
     async def start(self) -> None:
         """Bring up the network and begin to supervise the containers; safe to repeat after a crash."""
         self.save()
+        Path(self.running.tmp).mkdir(mode=0o700, exist_ok=True)
         await self._plug_in()
         for container in self.pod.spec.containers:
             self._tasks.append(asyncio.create_task(self._supervise(container)))
@@ -172,6 +175,7 @@ class PodRunner:
             "POD_NAME": self.pod.metadata.name,
             "NAMESPACE": self.pod.metadata.namespace,
             "KUBECONFIG": str(self.settings.kubeconfig),
+            "TMPDIR": self.running.tmp,
         }
         for variable in container.env:
             source = variable.value_from
@@ -272,6 +276,7 @@ def new_running(settings: Settings, pod: Pod, address: str) -> RunningPod:
         netns=kernel_name("p", settings.sandbox, uid),
         link=kernel_name("pl", settings.sandbox, uid),
         address=address,
+        tmp=f"{tempfile.gettempdir()}/{kernel_name('t', settings.sandbox, uid)}",  # short: socket paths end at 107 characters
         started_at=clock.rfc3339(clock.now()),
     )
 
@@ -285,8 +290,5 @@ async def remove(settings: Settings, running: RunningPod) -> None:
         await ip.delete_namespace(running.netns)
     except CommandFailed as error:
         log.warning("pod namespace not removed", pod=running.key, error=str(error))
-    directory = settings.state_dir / "pods" / running.uid
-    if directory.is_dir():
-        for file in directory.iterdir():
-            file.unlink(missing_ok=True)
-        directory.rmdir()
+    shutil.rmtree(running.tmp, ignore_errors=True)
+    shutil.rmtree(settings.state_dir / "pods" / running.uid, ignore_errors=True)

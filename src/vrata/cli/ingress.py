@@ -1,0 +1,46 @@
+"""`vrata ingress`: the Ingress controller, as a Deployment's container runs it."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from vrata.cli.running import run_until_signalled
+from vrata.kube import config
+from vrata.kube.client import Kube
+
+
+@click.command(epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
+@click.option("--publish-service", required=True, metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
+@click.option("--http-port", default=8080, show_default=True)
+@click.option("--health-port", default=8081, show_default=True, help="Answers GET /healthz.")
+@click.option(
+    "--proxy-protocol/--no-proxy-protocol", default=True, show_default=True, help="Expected from the balancer."
+)
+@click.option(
+    "--drain", "drain_s", default=25, show_default=True, help="Seconds that requests under way may take at the end."
+)
+@click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
+def command(
+    kubeconfig: Path | None,
+    publish_service: str,
+    http_port: int,
+    health_port: int,
+    drain_s: int,
+    directory: Path | None,
+    *,
+    proxy_protocol: bool,
+) -> None:
+    """Run the Ingress controller."""
+    from vrata.ingress.controller import Controller
+    from vrata.ingress.model import Settings
+
+    settings = Settings(http_port=http_port, health_port=health_port, accept_proxy=proxy_protocol, drain_s=drain_s)
+    folder = directory or Path(tempfile.gettempdir()) / "vrata-ingress"
+
+    async def serve() -> None:
+        async with Kube(config.load(kubeconfig)) as kube:
+            await Controller(kube, settings, folder, publish_service).run()
+
+    run_until_signalled(serve)

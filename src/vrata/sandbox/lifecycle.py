@@ -1,0 +1,270 @@
+"""Brings a sandbox up, repairs it, takes it down. Every step finds out first what is there, so each may be repeated.
+
+Nothing is looked for by pattern: what goes is what was recorded.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import yaml
+
+from vrata.base import clock
+from vrata.base.errors import VrataError
+from vrata.base.files import write_atomic
+from vrata.kube import config, resources
+from vrata.kube.client import ApiError, Kube
+from vrata.kube.objects import Node
+from vrata.net import ip
+from vrata.net.command import CommandFailed, run
+from vrata.provider.cloud import Cloud, CloudError
+from vrata.sandbox import model, network, tenant
+from vrata.sandbox.model import Options, Part, Paths, Topology
+from vrata.sandbox.parts import Parts, check_root, check_tools
+
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.05
+CONTROL = ("cloud", "apiserver", "relay")
+
+Progress = Callable[[str, float], None]
+
+
+def home() -> Path:
+    """Where sandboxes live: $VRATA_HOME, else /var/lib/vrata."""
+    return Path(os.environ.get("VRATA_HOME", "/var/lib/vrata"))
+
+
+class Sandbox:
+    """One sandbox by name; its options are those it was first brought up with."""
+
+    def __init__(self, options: Options) -> None:
+        options.check()
+        self.options = options
+        self.paths = Paths(home() / options.name)
+        self.layout: Topology = model.topology(options)
+        self.parts = Parts(self.paths, self.layout)
+
+    @classmethod
+    def existing(cls, name: str) -> "Sandbox":
+        """The sandbox of this name that was brought up before; VrataError if there is none."""
+        Options(name=name).check()
+        file = Paths(home() / name).options
+        try:
+            return cls(msgspec.json.decode(file.read_bytes(), type=Options))
+        except FileNotFoundError:
+            remedy = "vrata up" + (f" --name {name}" if name != "default" else "")
+            raise VrataError(f"there is no sandbox {name!r}", remedy=f"bring it up with `{remedy}`") from None
+
+    def all_parts(self) -> tuple[Part, ...]:
+        """Every process this sandbox should have."""
+        return model.parts(self.options, self.layout, self.paths)
+
+    async def up(self, progress: Progress) -> None:
+        """Bring up everything that is not up yet; VrataError says what stands in the way."""
+        check_root()
+        check_tools()
+        self._prepare_files()
+        await self._step("machines and networks", progress, network.build(self.paths, self.layout))
+        wanted = self.all_parts()
+        await self._step("cloud and API server", progress, self._start_control(wanted))
+        await self._step("tenant network, router, ports", progress, self._make_tenant())
+        await self._step("hosts, nodes and controllers", progress, self._start_rest(wanted))
+        await self._step("nodes ready, gateway active", progress, self._wait_ready(wanted))
+
+    async def _step(self, title: str, progress: Progress, work: Awaitable[None]) -> None:
+        begun = clock.monotonic_s()
+        await work
+        progress(title, clock.monotonic_s() - begun)
+
+    def _prepare_files(self) -> None:
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.paths.options, msgspec.json.encode(self.options))
+        for name in ("admin-password", "demo-password", "host-secret", "token"):
+            file = self.paths.root / name
+            if not file.exists():
+                write_atomic(file, secrets.token_hex(16))
+                file.chmod(0o600)
+
+    async def _start_control(self, wanted: tuple[Part, ...]) -> None:
+        control = [part for part in wanted if part.name in CONTROL]
+        for part in control:
+            await self.parts.ensure(part)
+        await asyncio.gather(self._wait_cloud(), self._wait_api_server())
+
+    async def _wait_cloud(self) -> None:
+        url = f"http://127.0.0.1:{self._loopback_port('cloud')}"
+
+        async def answers() -> bool:
+            self.parts.check_alive("cloud")
+            async with aiohttp.ClientSession() as session, session.get(f"{url}/healthcheck") as answer:
+                return answer.status == 200
+
+        await self._until("the cloud answers", answers)
+        write_atomic(self.paths.clouds, self._clouds_yaml(url))
+        inside = f"http://{model.CLOUD_EXTERNAL}:{model.CLOUD_PORT}"
+        write_atomic(self.paths.node_clouds, self._clouds_yaml(inside))
+        for file in (self.paths.clouds, self.paths.node_clouds):
+            file.chmod(0o600)
+
+    def _clouds_yaml(self, url: str) -> str:
+        def entry(user: str, project: str, password_file: str) -> dict[str, object]:
+            return {
+                "region_name": "RegionOne",
+                "identity_api_version": "3",
+                "auth": {
+                    "auth_url": f"{url}/identity/v3",
+                    "username": user,
+                    "password": (self.paths.root / password_file).read_text(),
+                    "project_name": project,
+                    "user_domain_name": "Default",
+                    "project_domain_name": "Default",
+                },
+            }
+
+        clouds = {
+            "vrata": entry("demo", "demo", "demo-password"),
+            "vrata-admin": entry("admin", "admin", "admin-password"),
+        }
+        return yaml.safe_dump({"clouds": clouds}, sort_keys=False)
+
+    async def _wait_api_server(self) -> None:
+        if self.options.kubeconfig:
+            await self._write_outside_kubeconfigs()
+        else:
+            authority = self.paths.state("apiserver") / "ca.crt"
+
+            async def has_authority() -> bool:
+                self.parts.check_alive("apiserver")
+                return authority.exists()
+
+            await self._until("the API server has its certificate", has_authority)
+            port = self._loopback_port("apiserver")
+            self._write_kubeconfig(self.paths.kubeconfig, f"https://127.0.0.1:{port}", authority)
+            self._write_kubeconfig(
+                self.paths.node_kubeconfig, f"https://{model.MASTER_ADDRESS}:{model.API_PORT}", authority
+            )
+
+        async def answers() -> bool:
+            async with Kube(config.load(self.paths.kubeconfig)) as kube:
+                return await kube.get(resources.NAMESPACES, dict, "kube-system") is not None
+
+        await self._until("the API server answers", answers)
+
+    def _write_kubeconfig(self, file: Path, server: str, authority: Path) -> None:
+        token = (self.paths.root / "token").read_text().strip()
+        name = f"vrata-{self.options.name}"
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority": str(authority)}}],
+            "users": [{"name": name, "user": {"token": token}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
+            "current-context": name,
+        }
+        write_atomic(file, yaml.safe_dump(document, sort_keys=False))
+        file.chmod(0o600)
+
+    async def _write_outside_kubeconfigs(self) -> None:
+        """The given kubeconfig as it is for us; for the machines with the relay's address and the true server name."""
+        source = Path(self.options.kubeconfig)
+        write_atomic(self.paths.kubeconfig, source.read_text())
+        self.paths.kubeconfig.chmod(0o600)
+        document = yaml.safe_load(source.read_text())
+        for entry in document["clusters"]:
+            cluster = entry["cluster"]
+            host = cluster["server"].partition("://")[2].rpartition(":")[0]
+            cluster.setdefault("tls-server-name", host)
+            cluster["server"] = f"https://{model.MASTER_ADDRESS}:{model.API_PORT}"
+            if "certificate-authority" in cluster:
+                cluster["certificate-authority"] = str((source.parent / cluster["certificate-authority"]).resolve())
+        write_atomic(self.paths.node_kubeconfig, yaml.safe_dump(document, sort_keys=False))
+        self.paths.node_kubeconfig.chmod(0o600)
+
+    async def _make_tenant(self) -> None:
+        async with Cloud("vrata-admin", self.paths.clouds) as admin, Cloud("vrata", self.paths.clouds) as demo:
+            projects = await admin.find("identity", "/projects", "projects", name="demo")
+            external_id = await tenant.ensure_external(admin)
+            network_id, subnet_id = await tenant.ensure_tenant_network(admin, projects[0]["id"])
+            await tenant.ensure_router(demo, external_id, subnet_id)
+            await tenant.ensure_node_ports(demo, self.options, self.layout, network_id, subnet_id)
+
+    async def _start_rest(self, wanted: tuple[Part, ...]) -> None:
+        for part in wanted:
+            if part.name not in CONTROL:
+                await self.parts.ensure(part)
+
+    async def _wait_ready(self, wanted: tuple[Part, ...]) -> None:
+        nodes = {machine.name for machine in self.layout.of_role("master", "worker")}
+
+        async def nodes_ready() -> bool:
+            for part in wanted:
+                self.parts.check_alive(part.name)
+            async with Kube(config.load(self.paths.kubeconfig)) as kube:
+                found, _ = await kube.list(resources.NODES, Node)
+            return nodes <= {node.metadata.name for node in found if node.is_ready()}
+
+        async def way_out() -> bool:
+            url = f"http://{model.CLOUD_EXTERNAL}:{model.CLOUD_PORT}/healthcheck"
+            await run("curl", "-sf", "-m", "1", "-o", "/dev/null", url, netns=self.layout.machine("master-0").netns)
+            return True
+
+        await self._until("all nodes are ready", nodes_ready)
+        await self._until("the gateway carries the tenant's way out", way_out)
+
+    async def _until(self, what: str, true: Callable[[], Awaitable[bool]]) -> None:
+        """Poll a condition; VrataError after the bound, with the last reason."""
+        deadline = clock.monotonic_s() + READY_TIMEOUT_S
+        reason = "it is not"
+        while clock.monotonic_s() < deadline:
+            try:
+                if await true():
+                    return
+            except (aiohttp.ClientError, ApiError, CloudError, CommandFailed, OSError, TimeoutError) as error:
+                reason = str(error) or type(error).__name__
+            await asyncio.sleep(POLL_S)
+        raise VrataError(
+            f"waited {READY_TIMEOUT_S:.0f} s until {what}: {reason}", remedy="see `vrata status` and `vrata logs`"
+        )
+
+    def _loopback_port(self, part: str) -> int:
+        record = self.parts.record(part)
+        if record is None:
+            raise VrataError(f"{part} was never started", remedy="run `vrata up`")
+        return record.loopback_port
+
+    async def down(self) -> None:
+        """Stop and remove everything this sandbox recorded; safe to repeat."""
+        check_root()
+        await self.parts.stop_all()
+        names = [*self._pod_namespaces(), *self._instance_namespaces(), *network.recorded_namespaces(self.paths)]
+        await network.remove_namespaces(tuple(dict.fromkeys(names)))
+        for folder in self._pod_folders():
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.paths.root)
+
+    def _pod_records(self) -> list[dict[str, str]]:
+        files = self.paths.root.glob("state/kubelet-*/pods/*/state.json")
+        return [msgspec.json.decode(file.read_bytes()) for file in files]
+
+    def _pod_namespaces(self) -> list[str]:
+        return [record["netns"] for record in self._pod_records()]
+
+    def _pod_folders(self) -> list[str]:
+        return [record["tmp"] for record in self._pod_records()]
+
+    def _instance_namespaces(self) -> list[str]:
+        """What the host agents recorded before they made it."""
+        from vrata.host.state import recorded_namespaces
+
+        return [
+            name for host in self.layout.of_role("host") for name in recorded_namespaces(self.paths.state(host.name))
+        ]
+
+    def leftovers(self) -> list[str]:
+        """Recorded namespaces that still exist."""
+        return sorted(set(network.recorded_namespaces(self.paths)) & ip.list_namespaces())
