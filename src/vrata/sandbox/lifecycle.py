@@ -241,7 +241,7 @@ class Sandbox:
         """Stop and remove everything this sandbox recorded; safe to repeat."""
         check_root()
         await self.parts.stop_all()
-        names = [*self._pod_namespaces(), *self._instance_namespaces(), *network.recorded_namespaces(self.paths)]
+        names = [*self._pod_namespaces(), *(name for _, name in self.instance_namespaces()), *network.recorded_namespaces(self.paths)]
         await network.remove_namespaces(tuple(dict.fromkeys(names)))
         for folder in self._pod_folders():
             shutil.rmtree(folder, ignore_errors=True)
@@ -257,12 +257,12 @@ class Sandbox:
     def _pod_folders(self) -> list[str]:
         return [record["tmp"] for record in self._pod_records()]
 
-    def _instance_namespaces(self) -> list[str]:
-        """What the host agents recorded before they made it."""
-        from vrata.host.state import recorded_namespaces
-
+    def instance_namespaces(self) -> list[tuple[str, str]]:
+        """(host, namespace) of the instances that host agents recorded before they made them."""
         return [
-            name for host in self.layout.of_role("host") for name in recorded_namespaces(self.paths.state(host.name))
+            (host.name, name)
+            for host in self.layout.of_role("host")
+            for name in recorded_instances(self.paths.state(host.name))
         ]
 
     def leftovers(self) -> list[str]:
