@@ -1,0 +1,136 @@
+"""`vrata cloud`: serves the OpenStack-compatible APIs, or migrates their database."""
+
+
+import secrets
+import socket
+from pathlib import Path
+
+import click
+
+from vrata.base import log
+from vrata.base.errors import VrataError
+
+DATABASE = click.option("--database", help="SQLAlchemy URL, e.g. postgresql+psycopg://user@host/vrata.")
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory of the SQLite database cloud.db."
+)
+
+
+@click.group()
+def command() -> None:
+    """Serve the OpenStack-compatible APIs: Keystone v3, Neutron v2.0, Octavia v2 under one address."""
+
+
+@command.command()
+@DATABASE
+@DATA_DIR
+@click.argument("revision", default="head")
+def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
+    """Bring the database to REVISION (default: the newest; `base` removes everything)."""
+    from vrata.cloud import migrate as migrations
+
+    url = _url(database, data_dir)
+    migrations.migrate(url, revision)
+    click.echo(f"database is at {migrations.current(url) or 'base'}")
+
+
+@command.command()
+@DATABASE
+@DATA_DIR
+@click.option("--listen", multiple=True, metavar="HOST:PORT", help="Address to listen on; repeatable.")
+@click.option("--listen-fd", multiple=True, type=int, help="Inherited listening socket; repeatable.")
+@click.option("--admin-password-file", type=click.Path(dir_okay=False, path_type=Path), help="Password of admin.")
+@click.option("--demo-password-file", type=click.Path(dir_okay=False, path_type=Path), help="Password of demo.")
+@click.option(
+    "--host-secret-file", type=click.Path(dir_okay=False, path_type=Path), help="Secret shared with the hosts."
+)
+@click.option("--public-url", default="", help="Address in the catalog; without it, the one each request came by.")
+@click.option("--region", default="RegionOne", show_default=True)
+@click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
+@click.option("--host-timeout-s", default=10.0, show_default=True, help="A host silent for longer is dead.")
+def serve(
+    database: str | None,
+    data_dir: Path | None,
+    listen: tuple[str, ...],
+    listen_fd: tuple[int, ...],
+    admin_password_file: Path | None,
+    demo_password_file: Path | None,
+    host_secret_file: Path | None,
+    public_url: str,
+    region: str,
+    advert_interval_ms: int,
+    host_timeout_s: float,
+) -> None:
+    """Serve the APIs until SIGTERM; a SQLite database is migrated first.
+
+    Password and secret files that do not exist are made, with random content. Without --demo-password-file the user
+    demo has no password and can not log in.
+    """
+    from vrata.cloud import migrate as migrations
+    from vrata.cloud import schema
+    from vrata.cloud.identity.bootstrap import bootstrap
+    from vrata.cloud.settings import Settings
+    from vrata.cloud.store import Store
+
+    log.configure()
+    url = _url(database, data_dir)
+    found = migrations.current(url)
+    if found != schema.HEAD:
+        if not url.startswith("sqlite"):
+            raise VrataError(
+                f"the database is at {found or 'base'}, not at {schema.HEAD}", remedy="run `vrata cloud migrate`"
+            )
+        migrations.migrate(url)
+    settings = Settings(
+        public_url=public_url,
+        region=region,
+        host_secret=_secret(host_secret_file) if host_secret_file else "",
+        advert_interval_ms=advert_interval_ms,
+        host_timeout_s=host_timeout_s,
+    )
+    store = Store(url)
+    admin = _secret(admin_password_file) if admin_password_file else None
+    demo = _secret(demo_password_file) if demo_password_file else None
+    store.write_now(lambda tx: bootstrap(tx, admin, demo))
+    sockets = [*(_listen(address) for address in listen), *(socket.socket(fileno=fd) for fd in listen_fd)]
+    if not sockets:
+        raise VrataError("nothing to listen on", remedy="give --listen HOST:PORT or --listen-fd N")
+    import uvloop
+
+    from vrata.cloud.server import run
+
+    try:
+        uvloop.run(run(store, settings, sockets))
+    finally:
+        store.close()
+
+
+def _url(database: str | None, data_dir: Path | None) -> str:
+    if (database is None) == (data_dir is None):
+        raise VrataError("which database?", remedy="give either --database URL or --data-dir DIR")
+    if data_dir is None:
+        return str(database)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return f"sqlite:///{data_dir.absolute() / 'cloud.db'}"
+
+
+def _secret(path: Path) -> str:
+    """The file's content, made at first use."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(24) + "\n")
+    text = path.read_text().strip()
+    if not text:
+        raise VrataError(f"{path} is empty", remedy="write the secret into it, or remove it to have one made")
+    return text
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family, backlog=1024)
+    except (OSError, ValueError, OverflowError) as error:
+        raise VrataError(f"--listen {address}: {error}", remedy="give HOST:PORT of a free port") from error

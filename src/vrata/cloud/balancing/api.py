@@ -1,0 +1,233 @@
+"""Balancing's HTTP endpoints: lists of everything, versions, providers, quotas, and what answers 501 for now."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.cloud import listing
+from vrata.cloud.balancing import balancers, children, model, store, view
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.store import Row
+
+MINOR = 27  # the newest minor version whose behaviour this API has
+QUOTAS = ("loadbalancer", "listener", "pool", "member", "healthmonitor", "l7policy", "l7rule")
+_ALIAS = {"load_balancer": "loadbalancer", "health_monitor": "healthmonitor"}
+# collection -> table, fields, relations that a filter may name
+LISTS: dict[str, tuple[sa.Table, dict[str, Any], dict[str, sa.Column[Any]]]] = {
+    "loadbalancers": (t.load_balancers, model.LOAD_BALANCER, {}),
+    "listeners": (
+        t.listeners, model.LISTENER,
+        {"loadbalancer_id": t.listeners.c.load_balancer_id, "load_balancer_id": t.listeners.c.load_balancer_id},
+    ),
+    "pools": (
+        t.pools, model.POOL,
+        {"loadbalancer_id": t.pools.c.load_balancer_id, "load_balancer_id": t.pools.c.load_balancer_id},
+    ),
+    "healthmonitors": (t.health_monitors, model.MONITOR, {"pool_id": t.health_monitors.c.pool_id}),
+}  # fmt: skip
+
+
+def _index(collection: str) -> Any:
+    table, fields, relations = LISTS[collection]
+    show = children.SINGULAR[table.name][1]
+
+    def serve(call: Call) -> Answer:
+        store.authorize(call, write=False)
+        query = sa.select(table)
+        if not call.caller.admin:
+            query = query.where(table.c.project_id == call.caller.project_id)
+        return Answer(body=_page(call, query, table, fields, relations, collection, show))
+
+    return serve
+
+
+def _page(
+    call: Call, query: sa.Select[Any], table: sa.Table, fields: dict[str, Any],
+    relations: dict[str, sa.Column[Any]], collection: str, show: Any,
+) -> Row:  # fmt: skip
+    """One page; what SQL can filter it filters."""
+    done = set()
+    for name, value in call.query:
+        column = relations.get(name)
+        if column is None and name in {"id", "name", "vip_address", "vip_port_id", "vip_subnet_id", "address"}:
+            column = table.c.get(name)
+        if column is not None:
+            query = query.where(column == value)
+            done.add(name)
+    rows = show(call, call.tx.all(query.order_by(table.c.created_at, table.c.id)))
+    known = sorted(
+        {*fields, *(column.name for column in table.columns), "loadbalancers", "members", "healthmonitor_id"}
+    )
+    return listing.page(call, rows, collection, listing.OCTAVIA, known, frozenset(done))  # type: ignore[no-any-return]
+
+
+def _members(call: Call) -> Answer:
+    store.authorize(call, write=False)
+    pool = store.find(call, t.pools, call.path["pool_id"])
+    query = sa.select(t.members).where(t.members.c.pool_id == pool["id"])
+    return Answer(body=_page(call, query, t.members, model.MEMBER, {}, "members", view.members))
+
+
+def _show(table: sa.Table) -> Any:
+    name, show = children.SINGULAR[table.name]
+
+    def serve(call: Call) -> Answer:
+        store.authorize(call, write=False)
+        rows = show(call, [store.find(call, table, call.path["id"])])
+        return Answer(body={name: listing.select_fields(call, rows)[0]})
+
+    return serve
+
+
+def _crud(path: str, table: sa.Table, create: Any, update: Any, remove: Any) -> list[Endpoint]:
+    return [
+        Endpoint("GET", f"/{path}", _index(path)),
+        Endpoint("POST", f"/{path}", create, write=True),
+        Endpoint("GET", f"/{path}/{{id}}", _show(table)),
+        Endpoint("PUT", f"/{path}/{{id}}", update, write=True),
+        Endpoint("DELETE", f"/{path}/{{id}}", remove, write=True),
+    ]
+
+
+def _versions(call: Call) -> Answer:
+    links = [{"href": f"{call.base_url}/load-balancer/v2", "rel": "self"}]
+    versions = [
+        {
+            "id": f"v2.{minor}", "status": "CURRENT" if minor == MINOR else "SUPPORTED",
+            "updated": "2024-01-01T00:00:00Z", "links": links,
+        }
+        for minor in range(MINOR + 1)
+    ]  # fmt: skip
+    return Answer(body={"versions": versions})
+
+
+def _healthcheck(_call: Call) -> Answer:
+    return Answer(body={"status": "OK"})
+
+
+def _providers(call: Call) -> Answer:
+    store.authorize(call, write=False)
+    rows = [{"name": name, "description": text} for name, text in model.PROVIDERS.items()]
+    return Answer(body={"providers": listing.select_fields(call, rows)})
+
+
+def _empty(collection: str) -> Any:
+    def serve(call: Call) -> Answer:
+        store.authorize(call, write=False)
+        return Answer(body={collection: []})
+
+    return serve
+
+
+def _not_yet(what: str) -> Any:
+    def serve(call: Call) -> Answer:
+        store.authorize(call, write=True)
+        raise ApiError(501, f"Provider '{model.DEFAULT_PROVIDER}' does not support a requested action: {what}")
+
+    return serve
+
+
+# Quotas ---------------------------------------------------------------------------------------------------------------
+
+
+def _quota_of(call: Call, project_id: str) -> Row:
+    row = call.tx.get(t.quotas, project_id) or {}
+    shown = {name: -1 if row.get(name) is None else row[name] for name in QUOTAS}
+    return shown | {alias: shown[name] for alias, name in _ALIAS.items()}
+
+
+def _own_quota(call: Call) -> str:
+    project_id = call.path["project_id"]
+    if project_id != call.caller.project_id:
+        store.admin_only(call)
+    return project_id
+
+
+def _show_quota(call: Call) -> Answer:
+    store.authorize(call, write=False)
+    return Answer(body={"quota": _quota_of(call, _own_quota(call))})
+
+
+def _default_quota(call: Call) -> Answer:
+    store.authorize(call, write=False)
+    return Answer(body={"quota": _quota_of(call, "")})
+
+
+def _list_quotas(call: Call) -> Answer:
+    store.authorize(call, write=False)
+    query = sa.select(t.quotas.c.project_id).order_by(t.quotas.c.project_id)
+    if not call.caller.admin:
+        query = query.where(t.quotas.c.project_id == call.caller.project_id)
+    rows = [_quota_of(call, one) | {"project_id": one, "tenant_id": one} for one in call.tx.column(query)]
+    return Answer(body={"quotas": rows})
+
+
+def _set_quota(call: Call) -> Answer:
+    store.admin_only(call)
+    project_id = call.path["project_id"]
+    asked = call.body.get("quota") if isinstance(call.body, dict) else None
+    if not isinstance(asked, dict):
+        raise ApiError(400, 'Missing argument: "quota"')
+    values: Row = {}
+    for raw, value in asked.items():
+        name = _ALIAS.get(raw, raw)
+        if name not in QUOTAS:
+            raise ApiError(400, f"Unknown attribute for argument quota: {raw}")
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or not -1 <= value <= 2_000_000_000
+        ):
+            raise ApiError(
+                400, f"Invalid input for field/attribute {raw}. Value: '{value}'. Value should be -1 to 2000000000"
+            )
+        values[name] = value
+    if call.tx.lock(t.quotas, project_id) is None:
+        call.tx.insert(t.quotas, {"project_id": project_id, **values})
+    else:
+        call.tx.update(t.quotas, project_id, values)
+    return Answer(202, {"quota": _quota_of(call, project_id)})
+
+
+def _reset_quota(call: Call) -> Answer:
+    store.admin_only(call)
+    if not call.tx.execute(sa.delete(t.quotas).where(t.quotas.c.project_id == call.path["project_id"])):
+        raise ApiError(404, f"Quota {call.path['project_id']} not found.")
+    return Answer(202)
+
+
+ROOT = [Endpoint("GET", "", _versions, public=True), Endpoint("GET", "/", _versions, public=True)]
+HEALTH = [Endpoint("GET", "/healthcheck", _healthcheck, public=True)]
+
+_LATER = ("l7policies", "flavors", "flavorprofiles", "availabilityzones", "availabilityzoneprofiles")
+_KEYS = {
+    "flavorprofiles": "flavorprofiles", "availabilityzones": "availability_zones",
+    "availabilityzoneprofiles": "availability_zone_profiles",
+}  # fmt: skip
+
+ENDPOINTS = [
+    *balancers.ENDPOINTS,
+    *_crud("loadbalancers", t.load_balancers, balancers.create, balancers.update, balancers.delete),
+    Endpoint("GET", "/listeners/{id}/stats", children.listener_stats),
+    *_crud("listeners", t.listeners, children.create_listener, children.update_listener, children.delete(t.listeners)),
+    *_crud("pools", t.pools, children.create_pool, children.update_pool, children.delete(t.pools)),
+    Endpoint("GET", "/pools/{pool_id}/members", _members),
+    Endpoint("POST", "/pools/{pool_id}/members", children.create_member, write=True),
+    Endpoint("PUT", "/pools/{pool_id}/members", children.batch_members, write=True),
+    Endpoint("GET", "/pools/{pool_id}/members/{id}", children.show_member),
+    Endpoint("PUT", "/pools/{pool_id}/members/{id}", children.update_member, write=True),
+    Endpoint("DELETE", "/pools/{pool_id}/members/{id}", children.delete(t.members), write=True),
+    *_crud(
+        "healthmonitors", t.health_monitors, children.create_monitor, children.update_monitor,
+        children.delete(t.health_monitors),
+    ),
+    Endpoint("GET", "/providers", _providers),
+    Endpoint("GET", "/quotas", _list_quotas),
+    Endpoint("GET", "/quotas/default", _default_quota),
+    Endpoint("GET", "/quotas/defaults", _default_quota),
+    Endpoint("GET", "/quotas/{project_id}/default", _default_quota),
+    Endpoint("GET", "/quotas/{project_id}", _show_quota),
+    Endpoint("PUT", "/quotas/{project_id}", _set_quota, write=True),
+    Endpoint("DELETE", "/quotas/{project_id}", _reset_quota, write=True),
+    *(Endpoint("GET", f"/{name}", _empty(_KEYS.get(name, name))) for name in _LATER),
+    *(Endpoint("POST", f"/{name}", _not_yet(name)) for name in _LATER),
+]  # fmt: skip

@@ -1,0 +1,215 @@
+"""Load balancers: create with everything nested, show, change, delete with or without cascade, failover, statuses."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.base import ids
+from vrata.cloud.balancing import carry, model, plan, status, store, view, vip
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.status import Event
+from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
+from vrata.cloud.store import Row
+
+
+def create(call: Call) -> Answer:
+    """POST: the whole tree in one transaction."""
+    store.authorize(call, write=True)
+    values = store.checked(model.LOAD_BALANCER, call.body, "loadbalancer")
+    project_id = values.pop("tenant_id", None) or values.get("project_id") or call.caller.project_id
+    if project_id is None:
+        raise ApiError(400, "Missing project ID in request where one is required.")
+    if project_id != call.caller.project_id and not call.caller.admin:
+        raise ApiError(403, "Policy does not allow this request to be performed.")
+    provider = _supported(values)
+    store.count_quota(call, project_id, t.load_balancers)
+    nested_pools, nested_listeners = values.pop("pools", None) or [], values.pop("listeners", None) or []
+    row: Row = {
+        "id": ids.new_uuid(), "created_at": now(), "updated_at": None, "provisioning_status": "PENDING_CREATE",
+        "operating_status": "OFFLINE", "topology": "ACTIVE_STANDBY", "generation": 1,
+        **{name: values[name] for name in ("name", "description", "admin_state_up", "tags")},
+        "vip_qos_policy_id": values.get("vip_qos_policy_id"), "vip_sg_ids": values.get("vip_sg_ids") or [],
+        "vip_vnic_type": "normal", "provider": provider, "project_id": project_id,
+    }  # fmt: skip
+    row |= vip.take_vip(call, row["id"], values | {"project_id": project_id})
+    call.tx.insert(t.load_balancers, row)
+    _graph(call, row, nested_pools, nested_listeners)
+    carry.place_balancer(call.tx, row, call.settings)
+    body = view.load_balancers(call, [store.find(call, t.load_balancers, row["id"])])[0]
+    if nested_pools or nested_listeners:
+        body |= _expanded(call, row["id"])
+    return Answer(201, {"loadbalancer": body})
+
+
+def _supported(values: Row) -> str:
+    provider = values.pop("provider", None) or model.DEFAULT_PROVIDER
+    if provider not in model.PROVIDERS:
+        raise ApiError(400, f"Provider '{provider}' is not enabled.")
+    if values.pop("additional_vips", None):
+        raise store.refuse(model.unsupported("additional_vips"))
+    if values.pop("vip_vnic_type", None) not in {None, "normal"}:
+        raise store.refuse(model.unsupported("vip_vnic_type direct"))
+    if values.get("flavor_id"):
+        raise ApiError(400, f"Validation failure: Invalid flavor_id: {values['flavor_id']} is not an enabled flavor.")
+    if values.get("availability_zone"):
+        raise ApiError(400, f"Validation failure: Invalid availability_zone {values['availability_zone']}.")
+    return provider
+
+
+def _graph(call: Call, balancer: Row, nested_pools: list[Any], nested_listeners: list[Any]) -> None:
+    """Pools first (listeners refer to them by name), then listeners."""
+    by_name: dict[str, str] = {}
+    for body in nested_pools:
+        values = store.checked(model.POOL, body, None)
+        if not values["name"]:
+            raise ApiError(400, "Pools must be named when creating a fully populated loadbalancer.")
+        if values["name"] in by_name:
+            raise ApiError(400, f"Validation failure: Pool name {values['name']} is used twice.")
+        by_name[values["name"]] = store.insert_pool(call, balancer, values)["id"]
+    for body in nested_listeners:
+        values = store.checked(model.LISTENER, body, None)
+        pool = values.pop("default_pool", None)
+        if pool is not None:
+            values["default_pool_id"] = _nested_pool(call, balancer, pool, by_name)
+        store.insert_listener(call, balancer, values)
+
+
+def _nested_pool(call: Call, balancer: Row, body: Row, by_name: dict[str, str]) -> str:
+    name = body.get("name")
+    if name and body.keys() == {"name"}:
+        if name not in by_name:
+            raise ApiError(400, f"Missing details for Pool object: {name}")
+        return by_name[name]
+    values = store.checked(model.POOL, body, None)
+    if not values["name"]:
+        raise ApiError(400, "Pools must be named when creating a fully populated loadbalancer.")
+    if values["name"] in by_name:
+        raise ApiError(400, f"Validation failure: Pool name {values['name']} is used twice.")
+    by_name[values["name"]] = row_id = store.insert_pool(call, balancer, values)["id"]
+    return row_id
+
+
+def _expanded(call: Call, balancer_id: str) -> Row:
+    """After a fully populated create Octavia answers with the objects, not only their ids."""
+    pool_rows = call.tx.all(_children(t.pools, balancer_id))
+    pools = view.pools(call, pool_rows)
+    pool_ids = [row["id"] for row in pool_rows]
+    members = call.tx.all(sa.select(t.members).where(t.members.c.pool_id.in_(pool_ids)))
+    monitors = call.tx.all(sa.select(t.health_monitors).where(t.health_monitors.c.pool_id.in_(pool_ids)))
+    for pool in pools:
+        pool["members"] = view.members(call, [row for row in members if row["pool_id"] == pool["id"]])
+        mine = view.monitors(call, [row for row in monitors if row["pool_id"] == pool["id"]])
+        pool["healthmonitor"] = mine[0] if mine else None
+    listeners = view.listeners(call, call.tx.all(_children(t.listeners, balancer_id)))
+    for listener in listeners:
+        listener["default_pool"] = next((p for p in pools if p["id"] == listener["default_pool_id"]), None)
+    return {"listeners": listeners, "pools": pools}
+
+
+def _children(table: sa.Table, balancer_id: str) -> sa.Select[Any]:
+    return sa.select(table).where(table.c.load_balancer_id == balancer_id).order_by(table.c.created_at, table.c.id)
+
+
+def _lock(call: Call, event: Event) -> Row:
+    """The load balancer of the path, locked; 409 where its state refuses the event."""
+    store.authorize(call, write=True)
+    row = store.find(call, t.load_balancers, call.path["id"])
+    row = call.tx.lock(t.load_balancers, row["id"]) or row
+    if status.after(row["provisioning_status"], event) is None:
+        raise ApiError(409, f"Invalid state {row['provisioning_status']} of loadbalancer resource {row['id']}")
+    return row
+
+
+def update(call: Call) -> Answer:
+    """PUT: only `admin_state_up` changes what is served."""
+    row = _lock(call, Event.CHANGE)
+    values = store.checked(model.LOAD_BALANCER, call.body, "loadbalancer", updating=True)
+    if values.pop("additional_vips", None):
+        raise store.refuse(model.unsupported("additional_vips"))
+    values = {
+        name: ("" if value is None and name in {"name", "description"} else value) for name, value in values.items()
+    }
+    call.tx.update(t.load_balancers, row["id"], values | {"updated_at": now()})
+    if values.get("admin_state_up", row["admin_state_up"]) != row["admin_state_up"]:
+        store.end_change(call, row)
+        store.settle_now(call, row["id"])
+    return Answer(body={"loadbalancer": view.load_balancers(call, [store.find(call, t.load_balancers, row["id"])])[0]})
+
+
+def delete(call: Call) -> Answer:
+    """DELETE: the instances leave; rows and ports go when no live host reports them any more."""
+    row = _lock(call, Event.DELETE)
+    if not call.flag("cascade"):
+        for table in (t.listeners, t.pools):
+            if call.tx.value(_children(table, row["id"])):
+                raise ApiError(400, f"Validation failure: Cannot delete Load Balancer {row['id']} - it has children")
+    call.tx.update(t.load_balancers, row["id"], {"provisioning_status": "PENDING_DELETE", "updated_at": now()})
+    for table in (t.listeners, t.pools):
+        call.tx.execute(
+            sa.update(table).where(table.c.load_balancer_id == row["id"]).values(provisioning_status="PENDING_DELETE")
+        )
+    alive = set(call.tx.column(sa.select(t.hosts.c.name).where(t.hosts.c.alive)))
+    for instance in carry.instances_of(call.tx, row["id"]):
+        if instance["host"] in alive:
+            carry.leave(call.tx, instance["id"])
+        else:
+            carry.remove(call.tx, instance)
+    store.settle_now(call, row["id"])
+    return Answer(204)
+
+
+def failover(call: Call) -> Answer:
+    """PUT failover: instances on dead hosts move to live ones; the others apply their configuration anew."""
+    row = _lock(call, Event.FAILOVER)
+    carry.place_balancer(call.tx, row, call.settings, replace_dead=True)
+    call.tx.update(t.load_balancers, row["id"], {"provisioning_status": "PENDING_UPDATE"})
+    carry.raise_generation(call.tx, t.load_balancers, row["id"])
+    alive = set(call.tx.column(sa.select(t.hosts.c.name).where(t.hosts.c.alive)))
+    for instance in carry.instances_of(call.tx, row["id"]):
+        if instance["leaving"] and instance["host"] not in alive:
+            carry.remove(call.tx, instance)
+    return Answer(202)
+
+
+def stats(call: Call) -> Answer:
+    """GET stats."""
+    store.authorize(call, write=False)
+    return Answer(body=view.stats(call, store.find(call, t.load_balancers, call.path["id"])["id"]))
+
+
+def tree(call: Call) -> Answer:
+    """GET status."""
+    store.authorize(call, write=False)
+    return Answer(body=view.status_tree(call, store.find(call, t.load_balancers, call.path["id"])))
+
+
+def amphorae(call: Call) -> Answer:
+    """GET octavia/amphorae: every load balancer's instances, for admins."""
+    store.admin_only(call)
+    query = sa.select(t.instances).where(t.instances.c.kind == "balancer").order_by(t.instances.c.created_at)
+    wanted = dict(call.query).get("loadbalancer_id")
+    rows = call.tx.all(query if wanted is None else query.where(t.instances.c.owner_id == wanted))
+    return Answer(body={"amphorae": [_amphora(call, row) for row in rows]})
+
+
+def one_amphora(call: Call) -> Answer:
+    """GET octavia/amphorae/ID."""
+    store.admin_only(call)
+    row = call.tx.get(t.instances, call.path["id"])
+    if row is None or row["kind"] != "balancer":
+        raise ApiError(404, f"Amphora {call.path['id']} not found.")
+    return Answer(body={"amphora": _amphora(call, row)})
+
+
+def _amphora(call: Call, row: Row) -> Row:
+    return view.amphora(row, call.tx.get(t.load_balancers, row["owner_id"]), plan.router_id(row["owner_id"]))
+
+
+ENDPOINTS = [
+    Endpoint("PUT", "/loadbalancers/{id}/failover", failover, write=True),
+    Endpoint("GET", "/loadbalancers/{id}/stats", stats),
+    Endpoint("GET", "/loadbalancers/{id}/status", tree),
+    Endpoint("GET", "/loadbalancers/{id}/statuses", tree),
+    Endpoint("GET", "/octavia/amphorae", amphorae),
+    Endpoint("GET", "/octavia/amphorae/{id}", one_amphora),
+]

@@ -1,0 +1,279 @@
+"""Listeners, pools, members (single and in batch) and health monitors: create, change, delete under their load balancer."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.cloud.balancing import model, store, view
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.fields import Field
+from vrata.cloud.http import Answer, ApiError, Call, now
+from vrata.cloud.store import Row
+
+
+def create_listener(call: Call) -> Answer:
+    """POST listeners, with a default pool nested if asked for."""
+    store.authorize(call, write=True)
+    values = store.checked(model.LISTENER, call.body, "listener")
+    if not values.get("loadbalancer_id"):
+        raise ApiError(
+            400, "Invalid input for field/attribute loadbalancer_id. Value: 'None'. Mandatory field missing."
+        )
+    balancer = _parent(call, values["loadbalancer_id"])
+    nested = values.pop("default_pool", None)
+    if nested is not None:
+        pool = store.checked(model.POOL, nested, None)
+        values["default_pool_id"] = store.insert_pool(call, balancer, pool)["id"]
+    row = store.insert_listener(call, balancer, values)
+    if values.get("default_pool_id"):
+        store.mark(call, t.pools, values["default_pool_id"])
+    store.end_change(call, balancer)
+    return _shown(call, t.listeners, row["id"], 201)
+
+
+def _parent(call: Call, balancer_id: str) -> Row:
+    """The load balancer a child is made on: seen by the caller, mutable, locked."""
+    store.find(call, t.load_balancers, balancer_id)
+    return store.begin_change(call, balancer_id)
+
+
+SINGULAR: dict[str, tuple[str, Any]] = {
+    "load_balancers": ("loadbalancer", view.load_balancers),
+    "listeners": ("listener", view.listeners),
+    "pools": ("pool", view.pools),
+    "members": ("member", view.members),
+    "health_monitors": ("healthmonitor", view.monitors),
+}
+
+
+def _shown(call: Call, table: sa.Table, row_id: str, code: int = 200) -> Answer:
+    name, show = SINGULAR[table.name]
+    return Answer(code, {name: show(call, [store.find(call, table, row_id)])[0]})
+
+
+def update_listener(call: Call) -> Answer:
+    """PUT listeners/ID."""
+    row, balancer, values = _begin_update(call, t.listeners, model.LISTENER)
+    if values.get("default_pool_id"):
+        store.check_default_pool(call, balancer, row["protocol"], values["default_pool_id"])
+    _obey(model.check_listener, row | values)
+    if "allowed_cidrs" in values:
+        values["allowed_cidrs"] = store.cidrs(balancer, values)
+    return _end_update(call, t.listeners, model.LISTENER, row, balancer, values)
+
+
+def _begin_update(call: Call, table: sa.Table, fields: dict[str, Field]) -> tuple[Row, Row, Row]:
+    store.authorize(call, write=True)
+    row = store.find(call, table, call.path["id"])
+    values = store.checked(fields, call.body, SINGULAR[table.name][0], updating=True)
+    balancer = store.begin_change(call, balancer_of(call, table, row))
+    row = call.tx.get(table, row["id"])  # what the lock guards, not what was there before it
+    if row is None:
+        raise store.not_found(table, call.path["id"])
+    return row, balancer, values
+
+
+def balancer_of(call: Call, table: sa.Table, row: Row) -> str:
+    """The load balancer a row belongs to."""
+    if "load_balancer_id" in table.c:
+        return str(row["load_balancer_id"])
+    return str(call.tx.value(sa.select(t.pools.c.load_balancer_id).where(t.pools.c.id == row["pool_id"])))
+
+
+def _obey(rule: Any, *values: Any) -> Any:
+    try:
+        return rule(*values)
+    except model.Broken as error:
+        raise store.refuse(error) from error
+
+
+def _end_update(call: Call, table: sa.Table, fields: dict[str, Field], row: Row, balancer: Row, values: Row) -> Answer:
+    """Write; null sets a field to its default, as in Octavia."""
+    changes = {}
+    for name, value in values.items():
+        default = fields[name].default
+        changes[name] = (
+            (list(default) if default == () else default)
+            if value is None and default.__class__.__name__ != "Unset"
+            else value
+        )
+    changes |= {"updated_at": now()}
+    if row["provisioning_status"] in {"ACTIVE", "ERROR"}:
+        changes["provisioning_status"] = "PENDING_UPDATE"
+    call.tx.update(table, row["id"], changes)
+    pool_id = row["id"] if table is t.pools else row.get("pool_id")
+    store.end_change(call, balancer, pool_id=pool_id)
+    return _shown(call, table, row["id"])
+
+
+def _begin_delete(call: Call, table: sa.Table) -> tuple[Row, Row]:
+    store.authorize(call, write=True)
+    row = store.find(call, table, call.path["id"])
+    balancer = store.begin_change(call, balancer_of(call, table, row))
+    return row, balancer
+
+
+def delete(table: sa.Table) -> Any:
+    """DELETE of a child: it stays PENDING_DELETE until the hosts serve without it."""
+
+    def serve(call: Call) -> Answer:
+        row, balancer = _begin_delete(call, table)
+        if table is t.members:
+            _right_pool(call, row)
+        call.tx.update(table, row["id"], {"provisioning_status": "PENDING_DELETE", "updated_at": now()})
+        store.end_change(call, balancer, pool_id=row.get("pool_id"))
+        return Answer(204)
+
+    return serve
+
+
+def create_pool(call: Call) -> Answer:
+    """POST pools, on a load balancer or as a listener's default."""
+    store.authorize(call, write=True)
+    values = store.checked(model.POOL, call.body, "pool")
+    listener = None
+    balancer_id = values.get("loadbalancer_id")
+    if values.get("listener_id"):
+        listener = store.find(call, t.listeners, values["listener_id"])
+        balancer_id = listener["load_balancer_id"]
+    if not balancer_id:
+        raise ApiError(400, "Validation failure: Must provide at least one of: loadbalancer_id, listener_id")
+    balancer = _parent(call, balancer_id)
+    if listener is not None:
+        if listener["default_pool_id"] is not None:
+            raise ApiError(409, "This listener already has a default pool")
+        _obey(model.check_pair, listener["protocol"], values["protocol"])
+    row = store.insert_pool(call, balancer, values)
+    if listener is not None:
+        call.tx.update(t.listeners, listener["id"], {"default_pool_id": row["id"]})
+    store.end_change(call, balancer, pool_id=row["id"])
+    return _shown(call, t.pools, row["id"], 201)
+
+
+def update_pool(call: Call) -> Answer:
+    """PUT pools/ID."""
+    row, balancer, values = _begin_update(call, t.pools, model.POOL)
+    if values.get("session_persistence") and row["session_persistence"]:
+        values["session_persistence"] = _merged(row["session_persistence"], values["session_persistence"])
+    _obey(model.check_pool, row | {name: value for name, value in values.items() if value is not None})
+    return _end_update(call, t.pools, model.POOL, row, balancer, values)
+
+
+def _merged(old: Row, new: Row) -> Row:
+    """A partial change of persistence keeps the rest, unless the type changes."""
+    return new if new.get("type", old.get("type")) != old.get("type") else {**old, **new}
+
+
+def _pool(call: Call, *, write: bool) -> Row:
+    store.authorize(call, write=write)
+    return store.find(call, t.pools, call.path["pool_id"])
+
+
+def _right_pool(call: Call, member: Row) -> None:
+    if member["pool_id"] != call.path["pool_id"]:
+        raise store.not_found(t.members, member["id"])
+
+
+def create_member(call: Call) -> Answer:
+    """POST pools/ID/members."""
+    pool = _pool(call, write=True)
+    values = store.checked(model.MEMBER, call.body, "member")
+    balancer = store.begin_change(call, pool["load_balancer_id"])
+    row = store.insert_members(call, pool, [values])[0]
+    store.end_change(call, balancer, pool_id=pool["id"])
+    return _shown(call, t.members, row["id"], 201)
+
+
+def show_member(call: Call) -> Answer:
+    """GET pools/ID/members/ID."""
+    store.authorize(call, write=False)
+    row = store.find(call, t.members, call.path["id"])
+    _right_pool(call, row)
+    return _shown(call, t.members, row["id"])
+
+
+def update_member(call: Call) -> Answer:
+    """PUT pools/ID/members/ID."""
+    row, balancer, values = _begin_update(call, t.members, model.MEMBER)
+    _right_pool(call, row)
+    return _end_update(call, t.members, model.MEMBER, row, balancer, values)
+
+
+def batch_members(call: Call) -> Answer:
+    """PUT pools/ID/members: the list becomes the pool's members; nothing different means nothing happens."""
+    pool = _pool(call, write=True)
+    asked = call.body.get("members") if isinstance(call.body, dict) else None
+    if not isinstance(asked, list):
+        raise ApiError(400, 'Missing argument: "members"')
+    bodies = [(one, store.checked(model.MEMBER, one, None)) for one in asked]
+    balancer = store.begin_change(call, pool["load_balancer_id"])
+    old = {
+        (row["address"], row["protocol_port"]): row
+        for row in call.tx.all(sa.select(t.members).where(t.members.c.pool_id == pool["id"]))
+    }
+    new = {(values["address"], values["protocol_port"]): (given, values) for given, values in bodies}
+    if len(new) < len(bodies):
+        twice = next(k for k in new if sum((v["address"], v["protocol_port"]) == k for _, v in bodies) > 1)
+        raise ApiError(409, f"Another member on this pool is already using ip {twice[0]} on protocol_port {twice[1]}")
+    changed = False
+    for key, (given, values) in new.items():
+        if key in old:
+            names = given.keys() - {"address", "protocol_port", "request_sriov", "project_id", "tenant_id"}
+            changes = {name: values.get(name) for name in names if values.get(name) != old[key][name]}
+            if changes:
+                changed = True
+                changes |= {"provisioning_status": "PENDING_UPDATE", "updated_at": now()}
+                call.tx.update(t.members, old[key]["id"], changes)
+    if not call.flag("additive_only"):
+        gone = [row["id"] for key, row in old.items() if key not in new]
+        if gone:
+            changed = True
+            call.tx.execute(
+                sa.update(t.members)
+                .where(t.members.c.id.in_(gone))
+                .values(provisioning_status="PENDING_DELETE", updated_at=now())
+            )
+    fresh = [values for key, (_, values) in new.items() if key not in old]
+    if fresh:
+        changed = True
+        store.insert_members(call, pool, fresh)
+    if changed:
+        store.end_change(call, balancer, pool_id=pool["id"])
+    return Answer(202)
+
+
+def create_monitor(call: Call) -> Answer:
+    """POST healthmonitors."""
+    store.authorize(call, write=True)
+    values = store.checked(model.MONITOR, call.body, "healthmonitor")
+    if not values.get("pool_id"):
+        raise ApiError(400, "Invalid input for field/attribute pool_id. Value: 'None'. Mandatory field missing.")
+    pool = store.find(call, t.pools, values["pool_id"])
+    balancer = store.begin_change(call, pool["load_balancer_id"])
+    row = store.insert_monitor(call, pool, values)
+    store.end_change(call, balancer, pool_id=pool["id"])
+    return _shown(call, t.health_monitors, row["id"], 201)
+
+
+def update_monitor(call: Call) -> Answer:
+    """PUT healthmonitors/ID."""
+    row, balancer, values = _begin_update(call, t.health_monitors, model.MONITOR)
+    if row["type"] in model.HTTP_MONITORS:
+        for name, default in model.HTTP_DEFAULTS.items():
+            if name in values and values[name] is None:
+                values[name] = default
+    pool = call.tx.get(t.pools, row["pool_id"])
+    assert pool is not None
+    _obey(
+        model.check_monitor,
+        row | {name: value for name, value in values.items() if value is not None},
+        pool["protocol"],
+    )
+    return _end_update(call, t.health_monitors, model.MONITOR, row, balancer, values)
+
+
+def listener_stats(call: Call) -> Answer:
+    """GET listeners/ID/stats."""
+    store.authorize(call, write=False)
+    row = store.find(call, t.listeners, call.path["id"])
+    return Answer(body=view.stats(call, row["load_balancer_id"], row["id"]))

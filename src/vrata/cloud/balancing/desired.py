@@ -1,0 +1,252 @@
+"""What a host shall carry: rows of the database become `DesiredInstance`s of the wire.
+
+A built instance is kept by (id, generation), because everything in it changes only with its owner's generation.
+Children under deletion and disabled ones are left out: the host never hears of them.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.base import ids, wire
+from vrata.base.wire import DesiredInstance, InstanceKind
+from vrata.cloud.balancing import carry, plan
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.network import ports
+from vrata.cloud.network import tables as n
+from vrata.cloud.network.plan import with_prefix
+from vrata.cloud.settings import Settings
+from vrata.cloud.store import Row, Tx
+
+CACHE_MAX = 4096
+
+
+class Builder:
+    """Builds desired sets; remembers instances whose generation has not changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._built: dict[tuple[str, int], DesiredInstance] = {}
+
+    def desired(self, tx: Tx, host: str) -> wire.DesiredSet:
+        """All that the host shall carry; the revision is read first, so it is never newer than the content."""
+        revision = tx.value(sa.select(t.hosts.c.revision).where(t.hosts.c.name == host)) or 0
+        rows = tx.all(
+            sa.select(t.instances).where(t.instances.c.host == host, ~t.instances.c.leaving).order_by(t.instances.c.id)
+        )
+        owners: dict[str, Row] = {}
+        for kind, table in ((InstanceKind.BALANCER, t.load_balancers), (InstanceKind.GATEWAY, n.routers)):
+            wanted = [row["owner_id"] for row in rows if row["kind"] == kind]
+            if wanted:
+                owners |= {row["id"]: row for row in tx.all(sa.select(table).where(table.c.id.in_(wanted)))}
+        out = []
+        if len(self._built) > CACHE_MAX:
+            self._built.clear()
+        for row in rows:
+            owner = owners.get(row["owner_id"])
+            if owner is None:
+                continue
+            key = (row["id"], owner["generation"])
+            built = self._built.get(key)
+            if built is None:
+                make = self._balancer if row["kind"] == InstanceKind.BALANCER else self._gateway
+                built = self._built[key] = make(tx, row, owner)
+            out.append(built)
+        return wire.DesiredSet(revision=revision, instances=tuple(out))
+
+    def _vrrp(self, tx: Tx, row: Row) -> wire.Vrrp:
+        peers = [
+            one for one in carry.instances_of(tx, row["owner_id"]) if one["id"] != row["id"] and not one["leaving"]
+        ]
+        return wire.Vrrp(
+            router_id=plan.router_id(row["owner_id"]),
+            priority=row["priority"],
+            advert_interval_ms=self.settings.advert_interval_ms,
+            source=row["vrrp_address"],
+            peers=tuple(one["vrrp_address"] for one in peers),
+            peer_instances=tuple(one["id"] for one in peers),
+        )
+
+    def _balancer(self, tx: Tx, row: Row, balancer: Row) -> DesiredInstance:
+        subnet = _need(tx, n.subnets, balancer["vip_subnet_id"])
+        network = _need(tx, n.networks, balancer["vip_network_id"])
+        port = _need(tx, n.ports, row["vrrp_port_id"])
+        legs = [
+            wire.Leg(
+                name="tenant",
+                physical_network=network["provider_physical_network"] or "",
+                mac_address=port["mac_address"],
+                fixed=(with_prefix(row["vrrp_address"], subnet["cidr"]),),
+                virtual=(with_prefix(balancer["vip_address"], subnet["cidr"]),),
+                gateway=subnet["gateway_ip"],
+                mtu=network["mtu"],
+            ),
+            *_external_leg(tx, row["id"], balancer["vip_port_id"]),
+        ]
+        listeners, pools = _tree(tx, balancer)
+        return DesiredInstance(
+            id=row["id"],
+            kind=InstanceKind.BALANCER,
+            owner_id=balancer["id"],
+            generation=balancer["generation"],
+            legs=tuple(legs),
+            vrrp=self._vrrp(tx, row),
+            listeners=listeners,
+            pools=pools,
+        )
+
+    def _gateway(self, tx: Tx, row: Row, router: Row) -> DesiredInstance:
+        inside = carry.interfaces(tx, router["id"])
+        own = {one["network_id"]: one for one in tx.all(sa.select(n.ports).where(n.ports.c.device_id == row["id"]))}
+        fixed = ports.fixed_ips(tx, [one["id"] for one in own.values()])
+        legs = []
+        for at, one in enumerate(inside):
+            port = own[one["network_id"]]
+            address = fixed[port["id"]][0]["ip_address"]
+            legs.append(
+                wire.Leg(
+                    name="tenant" if at == 0 else f"tenant{at}",
+                    physical_network=one["network"]["provider_physical_network"] or "",
+                    mac_address=port["mac_address"],
+                    fixed=(with_prefix(address, one["subnet"]["cidr"]),),
+                    virtual=(with_prefix(one["ip_address"], one["subnet"]["cidr"]),),
+                    mtu=one["network"]["mtu"],
+                )
+            )
+        outside = _need(tx, n.networks, router["external_network_id"])
+        place = ports.fixed_ips(tx, [router["gateway_port_id"]])[router["gateway_port_id"]][0]
+        subnet = _need(tx, n.subnets, place["subnet_id"])
+        floating = _translations(tx, router["id"])
+        legs.append(
+            wire.Leg(
+                name="external",
+                physical_network=outside["provider_physical_network"] or "",
+                mac_address=ids.mac_address(row["id"], "external"),
+                virtual=(with_prefix(place["ip_address"], subnet["cidr"]), *(f"{one.floating}/32" for one in floating)),
+                gateway=subnet["gateway_ip"],
+                mtu=outside["mtu"],
+            )
+        )
+        snat = wire.SourceNat(address=place["ip_address"], source_cidrs=tuple(one["subnet"]["cidr"] for one in inside))
+        return DesiredInstance(
+            id=row["id"],
+            kind=InstanceKind.GATEWAY,
+            owner_id=router["id"],
+            generation=router["generation"],
+            legs=tuple(legs),
+            vrrp=self._vrrp(tx, row),
+            floating=floating,
+            snat=snat if router["enable_snat"] else None,
+        )
+
+
+def _need(tx: Tx, table: sa.Table, row_id: str) -> Row:
+    row = tx.get(table, row_id)
+    assert row is not None, f"{table.name} {row_id}"
+    return row
+
+
+def _external_leg(tx: Tx, instance_id: str, vip_port_id: str) -> list[wire.Leg]:
+    """The leg that holds the floating IPs of the VIP; none without one."""
+    rows = tx.all(
+        sa.select(n.floating_ips).where(n.floating_ips.c.port_id == vip_port_id).order_by(n.floating_ips.c.id)
+    )
+    if not rows:
+        return []
+    network = _need(tx, n.networks, rows[0]["floating_network_id"])
+    virtual, gateway = [], None
+    for row in rows:
+        place = ports.fixed_ips(tx, [row["floating_port_id"]])[row["floating_port_id"]][0]
+        subnet = _need(tx, n.subnets, place["subnet_id"])
+        virtual.append(with_prefix(row["floating_ip_address"], subnet["cidr"]))
+        gateway = gateway or subnet["gateway_ip"]
+    return [
+        wire.Leg(
+            name="external",
+            physical_network=network["provider_physical_network"] or "",
+            mac_address=ids.mac_address(instance_id, "external"),
+            virtual=tuple(virtual),
+            gateway=gateway,
+            mtu=network["mtu"],
+        )
+    ]
+
+
+def _translations(tx: Tx, router_id: str) -> tuple[wire.FloatingNat, ...]:
+    """The floating IPs that this router's gateway translates: those of ports that are no balancer's VIP."""
+    rows = tx.all(
+        sa.select(n.floating_ips.c.floating_ip_address, n.floating_ips.c.fixed_ip_address)
+        .where(
+            n.floating_ips.c.router_id == router_id,
+            n.floating_ips.c.port_id.is_not(None),
+            n.floating_ips.c.port_id.not_in(sa.select(t.load_balancers.c.vip_port_id)),
+        )
+        .order_by(n.floating_ips.c.floating_ip_address)
+    )
+    return tuple(wire.FloatingNat(floating=row["floating_ip_address"], fixed=row["fixed_ip_address"]) for row in rows)
+
+
+def _serving(tx: Tx, table: sa.Table, column: str, owners: list[str]) -> list[Row]:
+    if not owners:
+        return []
+    return tx.all(
+        sa.select(table)
+        .where(table.c[column].in_(owners), table.c.admin_state_up, table.c.provisioning_status != "PENDING_DELETE")
+        .order_by(table.c.created_at, table.c.id)
+    )
+
+
+def _tree(tx: Tx, balancer: Row) -> tuple[tuple[wire.Listener, ...], tuple[wire.Pool, ...]]:
+    """Listeners and pools as the host shall serve them."""
+    if not balancer["admin_state_up"]:
+        return (), ()
+    pools = _serving(tx, t.pools, "load_balancer_id", [balancer["id"]])
+    pool_ids = [pool["id"] for pool in pools]
+    members: dict[str, list[Row]] = defaultdict(list)
+    for member in _serving(tx, t.members, "pool_id", pool_ids):
+        members[member["pool_id"]].append(member)
+    monitors = {row["pool_id"]: row for row in _serving(tx, t.health_monitors, "pool_id", pool_ids)}
+    listeners = _serving(tx, t.listeners, "load_balancer_id", [balancer["id"]])
+    return (
+        tuple(_listener(row, pool_ids) for row in listeners),
+        tuple(_pool(row, members[row["id"]], monitors.get(row["id"])) for row in pools),
+    )
+
+
+_LISTENER = (
+    "id", "protocol", "protocol_port", "connection_limit", "timeout_client_data", "timeout_member_connect",
+    "timeout_member_data", "timeout_tcp_inspect",
+)  # fmt: skip
+_MEMBER = ("id", "address", "protocol_port", "weight", "backup", "monitor_address", "monitor_port")
+_MONITOR = (
+    "id", "type", "delay", "timeout", "max_retries", "max_retries_down", "http_method", "http_version", "url_path",
+    "expected_codes", "domain_name",
+)  # fmt: skip
+
+
+def _given(row: Row, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: row[name] for name in names if row[name] is not None}
+
+
+def _listener(row: Row, pool_ids: list[str]) -> wire.Listener:
+    headers = row["insert_headers"] or {}
+    return wire.Listener(
+        **_given(row, _LISTENER),
+        default_pool_id=row["default_pool_id"] if row["default_pool_id"] in pool_ids else None,
+        allowed_cidrs=tuple(row["allowed_cidrs"] or ()),
+        insert_headers=tuple(sorted(name for name, value in headers.items() if str(value).lower() == "true")),
+    )
+
+
+def _pool(row: Row, members: list[Row], monitor: Row | None) -> wire.Pool:
+    persistence = row["session_persistence"] or {}
+    return wire.Pool(
+        id=row["id"],
+        protocol=row["protocol"],
+        lb_algorithm=row["lb_algorithm"],
+        persistence_type=persistence.get("type"),
+        cookie_name=persistence.get("cookie_name"),
+        members=tuple(wire.Member(**_given(one, _MEMBER)) for one in members),
+        healthmonitor=None if monitor is None else wire.HealthMonitor(**_given(monitor, _MONITOR)),
+    )

@@ -1,0 +1,260 @@
+"""The fields of Octavia's resources and the rules between them (Octavia API v2, C7 of its validation). Pure.
+
+A broken rule is a `Broken` with Octavia's status and sentence.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vrata.cloud.fields import Field
+
+MAX_TIMEOUT_MS = 24 * 24 * 3600 * 1000
+PROVIDERS = {"amphora": "The Octavia Amphora driver.", "octavia": "Deprecated alias of the Octavia Amphora driver."}
+DEFAULT_PROVIDER = "amphora"
+INSERT_HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
+
+LISTENER_PROTOCOLS = ("TCP", "HTTP", "HTTPS", "TERMINATED_HTTPS", "UDP", "SCTP", "PROMETHEUS")
+POOL_PROTOCOLS = ("TCP", "HTTP", "HTTPS", "PROXY", "PROXYV2", "UDP", "SCTP")
+CARRIED_LISTENERS = frozenset({"TCP", "HTTP", "HTTPS"})
+CARRIED_POOLS = frozenset({"TCP", "HTTP", "HTTPS", "PROXY", "PROXYV2"})
+POOLS_OF_LISTENER = {
+    "HTTP": {"HTTP", "PROXY", "PROXYV2"},
+    "HTTPS": {"HTTPS", "PROXY", "PROXYV2", "TCP"},
+    "TCP": {"HTTP", "HTTPS", "PROXY", "PROXYV2", "TCP"},
+    "TERMINATED_HTTPS": {"HTTP", "PROXY", "PROXYV2"},
+    "UDP": {"UDP"},
+    "SCTP": {"SCTP"},
+    "PROMETHEUS": set(),
+}
+MONITORS = ("HTTP", "HTTPS", "PING", "TCP", "TLS-HELLO", "UDP-CONNECT", "SCTP")
+MONITORS_OF_STREAM = frozenset({"HTTP", "HTTPS", "PING", "TCP", "TLS-HELLO"})
+HTTP_MONITORS = frozenset({"HTTP", "HTTPS"})
+HTTP_DEFAULTS = {"http_method": "GET", "url_path": "/", "expected_codes": "200"}
+
+
+class Broken(Exception):
+    """A rule of the API is broken: HTTP status and sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def broken(detail: str) -> Broken:
+    """400 as Octavia's ValidationException words it."""
+    return Broken(400, f"Validation failure: {detail}")
+
+
+def unsupported(what: str) -> Broken:
+    """501 as Octavia words what its provider can not do."""
+    return Broken(501, f"Provider '{DEFAULT_PROVIDER}' does not support a requested option: {what}")
+
+
+_COMMON = {
+    "name": Field(default=""),
+    "description": Field(default=""),
+    "admin_state_up": Field("bool", default=True, nullable=False),
+    "project_id": Field(update=False),
+    "tenant_id": Field(update=False),
+    "tags": Field("strings", default=()),
+}
+_TLS_LISTENER = {
+    "default_tls_container_ref": Field(), "sni_container_refs": Field("strings"),
+    "client_authentication": Field(choices=("NONE", "OPTIONAL", "MANDATORY")),
+    "client_ca_tls_container_ref": Field(), "client_crl_container_ref": Field(), "tls_ciphers": Field(length=2048),
+    "tls_versions": Field("strings"), "alpn_protocols": Field("strings"), "hsts_max_age": Field("int", least=0),
+    "hsts_include_subdomains": Field("bool"), "hsts_preload": Field("bool"),
+}  # fmt: skip
+_TLS_POOL = {
+    "tls_enabled": Field("bool"), "tls_container_ref": Field(), "ca_tls_container_ref": Field(),
+    "crl_container_ref": Field(), "tls_ciphers": Field(length=2048), "tls_versions": Field("strings"),
+    "alpn_protocols": Field("strings"),
+}  # fmt: skip
+
+LOAD_BALANCER = {
+    **_COMMON,
+    "vip_address": Field("ip", update=False),
+    "vip_port_id": Field("uuid", update=False),
+    "vip_subnet_id": Field("uuid", update=False),
+    "vip_network_id": Field("uuid", update=False),
+    "vip_qos_policy_id": Field("uuid"),
+    "vip_sg_ids": Field("list"),
+    "vip_vnic_type": Field(update=False, choices=("normal", "direct")),
+    "additional_vips": Field("list"),
+    "provider": Field(update=False),
+    "flavor_id": Field("uuid", update=False),
+    "availability_zone": Field(update=False),
+    "listeners": Field("list", update=False),
+    "pools": Field("list", update=False),
+}
+LISTENER = {
+    **_COMMON,
+    **_TLS_LISTENER,
+    "loadbalancer_id": Field("uuid", update=False),
+    "protocol": Field(required=True, choices=LISTENER_PROTOCOLS, update=False),
+    "protocol_port": Field("int", required=True, least=1, most=65535, update=False),
+    "connection_limit": Field("int", default=-1, least=-1),
+    "default_pool_id": Field("uuid"),
+    "default_pool": Field("dict", update=False),
+    "insert_headers": Field("dict"),
+    "l7policies": Field("list", update=False),
+    "timeout_client_data": Field("int", default=50000, least=0, most=MAX_TIMEOUT_MS),
+    "timeout_member_connect": Field("int", default=5000, least=0, most=MAX_TIMEOUT_MS),
+    "timeout_member_data": Field("int", default=50000, least=0, most=MAX_TIMEOUT_MS),
+    "timeout_tcp_inspect": Field("int", default=0, least=0, most=MAX_TIMEOUT_MS),
+    "allowed_cidrs": Field("list"),
+}
+POOL = {
+    **_COMMON,
+    **_TLS_POOL,
+    "loadbalancer_id": Field("uuid", update=False),
+    "listener_id": Field("uuid", update=False),
+    "protocol": Field(required=True, choices=POOL_PROTOCOLS, update=False),
+    "lb_algorithm": Field(required=True, choices=("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")),
+    "session_persistence": Field("dict"),
+    "members": Field("list", update=False),
+    "healthmonitor": Field("dict", update=False),
+}
+MEMBER = {
+    **_COMMON,
+    "address": Field("ip", required=True, update=False),
+    "protocol_port": Field("int", required=True, least=1, most=65535, update=False),
+    "weight": Field("int", default=1, least=0, most=256),
+    "backup": Field("bool", default=False),
+    "subnet_id": Field("uuid", update=False),
+    "monitor_address": Field("ip"),
+    "monitor_port": Field("int", least=1, most=65535),
+    "request_sriov": Field("bool", update=False),
+}
+MONITOR = {
+    **_COMMON,
+    "pool_id": Field("uuid", update=False),
+    "type": Field(required=True, choices=MONITORS, update=False),
+    "delay": Field("int", required=True, least=0),
+    "timeout": Field("int", required=True, least=0),
+    "max_retries": Field("int", required=True, least=1, most=10),
+    "max_retries_down": Field("int", default=3, least=1, most=10),
+    "http_method": Field(choices=("GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "PATCH", "CONNECT")),
+    "url_path": Field(length=2048),
+    "expected_codes": Field(length=64),
+    "http_version": Field("float", least=1.0, most=1.1),
+    "domain_name": Field(),
+}
+
+
+def check_listener(values: Mapping[str, Any]) -> None:
+    """Rules of one listener; `values` are those given plus what a stored one has."""
+    if values["protocol"] not in CARRIED_LISTENERS:
+        raise unsupported(f"{values['protocol']} listeners")
+    if values.get("l7policies"):
+        raise unsupported("L7 policies")
+    for name in ("default_tls_container_ref", "sni_container_refs", "client_ca_tls_container_ref"):
+        if values.get(name):
+            raise broken(f"{name} needs a listener of protocol TERMINATED_HTTPS.")
+    headers = values.get("insert_headers") or {}
+    if headers and values["protocol"] != "HTTP":
+        raise broken(f"insert_headers is not allowed on a listener of protocol {values['protocol']}.")
+    for name, value in headers.items():
+        if name not in INSERT_HEADERS:
+            raise Broken(400, f"{name} is not a valid option for insert_headers")
+        if str(value).lower() not in {"true", "false"}:
+            raise Broken(400, f"{value} is not a valid option for a header {name} value")
+
+
+def check_pool(values: Mapping[str, Any]) -> None:
+    """Rules of one pool."""
+    if values["protocol"] not in CARRIED_POOLS:
+        raise unsupported(f"{values['protocol']} pools")
+    if values["lb_algorithm"] == "SOURCE_IP_PORT":
+        raise unsupported("SOURCE_IP_PORT algorithm")
+    if values.get("tls_enabled"):
+        raise unsupported("TLS to members")
+    persistence = values.get("session_persistence")
+    if persistence:
+        _check_persistence(persistence)
+
+
+def _check_persistence(persistence: Mapping[str, Any]) -> None:
+    unknown = persistence.keys() - {"type", "cookie_name", "persistence_timeout", "persistence_granularity"}
+    if unknown:
+        raise Broken(400, f"Invalid input for field/attribute session_persistence. Unknown attribute: {min(unknown)}")
+    kind, cookie = persistence.get("type"), persistence.get("cookie_name")
+    if kind not in {"SOURCE_IP", "HTTP_COOKIE", "APP_COOKIE"}:
+        raise Broken(
+            400, f"Invalid input for field/attribute type. Value: '{kind}'. Value should be one of: "
+            "APP_COOKIE, HTTP_COOKIE, SOURCE_IP",
+        )  # fmt: skip
+    if kind == "APP_COOKIE" and not cookie:
+        raise broken("session_persistence of type APP_COOKIE needs a cookie_name.")
+    if kind != "APP_COOKIE" and cookie:
+        raise broken('Field "cookie_name" can only be specified with session persistence of type "APP_COOKIE".')
+    if cookie is not None and not _is_token(cookie):
+        raise broken("Supplied cookie_name is invalid.")
+    if persistence.get("persistence_timeout") or persistence.get("persistence_granularity"):
+        raise broken("persistence_timeout and persistence_granularity are only for UDP and SCTP pools.")
+
+
+def _is_token(text: object) -> bool:
+    """RFC 9110, section 5.6.2: what a cookie's name may consist of."""
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= 64
+        and all(char.isascii() and (char.isalnum() or char in "!#$%&'*+-.^_`|~") for char in text)
+    )
+
+
+def check_pair(listener_protocol: str, pool_protocol: str) -> None:
+    """A listener may have this pool."""
+    if pool_protocol not in POOLS_OF_LISTENER[listener_protocol]:
+        raise broken(
+            f'The pool protocol "{pool_protocol}" is invalid while the listener protocol is "{listener_protocol}".'
+        )
+
+
+def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, Any]:
+    """Rules of one monitor on a pool of this protocol; the values with HTTP's defaults filled in."""
+    out = dict(values)
+    if values["type"] not in MONITORS_OF_STREAM:
+        raise broken(
+            f"The type {values['type']} of health monitor is not allowed on a pool of protocol {pool_protocol}."
+        )
+    if values["delay"] < values["timeout"]:
+        raise broken("The delay of a health monitor must be greater than or equal to its timeout.")
+    if values["type"] in HTTP_MONITORS:
+        for name, default in HTTP_DEFAULTS.items():
+            if out.get(name) is None:
+                out[name] = default
+        if not str(out["url_path"]).startswith("/") or any(char in out["url_path"] for char in " \t\"'\\"):
+            raise broken(f"url_path {out['url_path']!r} is not a valid URL path.")
+        if not _is_codes(out["expected_codes"]):
+            raise Broken(400, f"{out['expected_codes']} is not a valid option for expected_codes")
+        if out.get("http_version") not in {None, 1.0, 1.1}:
+            raise Broken(400, f"{out['http_version']} is not a valid option for http_version")
+        if out.get("domain_name") and out.get("http_version") != 1.1:
+            raise broken("'http_version'='1.1' is required when 'domain_name' is provided.")
+    else:
+        for name in (*HTTP_DEFAULTS, "http_version", "domain_name"):
+            if out.get(name) is not None:
+                raise broken(f"The {name} option is not valid for a health monitor of type {values['type']}.")
+    return out
+
+
+def _is_codes(text: str) -> bool:
+    """`200`, `200,204` or `200-204`."""
+
+    def code(part: str) -> bool:
+        return len(part) == 3 and part.isascii() and part.isdigit() and 100 <= int(part) <= 599
+
+    if "-" in text:
+        low, _, high = text.partition("-")
+        return code(low) and code(high) and low <= high
+    return all(code(part) for part in text.split(","))
+
+
+def check_member(values: Mapping[str, Any]) -> None:
+    """Rules of one member."""
+    if values["address"] == "169.254.169.254":
+        raise Broken(400, f"{values['address']} is not a valid option for member address")
+    if values.get("request_sriov"):
+        raise unsupported("SR-IOV members")

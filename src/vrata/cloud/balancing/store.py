@@ -1,0 +1,273 @@
+"""Reads and writes Octavia's tree: finds rows for a caller, locks their load balancer, inserts children, counts quotas.
+
+Every change of a tree goes through `begin_change`, which holds the load balancer's row for the transaction and lets only
+legal transitions of `status.py` pass.
+"""
+
+import ipaddress
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.base import ids
+from vrata.cloud.balancing import carry, model, settle, status
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.status import Event
+from vrata.cloud.fields import Field, Problem, parse
+from vrata.cloud.http import ApiError, Call, Dialect, now
+from vrata.cloud.store import Row
+
+# table -> the sentence's noun and the quota's name
+NOUNS = {
+    "load_balancers": ("Load Balancer", "loadbalancer"), "listeners": ("Listener", "listener"),
+    "pools": ("Pool", "pool"), "members": ("Member", "member"), "health_monitors": ("HealthMonitor", "healthmonitor"),
+}  # fmt: skip
+
+DIALECT = Dialect(
+    lambda error: (
+        {"error": {"code": 401, "message": error.message, "title": "Unauthorized"}}
+        if error.status == 401
+        else {
+            "faultcode": "Client" if error.status < 500 else "Server",
+            "faultstring": error.message,
+            "debuginfo": None,
+        }
+    ),
+    "Invalid input: the request body is not valid JSON.",
+)
+
+
+def authorize(call: Call, *, write: bool) -> None:
+    """403 unless the caller has a role for it."""
+    if not (call.caller.may_write() if write else call.caller.may_read()):
+        raise ApiError(403, "Policy does not allow this request to be performed.")
+
+
+def admin_only(call: Call) -> None:
+    """403 for everybody but admins."""
+    if not call.caller.admin:
+        raise ApiError(403, "Policy does not allow this request to be performed.")
+
+
+def not_found(table: sa.Table, row_id: str) -> ApiError:
+    """404 as Octavia words it."""
+    return ApiError(404, f"{NOUNS[table.name][0]} {row_id} not found.")
+
+
+def find(call: Call, table: sa.Table, row_id: str) -> Row:
+    """The row; 404 if it is not there, 403 if it is another project's."""
+    row = call.tx.get(table, row_id)
+    if row is None:
+        raise not_found(table, row_id)
+    if row["project_id"] != call.caller.project_id and not call.caller.admin and "service" not in call.caller.roles:
+        raise ApiError(403, "Policy does not allow this request to be performed.")
+    return row
+
+
+def checked(fields: dict[str, Field], body: Any, wrapper: str | None, *, updating: bool = False) -> Row:
+    """The values of a body, 400 with WSME's sentence for a wrong one."""
+    inner = body.get(wrapper) if isinstance(body, dict) and wrapper else body
+    if not isinstance(inner, dict):
+        raise ApiError(400, f'Missing argument: "{wrapper or "object"}"')
+    try:
+        return parse(inner, fields, updating=updating)
+    except Problem as problem:
+        if problem.kind in {"unknown", "readonly"}:
+            raise ApiError(400, f"Unknown attribute for argument {wrapper}: {problem.name}") from problem
+        raise ApiError(
+            400, f"Invalid input for field/attribute {problem.name}. Value: '{problem.value}'. {problem.why}"
+        ) from problem
+
+
+def refuse(error: model.Broken) -> ApiError:
+    """A broken rule as a refusal."""
+    return ApiError(error.status, error.message)
+
+
+def new_row(values: Row, project_id: str) -> Row:
+    """The columns every new object starts with."""
+    values = {name: value for name, value in values.items() if name != "tenant_id"}
+    return {
+        "id": ids.new_uuid(), "created_at": now(), "updated_at": None, "provisioning_status": "PENDING_CREATE",
+        "operating_status": "OFFLINE", **values, "project_id": project_id,
+    }  # fmt: skip
+
+
+def count_quota(call: Call, project_id: str, table: sa.Table, more: int = 1) -> None:
+    """403 if the project would have more of these than its quota."""
+    name = NOUNS[table.name][1]
+    limit = call.tx.value(sa.select(t.quotas.c[name]).where(t.quotas.c.project_id == project_id).with_for_update())
+    if limit is None or limit < 0:
+        return
+    have = call.tx.value(sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id))
+    if have + more > limit:
+        raise ApiError(403, f"Quota has been met for resources: {name.capitalize()}")
+
+
+def begin_change(call: Call, balancer_id: str) -> Row:
+    """Lock a load balancer for a change of something under it; 409 while it is immutable."""
+    balancer = call.tx.lock(t.load_balancers, balancer_id)
+    if balancer is None:
+        raise not_found(t.load_balancers, balancer_id)
+    if status.after(balancer["provisioning_status"], Event.CHANGE) is None:
+        raise ApiError(409, f"Load Balancer {balancer_id} is immutable and cannot be updated.")
+    return balancer
+
+
+def end_change(call: Call, balancer: Row, *, pool_id: str | None = None) -> None:
+    """The tree changed: PENDING_UPDATE, a new generation, and the hosts hear of it."""
+    tx = call.tx
+    state = status.after(balancer["provisioning_status"], Event.CHANGE)
+    assert state is not None
+    tx.update(t.load_balancers, balancer["id"], {"provisioning_status": state, "updated_at": now()})
+    if pool_id is not None:
+        mark(call, t.pools, pool_id)
+        listeners = tx.column(sa.select(t.listeners.c.id).where(t.listeners.c.default_pool_id == pool_id))
+        for listener_id in listeners:
+            mark(call, t.listeners, listener_id)
+    carry.raise_generation(tx, t.load_balancers, balancer["id"])
+
+
+def mark(call: Call, table: sa.Table, row_id: str) -> None:
+    """An ACTIVE object is PENDING_UPDATE now; any other state stays."""
+    call.tx.execute(
+        sa.update(table)
+        .where(table.c.id == row_id, table.c.provisioning_status.in_(["ACTIVE", "ERROR"]))
+        .values(provisioning_status="PENDING_UPDATE")
+    )
+
+
+def settle_now(call: Call, balancer_id: str) -> None:
+    """If the hosts have nothing to do the change is over already."""
+    settle.settle(call.tx, balancer_id, call.settings)
+
+
+# Children -------------------------------------------------------------------------------------------------------------
+
+
+def insert_listener(call: Call, balancer: Row, values: Row) -> Row:
+    """A new listener; 409 for a taken port, 400 for a pool it can not have."""
+    try:
+        model.check_listener(values)
+    except model.Broken as error:
+        raise refuse(error) from error
+    pool_id = values.get("default_pool_id")
+    if pool_id is not None:
+        check_default_pool(call, balancer, values["protocol"], pool_id)
+    taken = sa.select(t.listeners.c.id).where(
+        t.listeners.c.load_balancer_id == balancer["id"],
+        t.listeners.c.protocol_port == values["protocol_port"],
+        t.listeners.c.transport == "tcp",
+    )
+    if call.tx.value(taken):
+        raise ApiError(
+            409, f"Another Listener on this Load Balancer is already using protocol {values['protocol']} and "
+            f"protocol_port {values['protocol_port']}",
+        )  # fmt: skip
+    count_quota(call, balancer["project_id"], t.listeners)
+    row = new_row(_without(values, "loadbalancer_id", "default_pool", "l7policies"), balancer["project_id"])
+    row |= {"load_balancer_id": balancer["id"], "transport": "tcp", "allowed_cidrs": cidrs(balancer, row)}
+    for name in ("client_authentication", "hsts_include_subdomains", "hsts_preload"):
+        if row.get(name) is None:
+            row.pop(name, None)
+    call.tx.insert(t.listeners, row)
+    return row
+
+
+def check_default_pool(call: Call, balancer: Row, protocol: str, pool_id: str) -> None:
+    """The pool exists on this load balancer and fits the listener."""
+    pool = call.tx.get(t.pools, pool_id)
+    if pool is None or pool["load_balancer_id"] != balancer["id"]:
+        raise ApiError(404, f"Pool {pool_id} not found.")
+    try:
+        model.check_pair(protocol, pool["protocol"])
+    except model.Broken as error:
+        raise refuse(error) from error
+
+
+def cidrs(balancer: Row, values: Row) -> list[str] | None:
+    """allowed_cidrs, checked against the VIP's IP version."""
+    out = []
+    for cidr in values.get("allowed_cidrs") or ():
+        try:
+            net = ipaddress.ip_network(cidr, strict=False)
+        except (ValueError, TypeError) as error:
+            raise ApiError(
+                400, f"Invalid input for field/attribute allowed_cidrs. Value: '{cidr}'. Value should be IPv4 or IPv6 "
+                "CIDR format",
+            ) from error  # fmt: skip
+        if net.version != ipaddress.ip_address(balancer["vip_address"]).version:
+            raise ApiError(
+                400, f"Validation failure: Allowed CIDR {cidr} IP version does not match VIP address "
+                f"{balancer['vip_address']} IP version.",
+            )  # fmt: skip
+        out.append(str(net))
+    return out or None
+
+
+def insert_pool(call: Call, balancer: Row, values: Row) -> Row:
+    """A new pool with the members and the monitor nested in it."""
+    try:
+        model.check_pool(values)
+    except model.Broken as error:
+        raise refuse(error) from error
+    count_quota(call, balancer["project_id"], t.pools)
+    row = new_row(
+        _without(values, "loadbalancer_id", "listener_id", "members", "healthmonitor"), balancer["project_id"]
+    )
+    row["load_balancer_id"] = balancer["id"]
+    row["session_persistence"] = values.get("session_persistence") or None
+    if row.get("tls_enabled") is None:
+        row.pop("tls_enabled", None)
+    call.tx.insert(t.pools, row)
+    members = [checked(model.MEMBER, one, None) for one in values.get("members") or ()]
+    insert_members(call, row, members)
+    if values.get("healthmonitor"):
+        insert_monitor(call, row, checked(model.MONITOR, values["healthmonitor"], None))
+    return row
+
+
+def insert_members(call: Call, pool: Row, bodies: list[Row]) -> list[Row]:
+    """New members; 409 for two with one address and port."""
+    seen = {
+        (row["address"], row["protocol_port"])
+        for row in call.tx.all(
+            sa.select(t.members.c.address, t.members.c.protocol_port).where(t.members.c.pool_id == pool["id"])
+        )
+    }
+    rows = []
+    for values in bodies:
+        try:
+            model.check_member(values)
+        except model.Broken as error:
+            raise refuse(error) from error
+        key = (values["address"], values["protocol_port"])
+        if key in seen:
+            raise ApiError(409, f"Another member on this pool is already using ip {key[0]} on protocol_port {key[1]}")
+        seen.add(key)
+        row = new_row(_without(values, "request_sriov"), pool["project_id"])
+        rows.append(row | {"pool_id": pool["id"], "operating_status": "NO_MONITOR"})
+        for name in ("subnet_id", "monitor_address", "monitor_port"):
+            rows[-1].setdefault(name, None)
+    if rows:
+        count_quota(call, pool["project_id"], t.members, len(rows))
+        call.tx.insert(t.members, rows)
+    return rows
+
+
+def insert_monitor(call: Call, pool: Row, values: Row) -> Row:
+    """A new monitor; 409 if the pool has one."""
+    try:
+        values = model.check_monitor(values, pool["protocol"])
+    except model.Broken as error:
+        raise refuse(error) from error
+    if call.tx.value(sa.select(t.health_monitors.c.id).where(t.health_monitors.c.pool_id == pool["id"])):
+        raise ApiError(409, "This pool already has a health monitor")
+    count_quota(call, pool["project_id"], t.health_monitors)
+    row = new_row(_without(values, "pool_id"), pool["project_id"]) | {"pool_id": pool["id"]}
+    call.tx.insert(t.health_monitors, row)
+    return row
+
+
+def _without(values: Row, *names: str) -> Row:
+    return {name: value for name, value in values.items() if name not in names}

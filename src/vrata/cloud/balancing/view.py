@@ -1,0 +1,163 @@
+"""Rows of the tree as Octavia shows them, in batches: one query per relation, however many objects are shown."""
+
+from collections import defaultdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.http import Call
+from vrata.cloud.store import Row
+
+_HIDDEN = {
+    "load_balancers": {"generation", "vip_port_owned", "topology"},
+    "listeners": {"load_balancer_id", "transport"},
+    "pools": {"load_balancer_id"},
+    "members": {"pool_id"},
+    "health_monitors": {"pool_id", "description"},
+}
+_LISTS = ("sni_container_refs", "tls_versions", "alpn_protocols", "vip_sg_ids", "additional_vips")
+
+
+def _base(table: sa.Table, row: Row) -> Row:
+    out = {name: value for name, value in row.items() if name not in _HIDDEN[table.name]}
+    out["tenant_id"] = row["project_id"]
+    out["tags"] = row["tags"] or []
+    for name in _LISTS:
+        if name in out:
+            out[name] = out[name] or []
+    for name in ("created_at", "updated_at"):
+        out[name] = None if row[name] is None else row[name].strftime("%Y-%m-%dT%H:%M:%S")
+    return out
+
+
+def _grouped(call: Call, key: sa.Column[Any], wanted: set[str]) -> dict[str, list[str]]:
+    """Ids of a table's rows by a foreign key."""
+    table = key.table
+    out: dict[str, list[str]] = defaultdict(list)
+    if wanted:
+        query = sa.select(key, table.c.id).where(key.in_(wanted)).order_by(table.c.created_at, table.c.id)
+        for owner, row_id in call.tx.connection.execute(query):
+            out[owner].append(row_id)
+    return out
+
+
+def _refs(ids_: list[str]) -> list[dict[str, str]]:
+    return [{"id": one} for one in ids_]
+
+
+def load_balancers(call: Call, rows: list[Row]) -> list[Row]:
+    """Load balancers with the ids of their listeners and pools."""
+    wanted = {row["id"] for row in rows}
+    listeners = _grouped(call, t.listeners.c.load_balancer_id, wanted)
+    pools = _grouped(call, t.pools.c.load_balancer_id, wanted)
+    return [
+        _base(t.load_balancers, row) | {"listeners": _refs(listeners[row["id"]]), "pools": _refs(pools[row["id"]])}
+        for row in rows
+    ]
+
+
+def listeners(_call: Call, rows: list[Row]) -> list[Row]:
+    """Listeners with their load balancer."""
+    return [
+        _base(t.listeners, row)
+        | {
+            "loadbalancers": [{"id": row["load_balancer_id"]}],
+            "l7policies": [],
+            "insert_headers": row["insert_headers"] or {},
+        }
+        for row in rows
+    ]
+
+
+def pools(call: Call, rows: list[Row]) -> list[Row]:
+    """Pools with listeners, members and monitor."""
+    wanted = {row["id"] for row in rows}
+    by_listener = _grouped(call, t.listeners.c.default_pool_id, wanted)
+    members = _grouped(call, t.members.c.pool_id, wanted)
+    monitors = _grouped(call, t.health_monitors.c.pool_id, wanted)
+    return [
+        _base(t.pools, row)
+        | {
+            "loadbalancers": [{"id": row["load_balancer_id"]}],
+            "listeners": _refs(by_listener[row["id"]]),
+            "members": _refs(members[row["id"]]),
+            "healthmonitor_id": next(iter(monitors[row["id"]]), None),
+            "session_persistence": _persistence(row["session_persistence"]),
+        }
+        for row in rows
+    ]
+
+
+def _persistence(stored: Any) -> Any:
+    names = ("type", "cookie_name", "persistence_timeout", "persistence_granularity")
+    return {name: stored.get(name) for name in names} if stored else None
+
+
+def members(_call: Call, rows: list[Row]) -> list[Row]:
+    """Members."""
+    return [_base(t.members, row) for row in rows]
+
+
+def monitors(_call: Call, rows: list[Row]) -> list[Row]:
+    """Health monitors with their pool."""
+    return [_base(t.health_monitors, row) | {"pools": [{"id": row["pool_id"]}]} for row in rows]
+
+
+def status_tree(call: Call, balancer: Row) -> Row:
+    """The tree of statuses of one load balancer."""
+    tx = call.tx
+    pool_rows = tx.all(sa.select(t.pools).where(t.pools.c.load_balancer_id == balancer["id"]))
+    pool_ids = [row["id"] for row in pool_rows]
+    by_pool: dict[str, list[Row]] = defaultdict(list)
+    for row in tx.all(sa.select(t.members).where(t.members.c.pool_id.in_(pool_ids))):
+        by_pool[row["pool_id"]].append(_short(row) | {"address": row["address"], "protocol_port": row["protocol_port"]})
+    monitors_ = {
+        row["pool_id"]: _short(row) | {"type": row["type"]}
+        for row in tx.all(sa.select(t.health_monitors).where(t.health_monitors.c.pool_id.in_(pool_ids)))
+    }
+    shown = {
+        row["id"]: _short(row)
+        | {"members": by_pool[row["id"]]}
+        | ({"health_monitor": monitors_[row["id"]]} if row["id"] in monitors_ else {})
+        for row in pool_rows
+    }
+    listener_rows = tx.all(sa.select(t.listeners).where(t.listeners.c.load_balancer_id == balancer["id"]))
+    tree = [
+        _short(row) | {"pools": [shown[row["default_pool_id"]]] if row["default_pool_id"] in shown else []}
+        for row in listener_rows
+    ]
+    return {"statuses": {"loadbalancer": _short(balancer) | {"listeners": tree, "pools": list(shown.values())}}}
+
+
+def _short(row: Row) -> Row:
+    return {name: row[name] for name in ("id", "name", "operating_status", "provisioning_status")}
+
+
+STATS = ("active_connections", "bytes_in", "bytes_out", "request_errors", "total_connections")
+
+
+def stats(call: Call, balancer_id: str, listener_id: str | None = None) -> Row:
+    """Counters of a listener, or of all, summed over the instances."""
+    total = dict.fromkeys(STATS, 0)
+    for reported in call.tx.column(sa.select(t.instances.c.listeners).where(t.instances.c.owner_id == balancer_id)):
+        for name, counters in (reported or {}).items():
+            if listener_id in {None, name}:
+                for counter in STATS:
+                    total[counter] += counters[counter]
+    return {"stats": total}
+
+
+def amphora(row: Row, balancer: Row | None, router_id: int) -> Row:
+    """An instance as an amphora; `compute_id` is the host that carries it."""
+    role = {"MASTER": "MASTER", "BACKUP": "BACKUP"}.get(row["state"])
+    status = "PENDING_DELETE" if row["leaving"] else ("ERROR" if row["error"] else "ALLOCATED")
+    return {
+        "id": row["id"], "loadbalancer_id": row["owner_id"], "compute_id": row["host"], "role": role, "status": status,
+        "lb_network_ip": row["vrrp_address"], "vrrp_ip": row["vrrp_address"], "vrrp_port_id": row["vrrp_port_id"],
+        "ha_ip": balancer and balancer["vip_address"], "ha_port_id": balancer and balancer["vip_port_id"],
+        "vrrp_interface": "tenant", "vrrp_id": router_id, "vrrp_priority": row["priority"], "cert_busy": False,
+        "cert_expiration": None, "cached_zone": None, "image_id": None, "compute_flavor": None,
+        "created_at": row["created_at"].strftime("%Y-%m-%dT%H:%M:%S"),
+        "updated_at": None if row["updated_at"] is None else row["updated_at"].strftime("%Y-%m-%dT%H:%M:%S"),
+    }  # fmt: skip

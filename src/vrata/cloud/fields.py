@@ -1,0 +1,169 @@
+"""Checks request bodies against a declared list of fields; the API turns a `Problem` into its own sentence.
+
+It decides types, ranges and choices of single fields; what fields mean together is the resource's business.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Unset(Enum):
+    """Marks a default that is not there, so that null stays a value."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+UUID = re.compile(r"^[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Problem(Exception):
+    """One field is wrong; `kind` is unknown, missing, readonly or invalid."""
+
+    def __init__(self, kind: str, name: str, value: object = None, why: str = "") -> None:
+        super().__init__(f"{name}: {why or kind}")
+        self.kind = kind
+        self.name = name
+        self.value = value
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a body. `kind`: str, int, float, bool, uuid, ip, cidr, list, dict, strings, any."""
+
+    kind: str = "str"
+    default: Any = UNSET
+    required: bool = False
+    nullable: bool = True
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    length: int = 255
+    create: bool = True
+    update: bool = True
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value in its stored form; Problem if it is not one."""
+        if value is None:
+            if self.nullable:
+                return None
+            raise Problem("invalid", name, value, "Value may not be null.")
+        value = _CHECKS[self.kind](self, name, value)
+        if self.choices and value not in self.choices:
+            raise Problem("invalid", name, value, f"Value should be one of: {', '.join(self.choices)}")
+        return value
+
+
+def parse(body: Mapping[str, Any], fields: Mapping[str, Field], *, updating: bool = False) -> dict[str, Any]:
+    """The checked values: on create with defaults filled in, on update only what was given."""
+    out: dict[str, Any] = {}
+    for name, value in body.items():
+        field = fields.get(name)
+        if field is None:
+            raise Problem("unknown", name, value)
+        if not (field.update if updating else field.create):
+            raise Problem("readonly", name, value)
+        out[name] = field.check(name, value)
+    if not updating:
+        for name, field in fields.items():
+            if name in out and (out[name] is not None or field.default is UNSET):
+                continue
+            if field.required and out.get(name) is None:
+                raise Problem("missing", name, None, "Mandatory field missing.")
+            if field.default is not UNSET and out.get(name) is None:
+                out[name] = field.default
+    return out
+
+
+def _str(field: Field, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise Problem("invalid", name, value, f"Wrong type. Expected 'string', got '{type(value).__name__}'")
+    if len(value) > field.length:
+        raise Problem("invalid", name, value, f"Value should have a maximum character requirement of {field.length}")
+    if _CONTROL.search(value):
+        raise Problem("invalid", name, value, "Value should not contain control characters")
+    return value
+
+
+def _number(field: Field, name: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        raise Problem("invalid", name, value, f"Wrong type. Expected '{field.kind}', got 'bool'")
+    try:
+        number = float(value) if field.kind == "float" else int(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Problem("invalid", name, value, f"Wrong type. Expected '{field.kind}'") from error
+    if isinstance(value, float) and field.kind == "int" and value != number:
+        raise Problem("invalid", name, value, "Wrong type. Expected 'int', got 'float'")
+    if field.least is not None and number < field.least:
+        raise Problem("invalid", name, value, f"Value should be greater or equal to {field.least:g}")
+    if field.most is not None and number > field.most:
+        raise Problem("invalid", name, value, f"Value should be lower or equal to {field.most:g}")
+    return number
+
+
+def _bool(_field: Field, name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | int) and str(value).lower() in {"true", "false", "1", "0"}:
+        return str(value).lower() in {"true", "1"}
+    raise Problem("invalid", name, value, "Wrong type. Expected 'bool'")
+
+
+def _uuid(_field: Field, name: str, value: Any) -> str:
+    if not isinstance(value, str) or not UUID.match(value):
+        raise Problem("invalid", name, value, "Value should be UUID format")
+    return value
+
+
+def _ip(_field: Field, name: str, value: Any) -> str:
+    try:
+        if not isinstance(value, str) or "/" in value or "%" in value:
+            raise ValueError
+        return str(ipaddress.ip_address(value))
+    except ValueError as error:
+        raise Problem("invalid", name, value, "Value should be IPv4 or IPv6 format") from error
+
+
+def _cidr(_field: Field, name: str, value: Any) -> str:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError as error:
+        raise Problem("invalid", name, value, "Value should be IPv4 or IPv6 CIDR format") from error
+
+
+def _of(kind: type, word: str) -> Any:
+    def check(_field: Field, name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise Problem("invalid", name, value, f"Wrong type. Expected '{word}', got '{type(value).__name__}'")
+        return value
+
+    return check
+
+
+def _strings(field: Field, name: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise Problem("invalid", name, value, "Wrong type. Expected a list of strings")
+    return [_str(field, name, item) for item in value]
+
+
+_CHECKS: dict[str, Any] = {
+    "str": _str,
+    "int": _number,
+    "float": _number,
+    "bool": _bool,
+    "uuid": _uuid,
+    "ip": _ip,
+    "cidr": _cidr,
+    "list": _of(list, "list"),
+    "dict": _of(dict, "dict"),
+    "strings": _strings,
+    "any": lambda _field, _name, value: value,
+}

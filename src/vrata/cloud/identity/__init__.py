@@ -1,0 +1,1 @@
+"""Identity: who calls, for which project, with which roles (Keystone v3)."""

@@ -1,0 +1,201 @@
+"""POST /v3/auth/tokens: who is it, may they have that scope (Keystone v3, «Password / token / application credential»).
+
+Three steps, so that no lock is held while a password is hashed: read the candidate, check the secret, write the token.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vrata.cloud.http import Answer, ApiError, base_url, encode, failure, now, read_body
+from vrata.cloud.identity import passwords, tokens
+from vrata.cloud.identity import tables as t
+from vrata.cloud.identity.catalog import catalog
+from vrata.cloud.identity.dialect import DIALECT
+from vrata.cloud.settings import Settings
+from vrata.cloud.store import Row, Store, Tx
+
+UNSCOPED = "unscoped"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who the caller says to be; `stored` None: nobody, or nothing to check (`proved`)."""
+
+    user_id: str | None
+    method: str
+    secret: str = ""
+    stored: str | None = None
+    proved: bool = False
+    credential: Row | None = None
+    earlier: Row | None = None  # the token this one comes from
+
+
+def endpoint(store: Store, settings: Settings) -> Any:
+    """The handler of POST /v3/auth/tokens."""
+
+    async def serve(request: Request) -> Response:
+        try:
+            body = await read_body(request, DIALECT)
+            return encode(
+                await _issue(store, settings, body, base_url(request, settings), "nocatalog" in request.query_params)
+            )
+        except Exception as error:  # noqa: BLE001 - the frame answers for every handler
+            return failure(error, DIALECT, request)
+
+    return serve
+
+
+async def _issue(store: Store, settings: Settings, body: Any, base: str, nocatalog: bool) -> Answer:
+    auth = body.get("auth") if isinstance(body, dict) else None
+    if not isinstance(auth, dict) or not isinstance(auth.get("identity"), dict):
+        raise ApiError(400, "'auth' is a required property")
+    identity = auth["identity"]
+    candidate = await store.read(lambda tx: _candidate(tx, identity, now()))
+    if not candidate.proved:
+        good = await asyncio.to_thread(passwords.verify, candidate.secret, candidate.stored)
+        if not good or candidate.user_id is None:
+            raise ApiError(401, tokens.UNAUTHORIZED)
+
+    def work(tx: Tx) -> Answer:
+        values = _scope(tx, candidate, auth.get("scope"))
+        if candidate.earlier is not None:
+            values["expires_at"] = candidate.earlier["expires_at"]
+        token, row = tokens.issue(tx, values, now(), settings.token_life_s)
+        shown = tokens.show(tx, row, [] if nocatalog else catalog(base, settings.region))
+        return Answer(201, {"token": shown}, {"x-subject-token": token, "vary": "X-Auth-Token"})
+
+    return await store.write(work)
+
+
+def _candidate(tx: Tx, identity: dict[str, Any], moment: datetime) -> Candidate:
+    methods = identity.get("methods")
+    if not isinstance(methods, list) or not methods:
+        raise ApiError(400, "'methods' is a required property")
+    match methods[0]:
+        case "password":
+            asked = _part(_part(identity, "password"), "user")
+            user = find_user(tx, asked)
+            return Candidate(
+                user and user["id"], "password", str(asked.get("password", "")), user and user["password_hash"]
+            )
+        case "token":
+            earlier = tokens.load(tx, str(_part(identity, "token").get("id", "")), moment)
+            return Candidate(earlier["user_id"], "token", proved=True, earlier=earlier)
+        case "application_credential":
+            return _credential(tx, _part(identity, "application_credential"), moment)
+        case other:
+            raise ApiError(401, f"Attempted to authenticate with an unsupported method: {other}.")
+
+
+def _credential(tx: Tx, asked: dict[str, Any], moment: datetime) -> Candidate:
+    row = None
+    if asked.get("id"):
+        row = tx.get(t.application_credentials, str(asked["id"]))
+    elif asked.get("name"):
+        user = find_user(tx, _part(asked, "user"))
+        row = user and tx.one(
+            sa.select(t.application_credentials).where(
+                t.application_credentials.c.user_id == user["id"], t.application_credentials.c.name == asked["name"]
+            )
+        )
+    if row is not None and row["expires_at"] is not None and row["expires_at"] <= moment:
+        row = None
+    return Candidate(
+        row and row["user_id"], "application_credential", str(asked.get("secret", "")), row and row["secret_hash"],
+        credential=row,
+    )  # fmt: skip
+
+
+def find_user(tx: Tx, asked: dict[str, Any]) -> Row | None:
+    """An enabled user by id, or by name and domain."""
+    if asked.get("id"):
+        user = tx.get(t.users, str(asked["id"]))
+    else:
+        domain_id = find_domain(tx, asked.get("domain"))
+        user = tx.one(
+            sa.select(t.users).where(t.users.c.name == str(asked.get("name", "")), t.users.c.domain_id == domain_id)
+        )
+    return user if user is not None and user["enabled"] else None
+
+
+def find_domain(tx: Tx, asked: Any) -> str | None:
+    """A domain's id from its id or name."""
+    if not isinstance(asked, dict):
+        return None
+    if asked.get("id"):
+        return str(asked["id"])
+    found = tx.value(sa.select(t.domains.c.id).where(t.domains.c.name == str(asked.get("name", ""))))
+    return None if found is None else str(found)
+
+
+def _scope(tx: Tx, candidate: Candidate, scope: Any) -> Row:
+    """What the token will be good for; 401 when the user has no role there."""
+    methods = [candidate.method]
+    if candidate.earlier is not None:
+        methods = sorted({*candidate.earlier["methods"], "token"})
+    values: Row = {"user_id": candidate.user_id, "methods": methods}
+    if candidate.earlier is not None and candidate.earlier["application_credential_id"]:
+        values["application_credential_id"] = candidate.earlier["application_credential_id"]
+        values["project_id"] = candidate.earlier["project_id"]
+        return values
+    if candidate.credential is not None:
+        values |= {
+            "application_credential_id": candidate.credential["id"],
+            "project_id": candidate.credential["project_id"],
+        }
+    elif scope is None:
+        values |= _default_scope(tx, str(candidate.user_id))
+    elif scope == UNSCOPED or (isinstance(scope, dict) and UNSCOPED in scope):
+        return values
+    else:
+        values |= _asked_scope(tx, scope)
+    unscoped = not (values.get("project_id") or values.get("domain_id") or values.get("system"))
+    full = {"project_id": None, "domain_id": None, "system": False, **values}
+    if not unscoped and not tokens.roles_of(tx, full):
+        raise ApiError(401, f"User {candidate.user_id} has no access to the requested scope.")
+    return values
+
+
+def _asked_scope(tx: Tx, scope: Any) -> Row:
+    if not isinstance(scope, dict):
+        raise ApiError(400, "Invalid input for field 'scope'")
+    if "project" in scope:
+        asked = _part(scope, "project")
+        query = sa.select(t.projects).where(t.projects.c.enabled)
+        if asked.get("id"):
+            query = query.where(t.projects.c.id == str(asked["id"]))
+        else:
+            domain_id = find_domain(tx, asked.get("domain"))
+            query = query.where(t.projects.c.name == str(asked.get("name", "")), t.projects.c.domain_id == domain_id)
+        project = tx.one(query)
+        if project is None:
+            raise ApiError(401, tokens.UNAUTHORIZED)
+        return {"project_id": project["id"]}
+    if "domain" in scope:
+        found = find_domain(tx, scope["domain"])
+        if found is None:
+            raise ApiError(401, tokens.UNAUTHORIZED)
+        return {"domain_id": found}
+    if "system" in scope:
+        return {"system": True}
+    raise ApiError(400, "Invalid input for field 'scope'")
+
+
+def _default_scope(tx: Tx, user_id: str) -> Row:
+    """The user's default project, if it has one and a role there."""
+    project = tx.value(sa.select(t.users.c.default_project_id).where(t.users.c.id == user_id))
+    values: Row = {"user_id": user_id, "project_id": project, "domain_id": None, "system": False}
+    return {"project_id": project} if project and tokens.roles_of(tx, values) else {}
+
+
+def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
+    part = body.get(name)
+    if not isinstance(part, dict):
+        raise ApiError(400, f"'{name}' is a required property")
+    return part

@@ -1,0 +1,165 @@
+"""Tokens: issues them, resolves one to its caller, shows one (Keystone v3, «Authentication and token management»).
+
+A token is 32 random bytes; the database holds its SHA-256, so that reading the database gives no token away.
+Roles are looked up at each use: taking a role away works at once.
+"""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.cloud.http import ApiError, Caller
+from vrata.cloud.identity import tables as t
+from vrata.cloud.store import Row, Tx
+
+UNAUTHORIZED = "The request you have made requires authentication."
+
+
+def digest(token: str) -> str:
+    """What the database knows of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def issue(tx: Tx, values: Row, now: datetime, life_s: int) -> tuple[str, Row]:
+    """A new token for the subject and scope in `values`; expired ones of the user go on the way."""
+    token = "gAAA" + secrets.token_urlsafe(32)
+    tx.execute(sa.delete(t.tokens).where(t.tokens.c.user_id == values["user_id"], t.tokens.c.expires_at < now))
+    row: Row = {
+        "project_id": None, "domain_id": None, "system": False, "application_credential_id": None,
+        "issued_at": now, "expires_at": now + timedelta(seconds=life_s),
+        "audit_ids": [secrets.token_urlsafe(16)], **values, "digest": digest(token),
+    }  # fmt: skip
+    tx.insert(t.tokens, row)
+    return token, row
+
+
+def load(tx: Tx, token: str, now: datetime) -> Row:
+    """The row of a valid token; 401 for any other."""
+    row = tx.get(t.tokens, digest(token)) if token else None
+    if row is None or row["expires_at"] <= now:
+        raise ApiError(401, UNAUTHORIZED)
+    return row
+
+
+def caller(tx: Tx, token: str, now: datetime) -> Caller:
+    """Who calls with this token, roles resolved; 401 if it is not valid or its user or project is disabled."""
+    row = load(tx, token, now)
+    if not tx.value(sa.select(t.users.c.enabled).where(t.users.c.id == row["user_id"])):
+        raise ApiError(401, UNAUTHORIZED)
+    if row["project_id"] and not tx.value(sa.select(t.projects.c.enabled).where(t.projects.c.id == row["project_id"])):
+        raise ApiError(401, UNAUTHORIZED)
+    credential = row["application_credential_id"]
+    restricted = credential is not None and not tx.value(
+        sa.select(t.application_credentials.c.unrestricted).where(t.application_credentials.c.id == credential)
+    )
+    return Caller(
+        user_id=row["user_id"],
+        project_id=row["project_id"],
+        domain_id=row["domain_id"],
+        system=row["system"],
+        roles=frozenset(role["name"] for role in roles_of(tx, row)),
+        token_digest=row["digest"],
+        application_credential_id=credential,
+        restricted=restricted,
+    )
+
+
+def roles_of(tx: Tx, row: Row) -> list[Row]:
+    """The roles a token carries, with implied ones; an application credential narrows them."""
+    target = _target(row)
+    if target is None:
+        return []
+    found = tx.column(
+        sa.select(t.assignments.c.role_id).where(
+            t.assignments.c.user_id == row["user_id"],
+            t.assignments.c.target_kind == target[0],
+            t.assignments.c.target_id == target[1],
+        )
+    )
+    implied = with_implied(tx, set(found))
+    credential = row.get("application_credential_id")
+    if credential is not None:
+        allowed = tx.value(
+            sa.select(t.application_credentials.c.role_ids).where(t.application_credentials.c.id == credential)
+        )
+        implied &= with_implied(tx, set(allowed or ()))
+    return tx.all(sa.select(t.roles).where(t.roles.c.id.in_(implied)).order_by(t.roles.c.name)) if implied else []
+
+
+def with_implied(tx: Tx, role_ids: set[str]) -> set[str]:
+    """The roles and all that they imply."""
+    edges = tx.connection.execute(sa.select(t.implied_roles.c.prior_id, t.implied_roles.c.implied_id)).all()
+    out = set(role_ids)
+    for _ in range(len(edges) + 1):
+        more = {implied for prior, implied in edges if prior in out} - out
+        if not more:
+            break
+        out |= more
+    return out
+
+
+def _target(row: Row) -> tuple[str, str] | None:
+    if row["project_id"]:
+        return "project", row["project_id"]
+    if row["domain_id"]:
+        return "domain", row["domain_id"]
+    return ("system", "all") if row["system"] else None
+
+
+def show(tx: Tx, row: Row, catalog: list[Any]) -> dict[str, Any]:
+    """The `token` object of an answer."""
+    user = tx.get(t.users, row["user_id"])
+    assert user is not None
+    token: dict[str, Any] = {
+        "methods": row["methods"],
+        "user": {
+            "id": user["id"],
+            "name": user["name"],
+            "domain": domain(tx, user["domain_id"]),
+            "password_expires_at": None,
+        },
+        "audit_ids": row["audit_ids"],
+        "expires_at": stamp(row["expires_at"]),
+        "issued_at": stamp(row["issued_at"]),
+    }
+    if row["project_id"]:
+        project = tx.get(t.projects, row["project_id"])
+        assert project is not None
+        token["project"] = {
+            "id": project["id"],
+            "name": project["name"],
+            "domain": domain(tx, project["domain_id"]),
+        }
+        token["is_domain"] = False
+    if row["domain_id"]:
+        token["domain"] = domain(tx, row["domain_id"])
+    if row["system"]:
+        token["system"] = {"all": True}
+    if _target(row) is not None:
+        token["roles"] = [{"id": role["id"], "name": role["name"]} for role in roles_of(tx, row)]
+        token["catalog"] = catalog
+    if row["application_credential_id"]:
+        credential = tx.get(t.application_credentials, row["application_credential_id"])
+        assert credential is not None
+        token["application_credential"] = {
+            "id": credential["id"],
+            "name": credential["name"],
+            "restricted": not credential["unrestricted"],
+        }
+    return token
+
+
+def domain(tx: Tx, domain_id: str) -> dict[str, str]:
+    """The short form of a domain."""
+    return {
+        "id": domain_id,
+        "name": tx.value(sa.select(t.domains.c.name).where(t.domains.c.id == domain_id)) or domain_id,
+    }
+
+
+def stamp(moment: datetime) -> str:
+    """Keystone's time format."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

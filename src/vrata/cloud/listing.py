@@ -1,0 +1,175 @@
+"""Lists as OpenStack answers them: filters on any attribute, tags, sort, marker pages, chosen fields, page links.
+
+The same for Neutron and Octavia (octavia/api/common/pagination.py); they differ in what an unknown name does.
+Rows come in as the API shows them, so a filter means what the user sees.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from vrata.cloud.http import ApiError, Call
+
+CONTROL = frozenset(
+    {"limit", "marker", "page_reverse", "sort", "sort_key", "sort_dir", "fields", "tags", "tags-any", "not-tags",
+     "not-tags-any", "additive_only", "cascade"}
+)  # fmt: skip
+TRUE = frozenset({"true", "1", "yes"})
+FALSE = frozenset({"false", "0", "no"})
+
+
+@dataclass(frozen=True)
+class Style:
+    """Where the two APIs differ."""
+
+    page: int | None  # page size when none is asked for
+    strict: bool  # an unknown filter is an error
+    aliases: Mapping[str, str]
+
+
+NEUTRON = Style(page=None, strict=False, aliases={"tenant_id": "project_id"})
+OCTAVIA = Style(page=1000, strict=True, aliases={"tenant_id": "project_id"})
+
+
+def page(
+    call: Call,
+    rows: Sequence[dict[str, Any]],
+    collection: str,
+    style: Style,
+    known: Sequence[str],
+    done: frozenset[str] = frozenset(),
+) -> Any:
+    """The answer's body: the asked-for page of the rows that match, and links to its neighbours.
+
+    `done` names filters that the query has applied already.
+    """
+    wanted = _wanted(call, style, known, done)
+    rows = [row for row in rows if _matches(row, wanted) and _tagged(row, call)]
+    rows = _sorted(rows, call, known)
+    reverse = call.flag("page_reverse")
+    query = dict(call.query)
+    limit = _limit(query.get("limit"), style)
+    start, stop = 0, len(rows)
+    marker = query.get("marker")
+    if marker is not None:
+        at = next((index for index, row in enumerate(rows) if row.get("id") == marker), None)
+        if at is None:
+            raise ApiError(400, f"Supplied pagination marker '{marker}' is not valid.", "InvalidInput")
+        start, stop = (0, at) if reverse else (at + 1, stop)
+    if limit is not None:
+        start, stop = (max(start, stop - limit), stop) if reverse else (start, min(stop, start + limit))
+    shown = rows[start:stop]
+    body: dict[str, Any] = {collection: select_fields(call, shown)}
+    links = _links(call, shown, start, stop, len(rows), limit)
+    if links:
+        body[f"{collection}_links"] = links
+    return body
+
+
+def select_fields(call: Call, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Only the attributes named by `fields`, all when none is."""
+    names = [name for key, value in call.query if key == "fields" for name in value.split(",")]
+    return [{name: row[name] for name in names if name in row} for row in rows] if names else list(rows)
+
+
+def _wanted(call: Call, style: Style, known: Sequence[str], done: frozenset[str]) -> dict[str, list[str]]:
+    """The filters of the query string: name and accepted values."""
+    wanted: dict[str, list[str]] = {}
+    for raw, value in call.query:
+        name = style.aliases.get(raw, raw)
+        if name in CONTROL or name in done:
+            continue
+        if name in known:
+            wanted.setdefault(name, []).append(value)
+        elif style.strict:
+            raise ApiError(400, f'Unknown argument: "{raw}"')
+    return wanted
+
+
+def _matches(row: Mapping[str, Any], wanted: Mapping[str, Sequence[str]]) -> bool:
+    return all(_one_of(row.get(name), values) for name, values in wanted.items())
+
+
+def _one_of(actual: Any, values: Sequence[str]) -> bool:
+    if isinstance(actual, bool):
+        return any(value.lower() in (TRUE if actual else FALSE) for value in values)
+    if isinstance(actual, list):
+        return any(_in_list(actual, value) for value in values)
+    if actual is None:
+        return any(value in {"", "null", "None"} for value in values)
+    return str(actual) in values
+
+
+def _in_list(actual: list[Any], value: str) -> bool:
+    """`fixed_ips=ip_address=10.0.0.5`, `listeners=<id>` or a plain element."""
+    name, _, rest = value.partition("=")
+    return any(
+        (str(item.get(name)) == rest or item.get("id") == value) if isinstance(item, dict) else str(item) == value
+        for item in actual
+    )
+
+
+def _tagged(row: Mapping[str, Any], call: Call) -> bool:
+    tags = set(row.get("tags") or ())
+    asked: dict[str, set[str]] = {}
+    for name, value in call.query:
+        if name in {"tags", "tags-any", "not-tags", "not-tags-any"}:
+            asked.setdefault(name, set()).update(value.split(","))
+    return (
+        asked.get("tags", set()) <= tags
+        and ("tags-any" not in asked or bool(asked["tags-any"] & tags))
+        and ("not-tags" not in asked or not asked["not-tags"] <= tags)
+        and ("not-tags-any" not in asked or not asked["not-tags-any"] & tags)
+    )
+
+
+def _sorted(rows: list[dict[str, Any]], call: Call, known: Sequence[str]) -> list[dict[str, Any]]:
+    keys = [value for name, value in call.query if name == "sort_key"]
+    directions = [value for name, value in call.query if name == "sort_dir"]
+    order = [(key, directions[at] if at < len(directions) else "asc") for at, key in enumerate(keys)]
+    for name, value in call.query:
+        if name == "sort":
+            order += [(key, way or "asc") for key, _, way in (part.partition(":") for part in value.split(","))]
+    for key, way in reversed(order):
+        if key not in known:
+            raise ApiError(400, f"Supplied sort key '{key}' is not valid.", "InvalidInput")
+        if way not in {"asc", "desc"}:
+            raise ApiError(400, f"Supplied sort direction '{way}' is not valid.", "InvalidInput")
+        rows = sorted(rows, key=lambda row, key=key: _order(row.get(key)), reverse=way == "desc")  # type: ignore[misc]
+    return rows
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    """Null first; numbers by size, everything else as text."""
+    if value is None:
+        return (0, 0)
+    return (1, value) if isinstance(value, int | float) else (2, str(value))
+
+
+def _limit(text: str | None, style: Style) -> int | None:
+    if text is None:
+        return style.page
+    try:
+        limit = int(text)
+    except ValueError as error:
+        raise ApiError(400, f"Supplied pagination limit '{text}' is not valid.", "InvalidInput") from error
+    if limit < 0:
+        raise ApiError(400, f"Supplied pagination limit '{text}' is not valid.", "InvalidInput")
+    return style.page if limit == 0 else min(limit, style.page or limit)
+
+
+def _links(call: Call, shown: Sequence[Mapping[str, Any]], start: int, stop: int, total: int, limit: int | None) -> Any:
+    if limit is None or not shown:
+        return []
+    kept = [(name, value) for name, value in call.query if name not in {"marker", "page_reverse"}]
+
+    def link(rel: str, marker: str, extra: list[tuple[str, str]]) -> dict[str, str]:
+        return {"rel": rel, "href": f"{call.url}?{urlencode([*kept, ('marker', marker), *extra])}"}
+
+    links = []
+    if stop < total:
+        links.append(link("next", shown[-1]["id"], []))
+    if start > 0:
+        links.append(link("previous", shown[0]["id"], [("page_reverse", "True")]))
+    return links

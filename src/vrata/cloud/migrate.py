@@ -1,0 +1,76 @@
+"""Brings a database to a schema version, on SQLite and PostgreSQL, with Alembic.
+
+Alembic is imported only when there is something to migrate: it costs more time than the whole start of the service.
+"""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from vrata.base.errors import VrataError
+from vrata.cloud import schema
+
+
+def metadata() -> sa.MetaData:
+    """The whole schema: importing the tables registers them."""
+    from vrata.cloud.balancing import tables as _balancing  # noqa: F401
+    from vrata.cloud.identity import tables as _identity  # noqa: F401
+    from vrata.cloud.network import tables as _network  # noqa: F401
+
+    return schema.metadata
+
+
+def current(url: str) -> str | None:
+    """The version the database is at, None for an empty one."""
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+            return None if version is None else str(version)
+    except sa.exc.OperationalError as error:
+        raise VrataError(f"database {sa.make_url(url)}: {error.orig}", remedy="check --database") from error
+    finally:
+        engine.dispose()
+
+
+def migrate(url: str, target: str = "head") -> None:
+    """Upgrade (or, given an older version or `base`, downgrade) to `target`."""
+    from alembic import command
+
+    _with_config(url, lambda config: _move(command, config, target, url))
+
+
+def difference(url: str) -> list[object]:
+    """What autogenerate would still change: empty when the migrations and the tables agree."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"render_as_batch": True})
+            return list(compare_metadata(context, metadata()))
+    finally:
+        engine.dispose()
+
+
+def _move(command: object, config: object, target: str, url: str) -> None:
+    older = target == "base" or (target != "head" and (current(url) or "") > target)
+    getattr(command, "downgrade" if older else "upgrade")(config, target)
+
+
+def _with_config(url: str, work: object) -> None:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = sa.create_engine(url)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            assert callable(work)
+            work(config)
+    finally:
+        engine.dispose()

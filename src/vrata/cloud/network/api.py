@@ -1,0 +1,110 @@
+"""Network's HTTP endpoints: the resources, router interfaces, extensions, quotas shown, version documents."""
+
+from typing import Any
+
+from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.network import groups
+from vrata.cloud.network.floating import FLOATING_IPS
+from vrata.cloud.network.groups import GROUPS, RULES
+from vrata.cloud.network.networks import NETWORKS, PORTS, SUBNETS
+from vrata.cloud.network.resource import authorize, endpoints
+from vrata.cloud.network.routers import INTERFACES, ROUTERS
+
+EXTENSIONS = {
+    "router": "Neutron L3 Router", "external-net": "Neutron external network", "provider": "Provider Network",
+    "security-group": "security-group", "allowed-address-pairs": "Allowed Address Pairs",
+    "ext-gw-mode": "Neutron L3 Configurable external gateway mode", "standard-attr-tag": "Tag support",
+    "standard-attr-description": "standard-attr-description", "standard-attr-timestamp": "Resource timestamps",
+    "standard-attr-revisions": "Resource revision numbers", "pagination": "Pagination support",
+    "sorting": "Sorting support", "project-id": "project_id field enabled", "net-mtu": "Network MTU",
+    "binding": "Port Binding", "port-security": "Port Security", "l3-ha": "HA Router extension",
+    "fip-port-details": "Floating IP Port Details Extension", "quotas": "Quota management support",
+    "tag-ports-during-bulk-creation": "Tag Ports During Bulk Creation", "agent": "agent",
+}  # fmt: skip
+
+
+def _versions(call: Call) -> Answer:
+    href = f"{call.base_url}/network/v2.0/"
+    return Answer(body={"versions": [{"id": "v2.0", "status": "CURRENT", "links": [{"rel": "self", "href": href}]}]})
+
+
+def _resources(call: Call) -> Answer:
+    names = ("network", "subnet", "port", "router", "floatingip", "security-group", "security-group-rule")
+    return Answer(
+        body={
+            "resources": [
+                {
+                    "name": name, "collection": f"{name}s",
+                    "links": [{"rel": "self", "href": f"{call.base_url}/network/v2.0/{name}s"}],
+                }
+                for name in names
+            ]
+        }
+    )  # fmt: skip
+
+
+def _extension(alias: str) -> dict[str, Any]:
+    return {
+        "alias": alias, "name": EXTENSIONS[alias], "description": EXTENSIONS[alias], "links": [],
+        "updated": "2024-01-01T00:00:00-00:00",
+    }  # fmt: skip
+
+
+def _extensions(_call: Call) -> Answer:
+    return Answer(body={"extensions": [_extension(alias) for alias in sorted(EXTENSIONS)]})
+
+
+def _one_extension(call: Call) -> Answer:
+    if call.path["alias"] not in EXTENSIONS:
+        raise ApiError(404, "The resource could not be found.", "HTTPNotFound")
+    return Answer(body={"extension": _extension(call.path["alias"])})
+
+
+def _empty(collection: str) -> Any:
+    def show(call: Call) -> Answer:
+        authorize(call, write=False)
+        return Answer(body={collection: []})
+
+    return show
+
+
+def _quota(call: Call) -> Answer:
+    authorize(call, write=False)
+    names = ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule", "subnetpool",
+             "rbac_policy")  # fmt: skip
+    return Answer(body={"quota": dict.fromkeys(names, -1)})
+
+
+def _with_default_group(endpoint: Endpoint) -> Endpoint:
+    """Neutron makes a project's default group the first time somebody looks at its groups."""
+
+    def serve(call: Call) -> Answer:
+        authorize(call, write=False)
+        if call.caller.project_id is not None:
+            groups.default_group(call, call.caller.project_id)
+        return endpoint.handler(call)
+
+    return Endpoint(endpoint.method, endpoint.path, serve, write=True)
+
+
+ROOT = [Endpoint("GET", "", _versions, public=True), Endpoint("GET", "/", _versions, public=True)]
+
+ENDPOINTS = [
+    Endpoint("GET", "", _resources),
+    Endpoint("GET", "/", _resources),
+    Endpoint("GET", "/extensions", _extensions),
+    Endpoint("GET", "/extensions/{alias}", _one_extension),
+    Endpoint("GET", "/quotas/{project_id}", _quota),
+    Endpoint("GET", "/subnetpools", _empty("subnetpools")),
+    Endpoint("GET", "/agents", _empty("agents")),
+    Endpoint("GET", "/availability_zones", _empty("availability_zones")),
+    *INTERFACES,
+    *endpoints(NETWORKS),
+    *endpoints(SUBNETS),
+    *endpoints(PORTS),
+    *endpoints(ROUTERS),
+    *endpoints(FLOATING_IPS),
+    _with_default_group(endpoints(GROUPS)[0]),
+    *endpoints(GROUPS)[1:],
+    *endpoints(RULES),
+]

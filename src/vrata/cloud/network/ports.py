@@ -1,0 +1,164 @@
+"""Ports and their addresses in the database: allocate, create, delete; the network API and the balancers both call it.
+
+Every address of a network is in one table with a unique key, so two transactions never give out the same one; the
+subnet's row is locked while its next free address is looked for.
+"""
+
+import ipaddress
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.base import ids
+from vrata.cloud.http import ApiError, now
+from vrata.cloud.network import plan
+from vrata.cloud.network import tables as t
+from vrata.cloud.store import Row, Tx
+
+BALANCER_OWNER = "Octavia"
+ROUTER_INTERFACE = "network:router_interface"
+ROUTER_GATEWAY = "network:router_gateway"
+ROUTER_INSTANCE = "network:router_ha_interface"
+FLOATING = "network:floatingip"
+
+
+def missing(kind: str, row_id: object) -> ApiError:
+    """404 as Neutron words it."""
+    sentence = {
+        "FloatingIP": "Floating IP {} could not be found",
+        "SecurityGroup": "Security group {} does not exist",
+        "SecurityGroupRule": "Security group rule {} does not exist",
+    }.get(kind, kind + " {} could not be found.")
+    return ApiError(404, sentence.format(row_id), f"{kind}NotFound")
+
+
+def invalid(message: str) -> ApiError:
+    """400 as Neutron words it."""
+    return ApiError(400, f"Invalid input for operation: {message}", "InvalidInput")
+
+
+def create(tx: Tx, network: Row, values: Row, fixed: list[dict[str, Any]] | None) -> Row:
+    """A new port on the network with the given or allocated addresses; `values` are columns of the port."""
+    port: Row = {
+        "id": ids.new_uuid(), "project_id": network["project_id"], "name": "", "description": "", "tags": [],
+        "created_at": now(), "updated_at": now(), "network_id": network["id"], "admin_state_up": True,
+        "status": "ACTIVE" if values.get("device_id") else "DOWN", "device_id": "", "device_owner": "",
+        "security_groups": [], "allowed_address_pairs": [], "extra_dhcp_opts": [], "port_security_enabled": True,
+        "dns_name": "", "binding_host_id": "", "binding_vnic_type": "normal", "revision_number": 1, **values,
+    }  # fmt: skip
+    if not port.get("mac_address"):
+        port["mac_address"] = _new_mac()
+    elif _mac_taken(tx, network["id"], port["mac_address"], port["id"]):
+        raise ApiError(
+            409, f"Unable to complete operation for network {network['id']}. The mac address {port['mac_address']} is in use.",
+            "MacAddressInUse",
+        )  # fmt: skip
+    tx.insert(t.ports, port)
+    port["fixed_ips"] = place_addresses(tx, network, port["id"], fixed)
+    return port
+
+
+def place_addresses(tx: Tx, network: Row, port_id: str, fixed: list[dict[str, Any]] | None) -> list[dict[str, str]]:
+    """Give a port the addresses it asks for; None: one of each IP version the network has a subnet for."""
+    if fixed is None:
+        subnets = tx.all(
+            sa.select(t.subnets).where(t.subnets.c.network_id == network["id"]).order_by(t.subnets.c.created_at)
+        )
+        placed = [_allocate_from(tx, network, group) for group in _by_version(subnets)]
+    else:
+        placed = [_place(tx, network, wanted) for wanted in fixed]
+    rows = [
+        {"port_id": port_id, "network_id": network["id"], "position": at, **place} for at, place in enumerate(placed)
+    ]
+    tx.insert(t.addresses, rows)
+    return placed
+
+
+def _place(tx: Tx, network: Row, wanted: dict[str, Any]) -> dict[str, str]:
+    subnet_id, address = wanted.get("subnet_id"), wanted.get("ip_address")
+    subnets = tx.all(
+        sa.select(t.subnets).where(t.subnets.c.network_id == network["id"]).order_by(t.subnets.c.created_at)
+    )
+    if subnet_id is not None:
+        subnets = [subnet for subnet in subnets if subnet["id"] == subnet_id]
+        if not subnets:
+            if tx.get(t.subnets, subnet_id) is None:
+                raise missing("Subnet", subnet_id)
+            raise invalid(
+                f"Failed to create port on network {network['id']}, because fixed_ips included invalid subnet {subnet_id}."
+            )
+    if address is None:
+        version = wanted.get("ip_version")
+        return _allocate_from(tx, network, [one for one in subnets if version in {None, one["ip_version"]}])
+    for subnet in subnets:
+        if plan.usable(address, subnet["cidr"]):
+            tx.lock(t.subnets, subnet["id"])
+            if address_taken(tx, network["id"], address):
+                raise ApiError(
+                    409, f"IP address {address} already allocated in subnet {subnet['id']}", "IpAddressAlreadyAllocated"
+                )
+            return {"subnet_id": subnet["id"], "ip_address": address}
+    where = "the specified subnet" if subnet_id is not None else "any of the subnets on the specified network"
+    kind = "InvalidIpForSubnet" if subnet_id is not None else "InvalidIpForNetwork"
+    raise ApiError(400, f"IP address {address} is not a valid IP for {where}.", kind)
+
+
+def _allocate_from(tx: Tx, network: Row, subnets: list[Row]) -> dict[str, str]:
+    for subnet in subnets:
+        tx.lock(t.subnets, subnet["id"])
+        taken = tx.column(sa.select(t.addresses.c.ip_address).where(t.addresses.c.subnet_id == subnet["id"]))
+        if subnet["gateway_ip"]:
+            taken.append(subnet["gateway_ip"])
+        numbers = {int(ipaddress.ip_address(address)) for address in taken}
+        address = plan.next_free(subnet["allocation_pools"], numbers, subnet["ip_version"])
+        if address is not None:
+            return {"subnet_id": subnet["id"], "ip_address": address}
+    raise ApiError(409, f"No more IP addresses available on network {network['id']}.", "IpAddressGenerationFailure")
+
+
+def _by_version(subnets: list[Row]) -> Iterable[list[Row]]:
+    for version in (4, 6):
+        group = [subnet for subnet in subnets if subnet["ip_version"] == version]
+        if group:
+            yield group
+
+
+def address_taken(tx: Tx, network_id: str, address: str) -> bool:
+    """Whether a port of the network has this address."""
+    query = sa.select(t.addresses.c.port_id).where(
+        t.addresses.c.network_id == network_id, t.addresses.c.ip_address == address
+    )
+    return tx.value(query) is not None
+
+
+def fixed_ips(tx: Tx, port_ids: Iterable[str]) -> dict[str, list[dict[str, str]]]:
+    """The addresses of ports, in the order they were given."""
+    out: dict[str, list[dict[str, str]]] = {}
+    rows = tx.all(
+        sa.select(t.addresses).where(t.addresses.c.port_id.in_(list(port_ids))).order_by(t.addresses.c.position)
+    )
+    for row in rows:
+        out.setdefault(row["port_id"], []).append({"subnet_id": row["subnet_id"], "ip_address": row["ip_address"]})
+    return out
+
+
+def delete(tx: Tx, port_ids: str | Iterable[str]) -> None:
+    """Remove ports and their addresses; floating IPs on them must have been let go before."""
+    wanted = [port_ids] if isinstance(port_ids, str) else list(port_ids)
+    if wanted:
+        tx.execute(sa.delete(t.addresses).where(t.addresses.c.port_id.in_(wanted)))
+        tx.delete(t.ports, wanted)
+
+
+def _new_mac() -> str:
+    """A random address with Neutron's usual prefix."""
+    return "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+
+
+def _mac_taken(tx: Tx, network_id: str, mac: str, port_id: str) -> bool:
+    query = sa.select(t.ports.c.id).where(
+        t.ports.c.network_id == network_id, t.ports.c.mac_address == mac, t.ports.c.id != port_id
+    )
+    return tx.value(query) is not None

@@ -1,0 +1,209 @@
+"""Routers (Neutron v2.0): the way out of tenant networks; each with a gateway is carried by a pair of instances."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from vrata.cloud.balancing import carry
+from vrata.cloud.fields import Field
+from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.network import ports
+from vrata.cloud.network import tables as t
+from vrata.cloud.network.networks import PORTS, SUBNETS
+from vrata.cloud.network.ports import invalid, missing
+from vrata.cloud.network.resource import NAMED, Resource, authorize, base_view, find, store_update
+from vrata.cloud.store import Row
+
+
+def _view(call: Call, rows: list[Row]) -> list[Row]:
+    fixed = ports.fixed_ips(call.tx, [row["gateway_port_id"] for row in rows if row["gateway_port_id"]])
+    out = []
+    for row in rows:
+        view = base_view(row)
+        network_id, port_id = view.pop("external_network_id"), view.pop("gateway_port_id")
+        snat = view.pop("enable_snat")
+        view.pop("generation")
+        view["external_gateway_info"] = network_id and {
+            "network_id": network_id, "enable_snat": snat, "external_fixed_ips": fixed.get(port_id, [])
+        }  # fmt: skip
+        view |= {
+            "routes": row["routes"] or [], "ha": True, "distributed": False, "flavor_id": None,
+            "availability_zones": ["nova"], "availability_zone_hints": [],
+        }  # fmt: skip
+        out.append(view)
+    return out
+
+
+def _create(call: Call, row: Row) -> Row:
+    gateway = row.pop("external_gateway_info", None)
+    for ignored in ("ha", "distributed", "availability_zone_hints"):
+        row.pop(ignored, None)
+    row |= {"external_network_id": None, "gateway_port_id": None, "enable_snat": True, "generation": 1}
+    call.tx.insert(t.routers, row)
+    _set_gateway(call, row, gateway)
+    return row
+
+
+def _update(call: Call, row: Row, values: Row) -> None:
+    for ignored in ("ha", "distributed", "availability_zone_hints"):
+        values.pop(ignored, None)
+    if "external_gateway_info" in values:
+        _set_gateway(call, row, values.pop("external_gateway_info"))
+    store_update(call, ROUTERS, row, values)
+    carry.router_changed(call.tx, row["id"], call.settings)
+
+
+def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
+    """Set, change or clear the external gateway."""
+    network_id = (gateway or {}).get("network_id")
+    used = call.tx.value(sa.select(t.floating_ips.c.id).where(t.floating_ips.c.router_id == row["id"]))
+    if used and row["external_network_id"] and network_id != row["external_network_id"]:
+        raise ApiError(
+            409, f"Gateway cannot be updated for router {row['id']}, since a gateway to external network "
+            f"{row['external_network_id']} is required by one or more floating IPs.",
+            "RouterExternalGatewayInUseByFloatingIp",
+        )  # fmt: skip
+    wanted = (gateway or {}).get("external_fixed_ips")
+    keep = row["gateway_port_id"] if network_id == row["external_network_id"] and wanted is None else None
+    if row["gateway_port_id"] and keep is None:
+        call.tx.update(t.routers, row["id"], {"gateway_port_id": None, "external_network_id": None})
+        ports.delete(call.tx, row["gateway_port_id"])
+    if network_id is None:
+        return
+    if keep is None:
+        network = call.tx.get(t.networks, network_id)
+        if network is None:
+            raise missing("Network", network_id)
+        if not network["router_external"]:
+            raise ApiError(400, f"Bad router request: Network {network_id} is not an external network.", "BadRequest")
+        values = {"device_owner": ports.ROUTER_GATEWAY, "device_id": row["id"], "project_id": ""}
+        keep = ports.create(call.tx, network, values, wanted or None)["id"]
+    snat = (gateway or {}).get("enable_snat")
+    values = {"external_network_id": network_id, "gateway_port_id": keep}
+    call.tx.update(t.routers, row["id"], values | ({} if snat is None else {"enable_snat": bool(snat)}))
+
+
+def _delete(call: Call, row: Row) -> None:
+    if _interface_ports(call, row["id"]):
+        raise ApiError(409, f"Router {row['id']} still has ports", "RouterInUse")
+    _set_gateway(call, row, None)
+    # Its instances leave with it: their hosts drop what is no longer desired, the rows hold no address any more.
+    carried = carry.instances_of(call.tx, row["id"])
+    carry.touch_owner(call.tx, row["id"])
+    for instance in carried:
+        carry.remove(call.tx, instance)
+    call.tx.delete(t.routers, row["id"])
+
+
+def _interface_ports(call: Call, router_id: str) -> list[Row]:
+    return call.tx.all(
+        sa.select(t.ports).where(t.ports.c.device_id == router_id, t.ports.c.device_owner == ports.ROUTER_INTERFACE)
+    )
+
+
+def _add_interface(call: Call) -> Answer:
+    authorize(call, write=True)
+    router = find(call, ROUTERS, call.path["id"], change=True)
+    body = call.body if isinstance(call.body, dict) else {}
+    if ("subnet_id" in body) == ("port_id" in body):
+        raise ApiError(400, "Bad router request: Either subnet_id or port_id must be specified.", "BadRequest")
+    if "port_id" in body:
+        port = find(call, PORTS, body["port_id"], change=True)
+        if port["device_id"]:
+            raise ApiError(
+                409, f"Unable to complete operation on port {port['id']} for network {port['network_id']}. Port "
+                f"already has an attached device {port['device_id']}.", "PortInUse",
+            )  # fmt: skip
+        values = {"device_id": router["id"], "device_owner": ports.ROUTER_INTERFACE, "status": "ACTIVE"}
+        call.tx.update(t.ports, port["id"], values)
+        port["fixed_ips"] = ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])
+        if not port["fixed_ips"]:
+            raise ApiError(400, "Bad router request: Router port must have at least one fixed IP.", "BadRequest")
+    else:
+        port = _port_for(call, router, str(body["subnet_id"]))
+    carry.router_changed(call.tx, router["id"], call.settings)
+    return Answer(body=_interface(router, port))
+
+
+def _port_for(call: Call, router: Row, subnet_id: str) -> Row:
+    subnet = find(call, SUBNETS, subnet_id)
+    if subnet["gateway_ip"] is None:
+        raise ApiError(400, "Bad router request: Subnet for router interface must have a gateway IP.", "BadRequest")
+    for port in _interface_ports(call, router["id"]):
+        if any(one["subnet_id"] == subnet_id for one in ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])):
+            raise ApiError(400, f"Bad router request: Router already has a port on subnet {subnet_id}.", "BadRequest")
+    network = call.tx.get(t.networks, subnet["network_id"])
+    assert network is not None
+    if ports.address_taken(call.tx, network["id"], subnet["gateway_ip"]):
+        raise ApiError(
+            409, f"Unable to complete operation for network {network['id']}. The IP address {subnet['gateway_ip']} is "
+            "in use.", "IpAddressInUse",
+        )  # fmt: skip
+    values = {
+        "device_owner": ports.ROUTER_INTERFACE, "device_id": router["id"], "project_id": router["project_id"]
+    }  # fmt: skip
+    return ports.create(call.tx, network, values, [{"subnet_id": subnet_id, "ip_address": subnet["gateway_ip"]}])
+
+
+def _remove_interface(call: Call) -> Answer:
+    authorize(call, write=True)
+    router = find(call, ROUTERS, call.path["id"], change=True)
+    body = call.body if isinstance(call.body, dict) else {}
+    for port in _interface_ports(call, router["id"]):
+        port["fixed_ips"] = ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])
+        subnets = {one["subnet_id"] for one in port["fixed_ips"]}
+        if port["id"] == body.get("port_id") or body.get("subnet_id") in subnets:
+            _unused(call, router["id"], subnets)
+            answer = _interface(router, port)
+            ports.delete(call.tx, port["id"])
+            carry.router_changed(call.tx, router["id"], call.settings)
+            return Answer(body=answer)
+    if not ("subnet_id" in body or "port_id" in body):
+        raise invalid("Either subnet_id or port_id must be specified.")
+    raise ApiError(
+        404, f"Router {router['id']} has no interface on subnet {body.get('subnet_id') or body.get('port_id')}",
+        "RouterInterfaceNotFoundForSubnet",
+    )  # fmt: skip
+
+
+def _unused(call: Call, router_id: str, subnets: set[str]) -> None:
+    """409 while a floating IP goes through this interface."""
+    used = call.tx.value(
+        sa.select(t.addresses.c.subnet_id)
+        .join(t.floating_ips, t.floating_ips.c.port_id == t.addresses.c.port_id)
+        .where(t.floating_ips.c.router_id == router_id, t.addresses.c.subnet_id.in_(subnets))
+    )
+    if used:
+        raise ApiError(
+            409, f"Router interface for subnet {used} on router {router_id} cannot be deleted, as it is required by "
+            "one or more floating IPs.", "RouterInterfaceInUseByFloatingIP",
+        )  # fmt: skip
+
+
+def _interface(router: Row, port: Row) -> Row:
+    subnet_ids = [one["subnet_id"] for one in port["fixed_ips"]]
+    return {
+        "id": router["id"], "tenant_id": router["project_id"], "project_id": router["project_id"],
+        "port_id": port["id"], "network_id": port["network_id"], "subnet_id": subnet_ids[0],
+        "subnet_ids": subnet_ids, "tags": [],
+    }  # fmt: skip
+
+
+ROUTERS = Resource(
+    "router", "routers", "Router", t.routers,
+    {
+        **NAMED,
+        "admin_state_up": Field("bool", default=True),
+        "external_gateway_info": Field("dict"),
+        "routes": Field("list"),
+        "ha": Field("bool"),
+        "distributed": Field("bool"),
+        "availability_zone_hints": Field("strings"),
+    },
+    _view, create=_create, update=_update, delete=_delete,
+)  # fmt: skip
+
+INTERFACES = [
+    Endpoint("PUT", "/routers/{id}/add_router_interface", _add_interface, write=True),
+    Endpoint("PUT", "/routers/{id}/remove_router_interface", _remove_interface, write=True),
+]

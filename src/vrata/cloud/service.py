@@ -1,0 +1,61 @@
+"""Puts the cloud together: one Starlette application over one store, and its background work.
+
+Nothing here knows what a resource is; it mounts the APIs under their paths and starts and stops what runs beside them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
+
+from vrata.cloud.agent import Agents
+from vrata.cloud.balancing import api as balancing
+from vrata.cloud.balancing.store import DIALECT as OCTAVIA
+from vrata.cloud.http import Dialect, Endpoint, routes
+from vrata.cloud.identity import api as identity
+from vrata.cloud.identity import auth, tokens
+from vrata.cloud.identity.dialect import DIALECT as KEYSTONE
+from vrata.cloud.network import api as network
+from vrata.cloud.network.resource import DIALECT as NEUTRON
+from vrata.cloud.settings import Settings
+from vrata.cloud.store import Store
+
+
+def application(store: Store, settings: Settings) -> Starlette:
+    """The whole service as an ASGI application."""
+    agents = Agents(store, settings)
+    store.changed = agents.hub.changed
+
+    def mount(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialect) -> list[BaseRoute]:
+        return routes(endpoints, prefixes, dialect, store, settings, tokens.caller)
+
+    balancer = "/load-balancer"
+    versions = tuple(f"{balancer}/{v}{rest}" for v in ("v2.0", "v2") for rest in ("/lbaas", ""))
+    every = [
+        *agents.routes(),
+        Route("/identity/v3/auth/tokens", auth.endpoint(store, settings), methods=["POST"]),
+        *mount(balancing.HEALTH, ("", balancer), OCTAVIA),
+        *mount(identity.ENDPOINTS, ("/identity",), KEYSTONE),
+        *mount(network.ROOT, ("/network",), NEUTRON),
+        *mount(network.ENDPOINTS, ("/network/v2.0",), NEUTRON),
+        *mount(balancing.ROOT, (balancer,), OCTAVIA),
+        *mount(balancing.ENDPOINTS, versions, OCTAVIA),
+    ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        agents.hub.attach(asyncio.get_running_loop())
+        jobs = [asyncio.create_task(agents.sweep())]
+        if not store.sqlite:
+            jobs.append(asyncio.create_task(agents.watch_replicas()))
+        yield
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    app = Starlette(routes=every, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.state.hub = agents.hub
+    return app

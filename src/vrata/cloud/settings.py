@@ -1,0 +1,21 @@
+"""What an operator may set of the cloud; every bound of the service has its name here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one cloud service; times in the unit their name says."""
+
+    public_url: str = ""  # empty: catalog addresses follow the request
+    region: str = "RegionOne"
+    host_secret: str = ""
+    token_life_s: int = 24 * 3600
+    host_timeout_s: float = 10.0  # a host that is silent for longer is dead
+    sweep_interval_s: float = 1.0  # how often silent hosts are looked for
+    heartbeat_interval_s: float = 1.0  # unchanged reports are written at most this often
+    poll_max_s: float = 60.0  # longest long poll
+    replica_poll_s: float = 0.4  # how soon a replica sees what another one changed
+    advert_interval_ms: int = 100
+    instances_per_pair: int = 2
+    page_max: int = 1000
