@@ -1,6 +1,5 @@
 """`vrata cloud`: serves the OpenStack-compatible APIs, or migrates their database."""
 
-
 import secrets
 import socket
 from pathlib import Path

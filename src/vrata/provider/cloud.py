@@ -114,7 +114,7 @@ class Cloud:
         if not endpoint:
             raise CloudError(404, f"the catalog has no {service!r} service; ask the cloud's operator for it")
         root = str(endpoint).rstrip("/")
-        for version in ("/v2.0", "/v2"):
+        for version in ("/v2.0", "/v2", "/v3"):
             root = root.removesuffix(version)
         self._endpoints[service] = root
 

@@ -17,6 +17,7 @@ import yaml
 from vrata.base import clock
 from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
+from vrata.host.store import HostStore
 from vrata.kube import config, resources
 from vrata.kube.client import ApiError, Kube
 from vrata.kube.objects import Node
@@ -187,7 +188,7 @@ class Sandbox:
 
     async def _make_tenant(self) -> None:
         async with Cloud("vrata-admin", self.paths.clouds) as admin, Cloud("vrata", self.paths.clouds) as demo:
-            projects = await admin.find("identity", "/projects", "projects", name="demo")
+            projects = await admin.find("identity", "/v3/projects", "projects", name="demo")
             external_id = await tenant.ensure_external(admin)
             network_id, subnet_id = await tenant.ensure_tenant_network(admin, projects[0]["id"])
             await tenant.ensure_router(demo, external_id, subnet_id)
@@ -241,7 +242,11 @@ class Sandbox:
         """Stop and remove everything this sandbox recorded; safe to repeat."""
         check_root()
         await self.parts.stop_all()
-        names = [*self._pod_namespaces(), *(name for _, name in self.instance_namespaces()), *network.recorded_namespaces(self.paths)]
+        names = [
+            *self._pod_namespaces(),
+            *(name for _, name in self.instance_namespaces()),
+            *network.recorded_namespaces(self.paths),
+        ]
         await network.remove_namespaces(tuple(dict.fromkeys(names)))
         for folder in self._pod_folders():
             shutil.rmtree(folder, ignore_errors=True)
@@ -262,9 +267,15 @@ class Sandbox:
         return [
             (host.name, name)
             for host in self.layout.of_role("host")
-            for name in recorded_instances(self.paths.state(host.name))
+            for name in _recorded_instances(self.paths.state(host.name))
         ]
 
     def leftovers(self) -> list[str]:
         """Recorded namespaces that still exist."""
         return sorted(set(network.recorded_namespaces(self.paths)) & ip.list_namespaces())
+
+
+def _recorded_instances(state_dir: Path) -> list[str]:
+    store = HostStore(state_dir)
+    store.prepare()
+    return [record.netns for known in store.known() if (record := store.record(known))]

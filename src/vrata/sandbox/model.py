@@ -242,6 +242,7 @@ def _cloud_part(paths: Paths) -> Part:
     argv = ["cloud", "serve", "--data-dir", str(paths.state("cloud"))]
     argv += ["--listen", f"{CLOUD_MGMT}:{CLOUD_PORT}", "--listen", f"{CLOUD_EXTERNAL}:{CLOUD_PORT}"]
     argv += ["--admin-password-file", str(paths.root / "admin-password")]
+    argv += ["--demo-password-file", str(paths.root / "demo-password")]
     argv += ["--host-secret-file", str(paths.root / "host-secret")]
     return Part("cloud", "cloud", tuple(argv), listens_on_loopback=True)
 

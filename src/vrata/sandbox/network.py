@@ -93,7 +93,7 @@ def _masquerade(machine: Machine) -> str:
     return (
         "table ip vrata-pods {}\ndelete table ip vrata-pods\n"
         "table ip vrata-pods { chain postrouting { type nat hook postrouting priority srcnat + 10; "
-        f"ip saddr {machine.pod_cidr} ip daddr != {POD_NETWORK} masquerade; }} }}\n"
+        f"ip saddr {machine.pod_cidr} ip daddr != {POD_NETWORK} masquerade; }}; }}\n"
     )
 
 

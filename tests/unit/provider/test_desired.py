@@ -1,0 +1,81 @@
+"""What a Service asks of the cloud, and what it may not ask."""
+
+import msgspec
+import pytest
+
+from vrata.base.errors import InvalidInput
+from vrata.kube.objects import Node, Service
+from vrata.provider.desired import INTERNAL, PREFIX, desired
+from vrata.provider.model import Settings
+
+
+def make_service(annotations: dict[str, str] | None = None, **spec: object) -> Service:
+    body = {
+        "metadata": {"name": "web", "namespace": "default", "annotations": annotations or {}},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}], **spec},
+    }
+    return msgspec.convert(body, Service)
+
+
+def make_node(name: str, address: str, **metadata: object) -> Node:
+    status = {"addresses": [{"type": "InternalIP", "address": address}]}
+    return msgspec.convert({"metadata": {"name": name, **metadata}, "status": status}, Node)
+
+
+NODES = [make_node("worker-0", "10.10.0.20"), make_node("worker-1", "10.10.0.21")]
+
+
+def test_every_node_is_a_member_on_the_node_port() -> None:
+    listener = desired(Settings(), make_service(), NODES).listeners[0]
+    assert {(member.name, member.address, member.port) for member in listener.pool.members} == {
+        ("worker-0", "10.10.0.20", 30080),
+        ("worker-1", "10.10.0.21", 30080),
+    }
+
+
+def test_names_are_those_of_the_openstack_cloud_controller() -> None:
+    wanted = desired(Settings(cluster="prod"), make_service(), NODES)
+    assert wanted.name == "kube_service_prod_default_web"
+    assert wanted.floating_description == "Floating IP for Kubernetes external service default/web from cluster prod"
+
+
+def test_excluded_and_leaving_nodes_are_no_members() -> None:
+    excluded = make_node("m", "10.10.0.10", labels={"node.kubernetes.io/exclude-from-external-load-balancers": ""})
+    leaving = make_node("l", "10.10.0.11", deletionTimestamp="2026-01-01T00:00:00Z")
+    pool = desired(Settings(), make_service(), [*NODES, excluded, leaving]).listeners[0].pool
+    assert {member.name for member in pool.members} == {"worker-0", "worker-1"}
+
+
+def test_local_policy_is_watched_through_the_health_check_port() -> None:
+    service = make_service(externalTrafficPolicy="Local", healthCheckNodePort=31000)
+    pool = desired(Settings(), service, NODES).listeners[0].pool
+    assert pool.monitor
+    assert (pool.monitor.type, pool.monitor.path) == ("HTTP", "/healthz")
+    assert {member.monitor_port for member in pool.members} == {31000}
+
+
+def test_internal_is_asked_for_by_annotation() -> None:
+    assert desired(Settings(), make_service({INTERNAL: "true"}), NODES).internal
+    assert not desired(Settings(), make_service(), NODES).internal
+
+
+@pytest.mark.parametrize(
+    ("annotations", "spec", "field"),
+    [
+        ({INTERNAL: "yes"}, {}, INTERNAL),
+        ({PREFIX + "connection-limit": "many"}, {}, "connection-limit"),
+        ({PREFIX + "timeout-client-data": "-1"}, {}, "timeout-client-data"),
+        ({PREFIX + "lb-method": "FASTEST"}, {}, "lb-method"),
+        ({PREFIX + "proxy-protocol": "v3"}, {}, "proxy-protocol"),
+        ({PREFIX + "health-monitor-timeout": "9"}, {}, "health-monitor-timeout"),
+        ({}, {"loadBalancerIP": "300.1.2.3"}, "spec.loadBalancerIP"),
+        ({}, {"loadBalancerSourceRanges": ["10.0.0.0/33"]}, "spec.loadBalancerSourceRanges"),
+    ],
+)
+def test_wrong_input_names_field_value_and_remedy(
+    annotations: dict[str, str], spec: dict[str, object], field: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        desired(Settings(), make_service(annotations, **spec), NODES)
+    assert field in str(caught.value)
+    assert caught.value.remedy
