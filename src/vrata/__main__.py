@@ -1,0 +1,5 @@
+"""`python -m vrata` is `vrata`."""
+
+from vrata.cli.main import main
+
+main()
