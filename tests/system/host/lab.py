@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tests.support.agent_cloud import SECRET, AgentCloud
 from tests.support.fabric import Fabric, Machine, fabric, wait_until
-from tests.support.traffic import http_server
+from tests.support.traffic import get, http_server
 
+from vrata.base.clock import monotonic_s
 from vrata.base.ids import kernel_name, mac_address
 from vrata.base.wire import (
     DesiredInstance,
@@ -25,7 +26,7 @@ from vrata.base.wire import (
     Vrrp,
     VrrpState,
 )
-from vrata.net import daemon
+from vrata.net import daemon, ip
 
 VIP, FLOATING, PORT = "10.10.0.100", "203.0.113.20", 80
 HOSTS = ("host-a", "host-b")
@@ -99,6 +100,8 @@ class Lab:
         argv += ["--bridge", "tenant=br-tenant", "--bridge", "external=br-external"]
         argv += ["--state-dir", str(self.state_dir(host))]
         with log:
+            log.write(b"--- start ---\n")
+            log.flush()
             self.agents[host] = await asyncio.create_subprocess_exec(*argv, stdout=log, stderr=log)
 
     async def kill_agent(self, host: str, number: signal.Signals = signal.SIGKILL) -> int:
@@ -114,9 +117,36 @@ class Lab:
 
     def pid(self, host: str, name: str, instance_id: str | None = None) -> int:
         """Process id of an instance's daemon; 0 if it does not run."""
-        path = self.state_dir(host) / "instances" / (instance_id or INSTANCES[host]) / f"{name}.pid"
-        found = daemon.read_record(path)
+        found = daemon.read_record(self.instance_dir(host, instance_id) / f"{name}.pid")
         return found.pid if found else 0
+
+    def instance_dir(self, host: str, instance_id: str | None = None) -> Path:
+        """Where the files of the host's instance are."""
+        return self.state_dir(host) / "instances" / (instance_id or INSTANCES[host])
+
+    def stats_socket(self, host: str) -> Path:
+        """HAProxy's runtime socket."""
+        return self.instance_dir(host) / "stats.sock"
+
+    def generation(self, host: str) -> int:
+        """The generation the host reports."""
+        seen = self.cloud.seen(host, INSTANCES[host])
+        return seen.observed_generation if seen else 0
+
+    async def links(self, host: str) -> list[str]:
+        """Names of the instance's interfaces, loopback aside."""
+        return [
+            link["ifname"] for link in await ip.query("link", "show", netns=self.netns(host)) if link["ifname"] != "lo"
+        ]
+
+    async def answers(self, machine: Machine, address: str, port: int = PORT, timeout_s: float = 10.0) -> str:
+        """Wait for an answer and return it."""
+        deadline = monotonic_s() + timeout_s
+        while monotonic_s() < deadline:
+            answer = await get(machine, address, port, timeout_s=0.2)
+            if answer:
+                return answer
+        raise AssertionError(f"{address}:{port} does not answer; {self.logs()}")
 
     def netns(self, host: str, instance_id: str | None = None) -> str:
         """The namespace of the host's instance."""
@@ -150,6 +180,10 @@ class Lab:
             return self.one_active() and all(r and r.observed_generation == generation and not r.error for r in seen)
 
         await wait_until(settled, lambda: f"generation {generation} on both hosts; {self.logs()}")
+
+    def logs_since_restart(self, host: str) -> str:
+        """What the agent logged since it was started last."""
+        return (self.directory / f"{host}.log").read_text().rpartition("--- start ---")[2]
 
     def logs(self) -> str:
         """The last lines of both agents' logs."""
