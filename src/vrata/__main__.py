@@ -1,4 +1,4 @@
-"""`python -m vrata`: how the sandbox starts its parts, whatever is on PATH."""
+"""`python -m vrata` is `vrata`."""
 
 from vrata.cli.main import main
 

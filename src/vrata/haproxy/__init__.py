@@ -1,1 +1,1 @@
-"""HAProxy: model of a configuration, rendering, runtime socket, process, reload."""
+"""HAProxy 2.6 and later: model of a configuration, rendering, runtime socket, process, reload."""

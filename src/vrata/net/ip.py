@@ -37,7 +37,12 @@ async def add_namespace(name: str, sysctls: dict[str, str] | None = None) -> Non
         await run("ip", "netns", "add", name)
     await batch(["link set lo up"], netns=name)
     if sysctls:
-        await run("sysctl", "-q", *(f"-w{key}={value}" for key, value in sysctls.items()), netns=name)
+        await set_sysctls(sysctls, netns=name)
+
+
+async def set_sysctls(sysctls: dict[str, str], netns: str | None = None) -> None:
+    """Set kernel parameters of a namespace."""
+    await run("sysctl", "-q", "-w", *(f"{key}={value}" for key, value in sysctls.items()), netns=netns)
 
 
 async def delete_namespace(name: str) -> None:
@@ -65,3 +70,11 @@ def processes_in(netns: str) -> tuple[int, ...]:
             except OSError:  # the process ended, or is a zombie
                 continue
     return tuple(found)
+
+
+def executable_of(pid: int) -> str:
+    """File name of the program that a process runs (also of one replaced on disk); empty if it can not be told."""
+    try:
+        return (Path("/proc") / str(pid) / "exe").readlink().name.removesuffix(" (deleted)")
+    except OSError:
+        return ""

@@ -1,1 +1,1 @@
-"""keepalived: model of a configuration, rendering, process."""
+"""keepalived 2.2 and later: model of a configuration, rendering, process, notifications."""

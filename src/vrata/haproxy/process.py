@@ -1,0 +1,150 @@
+"""Starts, adopts, reloads and stops an HAProxy master-worker, optionally inside a network namespace.
+
+HAProxy management guide 2.6, sections 3 and 4. The master is a daemon that outlives whoever started it; its id is
+recorded in `haproxy.pid` beside the configuration. If the master dies its workers follow, and the other way round
+(measured, also with SIGKILL), so watching the master is enough.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from vrata.base.clock import monotonic_s
+from vrata.base.errors import VrataError
+from vrata.base.files import write_atomic
+from vrata.haproxy.runtime import RuntimeClient
+from vrata.net import daemon
+from vrata.net.command import CommandFailed, run
+from vrata.net.daemon import DaemonId, ExitWatch
+
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 2.0
+_POLL_S = 0.01
+_LOG_TAIL = 600
+
+
+class HaproxyProcess:
+    """One HAProxy, its configuration and its sockets, all in one directory."""
+
+    def __init__(self, directory: Path, netns: str | None = None, binary: str = "haproxy") -> None:
+        self.directory = directory
+        self.netns = netns
+        self.config_path = directory / "haproxy.cfg"
+        self.pid_path = directory / "haproxy.pid"
+        self.log_path = directory / "haproxy.log"
+        self.stats_path = directory / "stats.sock"
+        self.master_path = directory / "master.sock"
+        self.runtime = RuntimeClient(self.stats_path)
+        self._binary = binary
+
+    def running(self) -> DaemonId | None:
+        """The master, if it runs: this is also how one that an earlier process started is adopted."""
+        return daemon.read_record(self.pid_path)
+
+    async def check(self, text: str) -> None:
+        """Ask HAProxy itself about a configuration; VrataError with what it said."""
+        beside = self.directory / "haproxy.cfg.check"
+        write_atomic(beside, text)
+        try:
+            await run(self._binary, "-c", "-q", "-f", str(beside), netns=self.netns)
+        except CommandFailed as error:
+            said = error.stderr.replace(str(beside), "haproxy.cfg").strip()
+            raise VrataError(f"HAProxy refuses the configuration: {said}", retriable=False) from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def write_config(self, text: str) -> None:
+        """Put a configuration in place for the next start or reload."""
+        write_atomic(self.config_path, text)
+
+    def spawn(self) -> DaemonId:
+        """Start the master and record it, without waiting until it listens (`wait_started`)."""
+        self.log_path.unlink(missing_ok=True)
+        argv = [self._binary, "-W", "-S", f"{self.master_path},mode,600", "-f", str(self.config_path)]
+        started = daemon.spawn(argv, log=self.log_path, netns=self.netns)
+        daemon.write_record(self.pid_path, started)
+        return started
+
+    async def wait_started(self, started: DaemonId) -> None:
+        """Wait until the process serves; VrataError with the end of its log if it ends instead."""
+        deadline = monotonic_s() + START_TIMEOUT_S
+        while monotonic_s() < deadline:
+            if not daemon.is_alive(started):
+                raise VrataError(f"HAProxy does not start: {self.log_tail()}")
+            try:
+                information = await self.runtime.information()
+            except VrataError:
+                await asyncio.sleep(_POLL_S)
+            else:
+                # A socket file of a former process answers nobody; a foreign answer can only be its last words.
+                if information.get("Pid"):
+                    return
+        raise VrataError(f"HAProxy does not serve after {START_TIMEOUT_S} s: {self.log_tail()}")
+
+    async def start(self) -> DaemonId:
+        """Start with the configuration in place and wait until it serves."""
+        started = self.spawn()
+        await self.wait_started(started)
+        return started
+
+    async def reload(self) -> None:
+        """Hand the listening sockets to a new worker with the configuration in place; no connection is refused.
+
+        2.6 answers `reload` with nothing: the reload counters of `show proc` tell the end. VrataError if it failed
+        (the old worker goes on) or took too long.
+        """
+        master = RuntimeClient(self.master_path)
+        reloads, failed = _counters(await self._patient(master, "show proc"))
+        await self._patient(master, "reload")
+        deadline = monotonic_s() + START_TIMEOUT_S
+        while monotonic_s() < deadline:
+            try:
+                now_reloads, now_failed = _counters(await master.ask("show proc"))
+            except VrataError:  # the master re-executes itself and listens again in a moment
+                now_reloads, now_failed = reloads, failed
+            if now_failed > failed:
+                raise VrataError(f"HAProxy could not reload: {self.log_tail()}")
+            if now_reloads > reloads:
+                await self.runtime.wait_ready()
+                return
+            await asyncio.sleep(_POLL_S)
+        raise VrataError(f"HAProxy did not reload within {START_TIMEOUT_S} s: {self.log_tail()}")
+
+    async def stop(self) -> None:
+        """End it and its workers; one that does not run is fine."""
+        found = self.running()
+        if found:
+            await daemon.stop(found, signal.SIGTERM, STOP_TIMEOUT_S)
+        self.pid_path.unlink(missing_ok=True)
+
+    def watch(self, found: DaemonId, callback: Callable[[], None]) -> ExitWatch:
+        """Call back when the master ends."""
+        return ExitWatch(found, callback)
+
+    def log_tail(self) -> str:
+        """The last words of HAProxy, on one line."""
+        try:
+            return " | ".join(self.log_path.read_text(errors="replace")[-_LOG_TAIL:].split("\n")).strip(" |")
+        except OSError:
+            return "it said nothing"
+
+    async def _patient(self, master: RuntimeClient, command: str) -> str:
+        # Right after a start or reload the master refuses connections for a moment.
+        deadline = monotonic_s() + 1.0
+        while True:
+            try:
+                return await master.ask(command)
+            except VrataError:
+                if monotonic_s() > deadline:
+                    raise
+                await asyncio.sleep(_POLL_S)
+
+
+def _counters(text: str) -> tuple[int, int]:
+    """(reloads, failed) of the master line of `show proc`: `123 master 4 [failed: 0] …`."""
+    for line in text.splitlines():
+        words = line.replace("[failed:", "").replace("]", "").split()
+        if len(words) > 3 and words[1] == "master":
+            return int(words[2]), int(words[3])
+    raise VrataError("HAProxy's `show proc` names no master")

@@ -1,0 +1,152 @@
+"""Talks to a running HAProxy through its runtime socket: commands, servers, map transactions, statistics.
+
+HAProxy management guide 2.6, section 9.3. One connection a command. Never decides what to change. Payloads are kept
+below the 16 kB that HAProxy 2.6 takes (`tune.bufsize`): it drops a bigger one in silence, with an empty answer.
+"""
+
+import asyncio
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vrata.base.errors import VrataError
+
+TIMEOUT_S = 5.0
+PAYLOAD_BYTES = 14_000
+_RETRY_S = 0.01
+_LIMIT = 64 * 1024 * 1024
+
+
+class RuntimeFailed(VrataError):
+    """HAProxy refused a command; the message holds the command and its answer."""
+
+
+class RuntimeClient:
+    """One runtime (or master) socket."""
+
+    def __init__(self, socket_path: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self.path = socket_path
+        self._timeout_s = timeout_s
+
+    async def ask(self, command: str) -> str:
+        """Send one command line (`;` separates several) and return the answer, whatever it says.
+
+        VrataError if nobody listens or no answer comes in time.
+        """
+        if len(command.encode()) > PAYLOAD_BYTES + 1024:
+            raise VrataError(f"runtime command of {len(command)} characters is too long for HAProxy 2.6")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reader, writer = await asyncio.open_unix_connection(self.path, limit=_LIMIT)
+                try:
+                    writer.write(command.encode() + b"\n")
+                    # Without the half-close the master keeps the connection open after its answer.
+                    writer.write_eof()
+                    return (await reader.read()).decode(errors="replace").strip("\n")
+                finally:
+                    writer.close()
+        except TimeoutError as error:
+            raise VrataError(f"{self.path}: HAProxy gave no answer within {self._timeout_s} s") from error
+        except OSError as error:
+            raise VrataError(f"{self.path}: HAProxy does not answer ({error.strerror or error})") from error
+
+    async def tell(self, command: str, *expected: str) -> str:
+        """Send a command whose answer must be empty or begin with one of `expected`; RuntimeFailed otherwise."""
+        answer = await self.ask(command)
+        if not answer.strip() or answer.lstrip().startswith(expected or ("\0",)):
+            return answer
+        raise RuntimeFailed(f"HAProxy refused `{command.splitlines()[0]}`: {answer.strip()}")
+
+    async def wait_ready(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Wait until the process answers; VrataError after the time."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    await self.ask("show version")
+                except VrataError:
+                    await asyncio.sleep(_RETRY_S)
+                else:
+                    return
+
+    async def add_server(self, backend: str, server: str, endpoint: str, options: Sequence[str]) -> None:
+        """Add a server and put it into service, its health check included."""
+        await self.tell(
+            f"add server {backend}/{server} {endpoint} {' '.join(options)}", "New server registered", "[WARNING]"
+        )
+        if "check" in options:
+            await self.tell(f"enable health {backend}/{server}")
+        await self.tell(f"enable server {backend}/{server}")
+
+    async def remove_server(self, backend: str, server: str) -> bool:
+        """Take a server out of service and delete it; False if connections still hold it (it gets no new ones)."""
+        await self.tell(f"disable server {backend}/{server}", "No such server")
+        answer = await self.ask(f"del server {backend}/{server}")
+        if "Server deleted" in answer or "No such server" in answer:
+            return True
+        if "connections" in answer or "sessions" in answer:
+            return False
+        raise RuntimeFailed(f"HAProxy refused to delete {backend}/{server}: {answer.strip()}")
+
+    async def set_weight(self, backend: str, server: str, weight: int) -> None:
+        """Give a server another weight; 0 drains it."""
+        await self.tell(f"set weight {backend}/{server} {weight}")
+
+    async def set_server_state(self, backend: str, server: str, state: str) -> None:
+        """`ready`, `drain` or `maint`."""
+        await self.tell(f"set server {backend}/{server} state {state}")
+
+    async def set_server_address(self, backend: str, server: str, address: str, port: int) -> None:
+        """Point an existing server (a slot) somewhere else."""
+        await self.tell(
+            f"set server {backend}/{server} addr {address} port {port}", "IP changed", "port changed", "no need"
+        )
+
+    async def replace_map(self, name: str, rows: Iterable[tuple[str, str]]) -> None:
+        """Replace a map file's live content in one atomic step; a failure before the commit changes nothing.
+
+        Keys and values may hold no white space at a key's edge and no line breaks: VrataError.
+        """
+        answer = await self.tell(f"prepare map {name}", "New version created:")
+        version = answer.rsplit(":", 1)[1].strip()
+        chunk: list[str] = []
+        size = 0
+        for key, value in rows:
+            row = f"{key} {value}"
+            if not row.isprintable() or not key or " " in key:
+                raise VrataError(f"map row {row!r} can not be sent", retriable=False)
+            length = len(row.encode()) + 1
+            if length > PAYLOAD_BYTES:
+                raise VrataError(f"map row of {length} bytes is too long", retriable=False)
+            if size + length > PAYLOAD_BYTES:
+                await self._add_rows(name, version, chunk)
+                chunk, size = [], 0
+            chunk.append(row)
+            size += length
+        if chunk:
+            await self._add_rows(name, version, chunk)
+        await self.tell(f"commit map @{version} {name}")
+
+    async def _add_rows(self, name: str, version: str, rows: Sequence[str]) -> None:
+        await self.tell(f"add map @{version} {name} <<\n" + "\n".join(rows) + "\n")
+
+    async def statistics(self) -> tuple[dict[str, str], ...]:
+        """`show stat` as one dictionary a line, by the column names of section 9.1."""
+        return parse_statistics(await self.ask("show stat"))
+
+    async def information(self) -> dict[str, str]:
+        """`show info` as a dictionary."""
+        pairs = (line.partition(": ") for line in (await self.ask("show info")).splitlines())
+        return {key: value for key, _, value in pairs if key}
+
+    async def servers(self) -> frozenset[tuple[str, str]]:
+        """(backend, server) of every server that exists now, from `show servers state` (added ones included)."""
+        lines = (await self.ask("show servers state")).splitlines()
+        rows = (line.split() for line in lines if line and not line.startswith("#"))
+        return frozenset((row[1], row[3]) for row in rows if len(row) > 4)
+
+
+def parse_statistics(text: str) -> tuple[dict[str, str], ...]:
+    """Rows of `show stat`; empty for text that is none."""
+    if not text.startswith("# "):
+        return ()
+    return tuple(csv.DictReader(text[2:].splitlines()))

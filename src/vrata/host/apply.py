@@ -1,0 +1,243 @@
+"""Carries out the steps of a plan on one instance. Decides nothing; every step may be repeated from its beginning."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import assert_never
+
+from vrata.base.errors import VrataError
+from vrata.haproxy.plan import AddServer, RemoveServer, ServerChange, SetWeight
+from vrata.haproxy.render import render_endpoint, render_server_options
+from vrata.haproxy.runtime import RuntimeFailed
+from vrata.host.model import (
+    AnyAction,
+    AwaitHaproxy,
+    ChangeServers,
+    CreateNamespace,
+    LoadNat,
+    MarkApplied,
+    MarkFit,
+    PlugLeg,
+    Record,
+    ReloadHaproxy,
+    ReloadKeepalived,
+    RestartKeepalived,
+    SetRoutes,
+    StartConntrackd,
+    StartHaproxy,
+    StartKeepalived,
+    StopConntrackd,
+    UnplugLeg,
+    WriteRecord,
+)
+from vrata.host.parts import InstanceParts
+from vrata.host.store import HostStore
+from vrata.net import daemon, ip, nft
+
+_SYSCTLS = {
+    # HAProxy listens on addresses that only the active instance holds.
+    "net.ipv4.ip_nonlocal_bind": "1",
+    "net.ipv6.ip_nonlocal_bind": "1",
+    # Answer ARP only for what is on the asked interface, and ask with an address of it.
+    "net.ipv4.conf.all.arp_ignore": "1",
+    "net.ipv4.conf.all.arp_announce": "2",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.default.rp_filter": "0",
+    "net.ipv6.conf.all.accept_dad": "0",
+    "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+    "net.ipv4.conf.all.send_redirects": "0",
+    "net.ipv4.conf.default.send_redirects": "0",
+}
+_FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
+_KILL_TIMEOUT_S = 2.0
+_RULE_PRIORITY = 1000
+
+
+# Exception: one flat `match` over all actions is longer than a function should be, and easier to read than pieces.
+async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore) -> None:  # noqa: PLR0912
+    """Take one step; VrataError says what went wrong and what to do."""
+    match action:
+        case WriteRecord(record=record):
+            store.save_record(record)
+        case CreateNamespace(netns=netns, forwards=forwards):
+            await ip.add_namespace(netns, {**_SYSCTLS, **(_FORWARDING if forwards else {})})
+        case PlugLeg():
+            await _plug(action, parts)
+        case UnplugLeg(host_link=link):
+            await delete_link(link)
+        case SetRoutes(lines=lines, rules=rules):
+            await ip.batch(lines, netns=parts.netns)
+            await _set_rules(rules, parts.netns)
+        case LoadNat(ruleset=ruleset):
+            await nft.apply(ruleset, netns=parts.netns)
+            # Only there once connection tracking is used in the namespace. Replicated connections lack window history.
+            await ip.set_sysctls({"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}, netns=parts.netns)
+        case StartHaproxy(config=config, clear_strays=clear_strays):
+            await _start_haproxy(config, parts, clear_strays=clear_strays)
+        case AwaitHaproxy():
+            await _await_haproxy(parts)
+        case ReloadHaproxy(config=config):
+            await parts.haproxy.check(config)
+            parts.haproxy.write_config(config)
+            await parts.haproxy.reload()
+        case ChangeServers(config=config, changes=changes):
+            await _change_servers(config, changes, parts)
+        case MarkFit():
+            parts.mark_fit()
+        case StartKeepalived(config=config, fixed=fixed):
+            await _start_keepalived(config, fixed, parts)
+        case ReloadKeepalived(config=config):
+            await parts.keepalived.check(config)
+            parts.keepalived.write_config(config)
+            parts.keepalived.reload()
+        case RestartKeepalived(config=config, fixed=fixed):
+            await parts.keepalived.check(config)
+            await parts.keepalived.stop()
+            await _start_keepalived(config, fixed, parts)
+        case StartConntrackd(config=config):
+            parts.conntrackd.start(config)
+        case StopConntrackd():
+            await parts.conntrackd.stop()
+        case MarkApplied(desired=desired):
+            store.save_applied(desired)
+        case _:
+            assert_never(action)
+
+
+async def remove_instance(instance_id: str, record: Record | None, directory: Path, store: HostStore) -> None:
+    """Remove everything an instance has on this host, by its recorded names; safe to repeat.
+
+    keepalived goes first, so that its peer hears the good-bye. What else lives in the namespace is ours by the
+    namespace alone, and ends by force.
+    """
+    if record is not None:
+        parts = InstanceParts(directory, record.netns)
+        await parts.keepalived.stop()
+        if record.netns in ip.list_namespaces():
+            await kill_all(record.netns)
+        for link in record.links.values():
+            await delete_link(link)
+        await ip.delete_namespace(record.netns)
+    store.forget(instance_id)
+
+
+async def kill_all(netns: str, name: str | None = None) -> None:
+    """End every process in the namespace (or only those whose executable has this name), and wait for it."""
+    doomed = [
+        found
+        for pid in ip.processes_in(netns)
+        if (name is None or ip.executable_of(pid) == name) and (found := daemon.identify(pid))
+    ]
+    for found in doomed:
+        daemon.send(found, signal.SIGKILL)
+    await asyncio.gather(*(daemon.wait_gone(found, _KILL_TIMEOUT_S) for found in doomed))
+
+
+async def delete_link(name: str) -> None:
+    """Remove an interface of the host; one that does not exist is fine."""
+    if any(link["ifname"] == name for link in await ip.query("link", "show", "type", "veth")):
+        await ip.batch([f"link delete {name}"])
+
+
+async def release_addresses(netns: str, keep: tuple[str, ...]) -> None:
+    """Take every global address off the namespace's interfaces except those to keep."""
+    lines = []
+    for link in await ip.query("address", "show", netns=netns):
+        for info in link.get("addr_info", []):
+            cidr = f"{info.get('local')}/{info['prefixlen']}"
+            if info.get("scope") == "global" and cidr not in keep:
+                lines.append(f"address delete {cidr} dev {link['ifname']}")
+    await ip.batch(lines, netns=netns)
+
+
+async def _plug(action: PlugLeg, parts: InstanceParts) -> None:
+    leg, host = action.leg, action.host_link
+    present = any(link["ifname"] == host for link in await ip.query("link", "show", "type", "veth"))
+    if present and action.replace:
+        await ip.batch([f"link delete {host}"])
+        present = False
+    create = (
+        f"link add {host} mtu {leg.mtu} type veth"
+        f" peer name {leg.name} address {leg.mac_address} mtu {leg.mtu} netns {parts.netns}"
+    )
+    plug = f"link set {host} master {action.bridge} up"
+    await ip.batch([plug] if present else [create, plug])
+    addresses = [
+        f"address replace {cidr} dev {leg.name}{' nodad' if ':' in cidr else ' broadcast +'}" for cidr in leg.fixed
+    ]
+    await ip.batch([*addresses, f"link set {leg.name} up"], netns=parts.netns)
+
+
+async def _set_rules(wanted: tuple[tuple[str, int], ...], netns: str) -> None:
+    present = {
+        (rule["src"], int(rule["table"]))
+        for family in ("-4", "-6")
+        for rule in await ip.query(family, "rule", "show", netns=netns)
+        if rule.get("priority") == _RULE_PRIORITY and "src" in rule
+    }
+    missing = [rule for rule in wanted if rule not in present]
+    obsolete = sorted(present - set(wanted))
+    lines = [f"rule add from {source} lookup {table} priority {_RULE_PRIORITY}" for source, table in missing]
+    lines += [f"rule delete from {source} lookup {table} priority {_RULE_PRIORITY}" for source, table in obsolete]
+    await ip.batch(lines, netns=netns)
+
+
+async def _start_haproxy(config: str, parts: InstanceParts, *, clear_strays: bool) -> None:
+    """Start without asking `haproxy -c` first: nothing runs that a bad file could harm, and the start tells as much."""
+    if clear_strays:
+        await kill_all(parts.netns, "haproxy")
+    parts.haproxy.write_config(config)
+    parts.haproxy.spawn()
+    if not clear_strays:  # a fresh instance: keepalived may count down while HAProxy starts
+        parts.mark_fit()
+
+
+async def _await_haproxy(parts: InstanceParts) -> None:
+    started = parts.haproxy.running()
+    if started is None:
+        parts.mark_unfit()
+        raise VrataError(f"HAProxy does not start: {parts.haproxy.log_tail()}")
+    try:
+        await parts.haproxy.wait_started(started)
+    except VrataError:
+        parts.mark_unfit()
+        raise
+    parts.mark_fit()
+
+
+async def _change_servers(config: str, changes: tuple[ServerChange, ...], parts: InstanceParts) -> None:
+    """Change the running process as the file is changed, so that a later reload gives the same.
+
+    A refusal (a server left from before, still draining) is answered by a reload, which needs no luck.
+    """
+    await parts.haproxy.check(config)
+    parts.haproxy.write_config(config)
+    try:
+        for change in changes:
+            await _change_server(change, parts)
+    except RuntimeFailed:
+        await parts.haproxy.reload()
+
+
+async def _change_server(change: ServerChange, parts: InstanceParts) -> None:
+    runtime = parts.haproxy.runtime
+    match change:
+        case AddServer(backend=backend, server=server):
+            endpoint = render_endpoint("member", server.address, server.port)
+            await runtime.add_server(backend.name, server.name, endpoint, render_server_options(backend, server))
+        case RemoveServer(backend=backend_name, server=server_name):
+            # One that still has connections takes no new ones, and goes with the next reload.
+            await runtime.remove_server(backend_name, server_name)
+        case SetWeight(backend=backend_name, server=server_name, weight=weight):
+            await runtime.set_weight(backend_name, server_name, weight)
+        case _:
+            assert_never(change)
+
+
+async def _start_keepalived(config: str, fixed: tuple[str, ...], parts: InstanceParts) -> None:
+    # First of all: a keepalived that was killed has left its addresses, and the peer may hold them by now.
+    await asyncio.gather(parts.keepalived.clear(), release_addresses(parts.netns, fixed))
+    await release_addresses(parts.netns, fixed)
+    parts.keepalived.write_config(config)
+    parts.keepalived.start()

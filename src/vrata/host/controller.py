@@ -1,0 +1,110 @@
+"""The agent's loop: take the desired set, keep every instance of it (and remove every other), report.
+
+Without the cloud it goes on with the last set on disk. One instance's failure is in its report and nowhere else.
+"""
+
+import asyncio
+import contextlib
+
+import structlog
+
+from vrata.base.clock import monotonic_s
+from vrata.base.errors import VrataError
+from vrata.base.wire import DesiredSet, HostReport
+from vrata.host.api import CloudClient
+from vrata.host.instance import InstanceKeeper
+from vrata.host.model import Settings
+from vrata.host.store import HostStore
+
+HEARTBEAT_S = 1.0
+CONCURRENT_PASSES = 8
+RETRY_LEAST_S = 0.1
+RETRY_MOST_S = 2.0
+
+log = structlog.get_logger()
+
+
+class HostAgent:
+    """One host's agent; `run` ends by cancellation only and leaves everything running."""
+
+    def __init__(self, settings: Settings, store: HostStore, cloud: CloudClient) -> None:
+        self._settings = settings
+        self._store = store
+        self._cloud = cloud
+        self._keepers: dict[str, InstanceKeeper] = {}
+        self._slots = asyncio.Semaphore(CONCURRENT_PASSES)
+        self._news = asyncio.Event()
+        self._desired = DesiredSet(revision=0, instances=())
+
+    async def run(self) -> None:
+        """Adopt what is there, then follow the cloud."""
+        self._store.prepare()
+        async with asyncio.TaskGroup() as group:
+            last = self._store.load_desired()
+            if last is not None:
+                self._take(last, group)
+            group.create_task(self._follow(group))
+            group.create_task(self._report())
+
+    def _take(self, desired: DesiredSet, group: asyncio.TaskGroup) -> None:
+        self._desired = desired
+        wanted = {instance.id: instance for instance in desired.instances}
+        for instance_id in (*wanted, *self._store.known(), *self._keepers):
+            keeper = self._keepers.get(instance_id)
+            if keeper is None:
+                keeper = InstanceKeeper(instance_id, self._settings, self._store, self._slots, self._news.set)
+                self._keepers[instance_id] = keeper
+                group.create_task(self._keep(keeper, group))
+            keeper.want(wanted.get(instance_id))
+
+    async def _keep(self, keeper: InstanceKeeper, group: asyncio.TaskGroup) -> None:
+        await keeper.run()
+        del self._keepers[keeper.id]
+        self._news.set()
+        if any(instance.id == keeper.id for instance in self._desired.instances):  # wanted again while it went
+            self._take(self._desired, group)
+
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
+        since, retry_s = 0, RETRY_LEAST_S
+        while True:
+            try:
+                desired = await self._cloud.poll_desired(since)
+            except VrataError as error:
+                if retry_s == RETRY_LEAST_S:
+                    log.warning("cloud unreachable, going on with the last desired set", error=str(error))
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, RETRY_MOST_S)
+                continue
+            retry_s = RETRY_LEAST_S
+            if desired is None:
+                continue
+            since = desired.revision
+            log.info("desired", revision=since, instances=len(desired.instances))
+            self._take(desired, group)
+            try:
+                self._store.save_desired(desired)
+            except VrataError as error:  # a full disk: serve on, a restart would only ask the cloud again
+                log.error("desired set not kept", error=str(error))
+
+    async def _report(self) -> None:
+        """Send every change at once, and everything once a heartbeat."""
+        collected = 0.0
+        while True:
+            if monotonic_s() - collected >= HEARTBEAT_S or self._news.is_set():
+                collected = monotonic_s()
+                await asyncio.gather(*(keeper.collect() for keeper in self._keepers.values()))
+            self._news.clear()
+            try:
+                await self._cloud.send_report(self._compose())
+            except VrataError as error:
+                log.debug("report not delivered", error=str(error))
+                await asyncio.sleep(RETRY_LEAST_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._news.wait()
+
+    def _compose(self) -> HostReport:
+        return HostReport(
+            physical_networks=tuple(network for network, _ in self._settings.bridges),
+            instances=tuple(keeper.report() for keeper in self._keepers.values()),
+        )

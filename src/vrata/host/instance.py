@@ -1,0 +1,233 @@
+"""Looks after one instance: observes, plans, applies; watches its processes; knows what to report of it.
+
+Between passes it reacts to three things at once: HAProxy ended (keepalived is told before anything else, so that the
+peer takes over while HAProxy is started again), keepalived ended (its addresses are released), keepalived
+changed state.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from vrata.base.clock import monotonic_s
+from vrata.base.errors import VrataError
+from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
+from vrata.host import status
+from vrata.host.apply import apply_action, remove_instance
+from vrata.host.model import Observed, Settings, record_of
+from vrata.host.observe import observe_instance
+from vrata.host.parts import InstanceParts
+from vrata.host.plan import plan_instance
+from vrata.host.store import HostStore
+from vrata.net.daemon import DaemonId, ExitWatch
+from vrata.vrrp.process import NotifyPipe
+
+LOOK_AGAIN_S = 10.0
+RETRY_LEAST_S = 0.5
+RETRY_MOST_S = 15.0
+CRASH_WINDOW_S = 10.0
+MAX_LOG_BYTES = 4 * 1024 * 1024
+
+log = structlog.get_logger()
+
+
+class InstanceKeeper:
+    """One instance, from its first wish to its removal. `run` ends when nothing is left of it."""
+
+    def __init__(
+        self,
+        instance_id: str,
+        settings: Settings,
+        store: HostStore,
+        slots: asyncio.Semaphore,
+        changed: Callable[[], None],
+    ) -> None:
+        self.id = instance_id
+        self.desired: DesiredInstance | None = None
+        self._settings = settings
+        self._store = store
+        self._slots = slots
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._parts: InstanceParts | None = None
+        self._watches: dict[str, ExitWatch] = {}
+        self._pipe: NotifyPipe | None = None
+        self._state = VrrpState.UNKNOWN
+        self._generation = 0
+        self._error: str | None = None
+        self._members: dict[str, str] = {}
+        self._listeners: dict[str, ListenerStats] = {}
+        self._failures = 0
+        self._crashes: list[float] = []
+
+    def want(self, desired: DesiredInstance | None) -> None:
+        """Set what this instance shall be; None: nothing."""
+        if desired != self.desired or desired is None:
+            self.desired = desired
+            self._failures = 0
+            self._wake.set()
+
+    def report(self) -> InstanceReport:
+        """What the cloud is told."""
+        return InstanceReport(
+            id=self.id,
+            observed_generation=self._generation,
+            state=self._state,
+            error=self._error,
+            members=self._members,
+            listeners=self._listeners,
+        )
+
+    async def run(self) -> None:
+        """Bring and keep the instance where it shall be, until it shall be nowhere and is gone."""
+        try:
+            while True:
+                self._wake.clear()
+                async with self._slots:
+                    delay_s = await self._pass()
+                if delay_s is None:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay_s):
+                        await self._wake.wait()
+        finally:
+            self._let_go()
+
+    async def collect(self) -> None:
+        """Read member health and counters from HAProxy."""
+        desired, parts = self.desired, self._parts
+        if desired is None or parts is None or desired.kind is not InstanceKind.BALANCER:
+            return
+        try:
+            rows = await parts.haproxy.runtime.statistics()
+        except VrataError:
+            return  # it is being started; its end is noticed by the watch, not here
+        members = status.member_statuses(desired, rows)
+        self._listeners = status.listener_stats(desired, rows)
+        if members != self._members:
+            self._members = members
+            self._changed()
+        for path in (parts.haproxy.log_path, parts.keepalived.log_path):
+            with contextlib.suppress(OSError):
+                if path.stat().st_size > MAX_LOG_BYTES:
+                    path.write_bytes(b"")
+
+    async def _pass(self) -> float | None:
+        """Observe, plan, apply once; seconds until the next look, None when the instance is gone."""
+        try:
+            desired = self.desired
+            if desired is None:
+                await self._remove()
+                return None
+            directory = self._store.directory(self.id)
+            parts = self._adopt(directory, record_of(self._settings, desired).netns)
+            observed = await observe_instance(self._store, self.id, parts)
+            self._take_over(observed, parts)
+            await self._carry_out(observed, desired, parts)
+        except (VrataError, OSError) as error:
+            return self._failed(error)
+        self._failures = 0
+        self._set(generation=desired.generation, error=None)
+        return LOOK_AGAIN_S
+
+    async def _carry_out(self, observed: Observed, desired: DesiredInstance, parts: InstanceParts) -> None:
+        for action in plan_instance(observed, desired, self._settings):
+            began = monotonic_s()
+            await apply_action(action, parts, self._store)
+            self._watch(parts)
+            step = type(action).__name__
+            log.info("step", instance=self.id, step=step, reason=action.reason, took_ms=_ms(monotonic_s() - began))
+
+    def _adopt(self, directory: Path, netns: str) -> InstanceParts:
+        if self._parts is None or self._parts.netns != netns:
+            self._parts = InstanceParts(directory, netns)
+        return self._parts
+
+    def _take_over(self, observed: Observed, parts: InstanceParts) -> None:
+        """On the first look at an instance that an earlier agent built: its generation, its state, its processes."""
+        if observed.applied and not self._generation:
+            self._generation = observed.applied.generation
+        if observed.record and self._state is VrrpState.UNKNOWN and observed.applied:
+            fixed = {cidr for leg in observed.applied.legs for cidr in leg.fixed}
+            held = any(link.addresses - fixed for link in observed.links)
+            self._state = status.adopted_state(
+                keepalived_runs=observed.keepalived_runs, holds_virtual=held, marked_unfit=observed.marked_unfit
+            )
+            self._changed()
+        if observed.record:
+            self._watch(parts)
+
+    def _watch(self, parts: InstanceParts) -> None:
+        """Watch what runs and listen to keepalived; what is watched already stays as it is."""
+        if self._pipe is None and parts.directory.is_dir():
+            self._pipe = NotifyPipe(parts.keepalived.fifo_path, self._on_state)
+        self._watch_one("haproxy", parts.haproxy.running(), self._on_haproxy_end)
+        self._watch_one("keepalived", parts.keepalived.running(), self._on_keepalived_end)
+        self._watch_one("conntrackd", parts.conntrackd.running(), self._wake.set)
+
+    def _watch_one(self, name: str, found: DaemonId | None, callback: Callable[[], None]) -> None:
+        watch = self._watches.get(name)
+        if found and (watch is None or watch.daemon != found):
+            if watch:
+                watch.close()
+            self._watches[name] = ExitWatch(found, callback)
+
+    def _on_state(self, state: str) -> None:
+        log.info("vrrp", instance=self.id, state=state)
+        self._set(state=VrrpState(state))
+
+    def _on_haproxy_end(self) -> None:
+        if self._parts and self.desired:
+            with contextlib.suppress(OSError):
+                self._parts.mark_unfit()
+            log.warning("haproxy ended", instance=self.id)
+            self._crashes = [t for t in self._crashes if monotonic_s() - t < CRASH_WINDOW_S] + [monotonic_s()]
+            self._wake_after_crash()
+
+    def _wake_after_crash(self) -> None:
+        """At once for the first time, later and later for one that ends again and again."""
+        delay_s = 0.0 if len(self._crashes) < 2 else min(RETRY_LEAST_S * 2 ** (len(self._crashes) - 2), RETRY_MOST_S)
+        asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+
+    def _on_keepalived_end(self) -> None:
+        if self.desired:
+            log.warning("keepalived ended", instance=self.id)
+            self._set(state=VrrpState.UNKNOWN)
+            self._wake.set()
+
+    def _set(self, *, state: VrrpState | None = None, generation: int | None = None, error: str | None = "") -> None:
+        before = (self._state, self._generation, self._error)
+        self._state = state or self._state
+        self._generation = self._generation if generation is None else generation
+        self._error = self._error if error == "" else error
+        if before != (self._state, self._generation, self._error):
+            self._changed()
+
+    def _failed(self, error: Exception) -> float:
+        self._failures += 1
+        text = str(error)
+        if text != self._error:
+            log.error("instance is not as desired", instance=self.id, error=text)
+        self._set(error=text)
+        return min(RETRY_LEAST_S * float(2 ** min(self._failures - 1, 10)), RETRY_MOST_S)
+
+    async def _remove(self) -> None:
+        self._let_go()
+        await remove_instance(self.id, self._store.record(self.id), self._store.directory(self.id), self._store)
+        log.info("removed", instance=self.id)
+
+    def _let_go(self) -> None:
+        """Stop watching; the processes go on."""
+        for watch in self._watches.values():
+            watch.close()
+        self._watches.clear()
+        if self._pipe:
+            self._pipe.close()
+            self._pipe = None
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,209 @@
+"""What the host agent knows: where an instance lives, what is seen of it, what shall be done. Values only."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from vrata.base.errors import InvalidInput
+from vrata.base.ids import kernel_name
+from vrata.base.wire import DesiredInstance, Leg, Wire
+from vrata.haproxy.plan import ServerChange
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one agent is told when it starts. `bridges`: physical network -> bridge of this host."""
+
+    name: str
+    state_dir: str
+    bridges: tuple[tuple[str, str], ...]
+
+    def bridge(self, physical_network: str) -> str:
+        """The bridge that carries a physical network."""
+        for network, bridge in self.bridges:
+            if network == physical_network:
+                return bridge
+        raise InvalidInput("physical_network", physical_network, f"start the host with --bridge {physical_network}=…")
+
+
+class Record(Wire, frozen=True, kw_only=True):
+    """Names of everything an instance has in the kernel, written to disk before any of it is created."""
+
+    id: str
+    netns: str
+    links: dict[str, str] = msgspec.field(default_factory=dict)  # interface inside -> interface on the host
+
+
+def record_of(settings: Settings, desired: DesiredInstance) -> Record:
+    """The names an instance shall have."""
+    return Record(
+        id=desired.id,
+        netns=kernel_name("i", settings.name, settings.state_dir, desired.id),
+        links={leg.name: link_name(settings, desired.id, leg.name) for leg in desired.legs},
+    )
+
+
+def link_name(settings: Settings, instance_id: str, leg: str) -> str:
+    """Name of the host's end of a leg."""
+    return kernel_name("v", settings.name, settings.state_dir, instance_id, leg)
+
+
+@dataclass(frozen=True)
+class ObservedLink:
+    """A leg as the kernel has it. `bridge`: what the host's end is plugged into."""
+
+    name: str
+    mac_address: str
+    mtu: int
+    addresses: frozenset[str]  # global ones, as CIDRs
+    bridge: str | None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One instance as it is. `applied` is the last desired state that was carried out to its end."""
+
+    record: Record | None
+    namespace_exists: bool
+    links: tuple[ObservedLink, ...]
+    applied: DesiredInstance | None
+    haproxy_runs: bool
+    keepalived_runs: bool
+    conntrackd_runs: bool
+    marked_unfit: bool
+
+
+NOTHING = Observed(
+    record=None,
+    namespace_exists=False,
+    links=(),
+    applied=None,
+    haproxy_runs=False,
+    keepalived_runs=False,
+    conntrackd_runs=False,
+    marked_unfit=False,
+)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step, safe to repeat; `reason` says why it is taken."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class WriteRecord(Action):
+    record: Record
+
+
+@dataclass(frozen=True)
+class CreateNamespace(Action):
+    netns: str
+    forwards: bool
+
+
+@dataclass(frozen=True)
+class PlugLeg(Action):
+    leg: Leg
+    host_link: str
+    bridge: str
+    replace: bool  # the interface itself is wrong, not only what it is plugged into or its addresses
+
+
+@dataclass(frozen=True)
+class UnplugLeg(Action):
+    host_link: str
+
+
+@dataclass(frozen=True)
+class SetRoutes(Action):
+    lines: tuple[str, ...]
+    rules: tuple[tuple[str, int], ...]  # (source address, table)
+
+
+@dataclass(frozen=True)
+class LoadNat(Action):
+    ruleset: str
+
+
+@dataclass(frozen=True)
+class StartHaproxy(Action):
+    config: str
+    clear_strays: bool
+
+
+@dataclass(frozen=True)
+class AwaitHaproxy(Action):
+    """Wait until it serves, then call the instance fit."""
+
+
+@dataclass(frozen=True)
+class ReloadHaproxy(Action):
+    config: str
+
+
+@dataclass(frozen=True)
+class ChangeServers(Action):
+    config: str
+    changes: tuple[ServerChange, ...]
+
+
+@dataclass(frozen=True)
+class MarkFit(Action):
+    """Let keepalived compete for the addresses."""
+
+
+@dataclass(frozen=True)
+class StartKeepalived(Action):
+    config: str
+    fixed: tuple[str, ...]  # addresses that stay; every other one is released first
+
+
+@dataclass(frozen=True)
+class ReloadKeepalived(Action):
+    config: str
+
+
+@dataclass(frozen=True)
+class RestartKeepalived(Action):
+    """For what a reload can not change; the peer serves meanwhile."""
+
+    config: str
+    fixed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StartConntrackd(Action):
+    config: str
+
+
+@dataclass(frozen=True)
+class StopConntrackd(Action):
+    pass
+
+
+@dataclass(frozen=True)
+class MarkApplied(Action):
+    desired: DesiredInstance
+
+
+AnyAction = (
+    WriteRecord
+    | CreateNamespace
+    | PlugLeg
+    | UnplugLeg
+    | SetRoutes
+    | LoadNat
+    | StartHaproxy
+    | AwaitHaproxy
+    | ReloadHaproxy
+    | ChangeServers
+    | MarkFit
+    | StartKeepalived
+    | ReloadKeepalived
+    | RestartKeepalived
+    | StartConntrackd
+    | StopConntrackd
+    | MarkApplied
+)

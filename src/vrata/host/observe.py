@@ -1,0 +1,51 @@
+"""Reads what there is of one instance: files, namespace, links, processes. Changes nothing."""
+
+from typing import Any
+
+from vrata.host.model import NOTHING, Observed, ObservedLink, Record
+from vrata.host.parts import InstanceParts
+from vrata.host.store import HostStore
+from vrata.net import ip
+
+
+async def observe_instance(store: HostStore, instance_id: str, parts: InstanceParts) -> Observed:
+    """One instance as it is now."""
+    record = store.record(instance_id)
+    if record is None:
+        return NOTHING
+    exists = parts.netns in ip.list_namespaces()
+    return Observed(
+        record=record,
+        namespace_exists=exists,
+        links=await observe_links(record) if exists else (),
+        applied=store.applied(instance_id),
+        haproxy_runs=parts.haproxy.running() is not None,
+        keepalived_runs=parts.keepalived.running() is not None,
+        conntrackd_runs=parts.conntrackd.running() is not None,
+        marked_unfit=parts.marked_unfit(),
+    )
+
+
+async def observe_links(record: Record) -> tuple[ObservedLink, ...]:
+    """The legs inside the namespace, and where their host ends are plugged in."""
+    inside = await ip.query("address", "show", netns=record.netns)
+    masters = {link["ifname"]: link.get("master") for link in await ip.query("link", "show", "type", "veth")}
+    return tuple(
+        ObservedLink(
+            name=link["ifname"],
+            mac_address=link["address"],
+            mtu=link["mtu"],
+            addresses=frozenset(_global_addresses(link)),
+            bridge=masters.get(record.links.get(link["ifname"], "")),
+        )
+        for link in inside
+        if link["ifname"] in record.links
+    )
+
+
+def _global_addresses(link: dict[str, Any]) -> list[str]:
+    return [
+        f"{info['local']}/{info['prefixlen']}"
+        for info in link.get("addr_info", [])
+        if info.get("scope") == "global" and "local" in info
+    ]

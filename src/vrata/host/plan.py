@@ -1,0 +1,197 @@
+"""Decides what brings one instance from what is observed to what is desired: ordered steps, each with its reason.
+
+Every step is safe to repeat, and after any prefix of them a new plan finishes the job. Nothing right is touched: an
+instance that is settled gets no step at all. Order matters in three places: names are recorded before anything
+exists, HAProxy listens (or is about to) before keepalived may bring an address, and a leg is unplugged only after
+keepalived has let go of its addresses. Does no I/O.
+"""
+
+from vrata.base.wire import DesiredInstance, InstanceKind
+from vrata.haproxy.model import Config
+from vrata.haproxy.plan import AtRunTime, Reload, Unchanged, plan_transition
+from vrata.haproxy.render import render_config
+from vrata.host.model import (
+    AnyAction,
+    AwaitHaproxy,
+    ChangeServers,
+    CreateNamespace,
+    LoadNat,
+    MarkApplied,
+    MarkFit,
+    Observed,
+    ObservedLink,
+    PlugLeg,
+    ReloadHaproxy,
+    ReloadKeepalived,
+    RestartKeepalived,
+    SetRoutes,
+    Settings,
+    StartConntrackd,
+    StartHaproxy,
+    StartKeepalived,
+    StopConntrackd,
+    UnplugLeg,
+    WriteRecord,
+    record_of,
+)
+from vrata.host.render import (
+    render_conntrackd,
+    render_haproxy,
+    render_nat,
+    render_router,
+    render_routes,
+    validate_instance,
+)
+from vrata.vrrp.model import Router
+from vrata.vrrp.render import render_router as render_keepalived
+
+_OTHER_MAC = "another MAC address"
+_OTHER_MTU = "another MTU"
+
+
+def plan_instance(observed: Observed, desired: DesiredInstance, settings: Settings) -> tuple[AnyAction, ...]:
+    """The steps from `observed` to `desired`; InvalidInput, before any step, if it can not be built."""
+    validate_instance(desired)
+    directory = instance_dir(settings, desired.id)
+    gateway = desired.kind is InstanceKind.GATEWAY
+    haproxy = None if gateway else _haproxy(desired, directory)
+    router = _router(desired, directory)
+    # Everything that can be refused is rendered before the first step is taken.
+    haproxy_text = render_config(haproxy) if haproxy else ""
+    keepalived_text = render_keepalived(router)
+    nat = render_nat(desired) if gateway else ""
+    legs = _plan_legs(observed, desired, settings)
+    unplug = _plan_unplugs(observed, desired)
+    steps: list[AnyAction] = [*_plan_place(observed, desired, settings), *legs]
+    if legs or observed.applied is None or observed.applied.legs != desired.legs:
+        steps.append(SetRoutes("legs or addresses changed", *render_routes(desired)))
+    if gateway and _nat_differs(observed, nat):
+        steps.append(LoadNat("translations changed", nat))
+    if haproxy:
+        steps += _plan_haproxy(observed, haproxy, haproxy_text, directory)
+    elif observed.marked_unfit or not observed.namespace_exists:
+        steps.append(MarkFit("a gateway has no HAProxy that could be missing"))
+    steps += _plan_keepalived(observed, desired, router, keepalived_text, directory)
+    steps += _plan_conntrackd(observed, desired, directory)
+    if haproxy and not observed.haproxy_runs:
+        steps.append(AwaitHaproxy("HAProxy was started"))
+    steps += unplug
+    if unplug:
+        steps.append(WriteRecord("legs are gone", record_of(settings, desired)))
+    if steps or observed.applied != desired:
+        steps.append(MarkApplied("all steps are done", desired))
+    return tuple(steps)
+
+
+def instance_dir(settings: Settings, instance_id: str) -> str:
+    """Where the instance's files are."""
+    return f"{settings.state_dir}/instances/{instance_id}"
+
+
+def _haproxy(desired: DesiredInstance, directory: str) -> Config:
+    return render_haproxy(desired, f"{directory}/stats.sock")
+
+
+def _router(desired: DesiredInstance, directory: str) -> Router:
+    return render_router(desired, f"{directory}/notify.fifo", f"{directory}/fault", f"{directory}/alive.sh")
+
+
+def _plan_place(observed: Observed, desired: DesiredInstance, settings: Settings) -> list[AnyAction]:
+    steps: list[AnyAction] = []
+    record = record_of(settings, desired)
+    known = dict(observed.record.links) if observed.record else {}
+    if observed.record is None or observed.record.netns != record.netns or not record.links.items() <= known.items():
+        # The union: what an older record names may still exist and must stay findable until it is gone.
+        everything = type(record)(id=record.id, netns=record.netns, links={**known, **record.links})
+        steps.append(WriteRecord("names are recorded before anything is created", everything))
+    if not observed.namespace_exists:
+        forwards = desired.kind is InstanceKind.GATEWAY
+        steps.append(CreateNamespace("the instance has no namespace", record.netns, forwards))
+    return steps
+
+
+def _plan_legs(observed: Observed, desired: DesiredInstance, settings: Settings) -> list[AnyAction]:
+    steps: list[AnyAction] = []
+    links = {link.name: link for link in observed.links}
+    names = record_of(settings, desired).links
+    for leg in desired.legs:
+        bridge = settings.bridge(leg.physical_network)
+        link = links.get(leg.name)
+        wrong = "it is missing" if link is None else _wrong(link, leg.mac_address, leg.mtu, bridge, leg.fixed)
+        if wrong:
+            replace = link is not None and wrong in (_OTHER_MAC, _OTHER_MTU)
+            steps.append(PlugLeg(f"leg {leg.name}: {wrong}", leg, names[leg.name], bridge, replace))
+    return steps
+
+
+def _wrong(link: ObservedLink, mac_address: str, mtu: int, bridge: str, fixed: tuple[str, ...]) -> str | None:
+    if link.mac_address.lower() != mac_address.lower():
+        return _OTHER_MAC
+    if link.mtu != mtu:
+        return _OTHER_MTU
+    if link.bridge != bridge:
+        return f"not plugged into {bridge}"
+    if not link.addresses.issuperset(fixed):
+        return "fixed addresses are missing"
+    return None
+
+
+def _plan_unplugs(observed: Observed, desired: DesiredInstance) -> list[AnyAction]:
+    if observed.record is None:
+        return []
+    wanted = {leg.name for leg in desired.legs}
+    return [
+        UnplugLeg(f"leg {name} is no longer desired", link)
+        for name, link in observed.record.links.items()
+        if name not in wanted
+    ]
+
+
+def _nat_differs(observed: Observed, nat: str) -> bool:
+    return observed.applied is None or not observed.namespace_exists or render_nat(observed.applied) != nat
+
+
+def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str) -> list[AnyAction]:
+    if not observed.haproxy_runs:
+        return [StartHaproxy("HAProxy does not run", text, clear_strays=observed.namespace_exists)]
+    running = _haproxy(observed.applied, directory) if observed.applied else None
+    steps: list[AnyAction] = []
+    match plan_transition(running, config):
+        case Unchanged():
+            pass
+        case Reload(reason=reason):
+            steps.append(ReloadHaproxy(reason, text))
+        case AtRunTime(changes=changes, reason=reason):
+            steps.append(ChangeServers(reason, text, changes))
+    if observed.marked_unfit:
+        steps.append(MarkFit("HAProxy runs"))
+    return steps
+
+
+def _plan_keepalived(
+    observed: Observed, desired: DesiredInstance, router: Router, text: str, directory: str
+) -> list[AnyAction]:
+    fixed = tuple(cidr for leg in desired.legs for cidr in leg.fixed)
+    if not observed.keepalived_runs:
+        return [StartKeepalived("keepalived does not run", text, fixed)]
+    if observed.applied is None:
+        return [ReloadKeepalived("what runs is not known", text)]
+    before = _router(observed.applied, directory)
+    if before == router:
+        return []
+    identity = (before.interface, before.router_id, before.source)
+    if identity != (router.interface, router.router_id, router.source):
+        return [RestartKeepalived("another router id or address", text, fixed)]
+    return [ReloadKeepalived("addresses, priority or peers changed", text)]
+
+
+def _plan_conntrackd(observed: Observed, desired: DesiredInstance, directory: str) -> list[AnyAction]:
+    config = render_conntrackd(desired, directory)
+    if config is None:
+        return [StopConntrackd("no peer to share connections with")] if observed.conntrackd_runs else []
+    if not observed.conntrackd_runs:
+        return [StartConntrackd("conntrackd does not run", config)]
+    before = render_conntrackd(observed.applied, directory) if observed.applied else None
+    if before != config:
+        return [StopConntrackd("its peer changed"), StartConntrackd("its peer changed", config)]
+    return []

@@ -1,0 +1,355 @@
+"""From a desired instance to what its daemons and its kernel read: HAProxy, keepalived, routes, nftables, conntrackd.
+
+Pure, and the host's own validation of what came over the wire: InvalidInput names field, value and remedy. What
+HAProxy can not do at all (PING monitors, UDP) is refused here and not approximated.
+"""
+
+import ipaddress
+import re
+from typing import TypeVar
+
+from vrata.base.errors import InvalidInput
+from vrata.base.wire import DesiredInstance, HealthMonitor, InstanceKind, Leg, Listener, Pool
+from vrata.haproxy.model import (
+    Backend,
+    Balance,
+    Check,
+    CheckKind,
+    Config,
+    Frontend,
+    Mode,
+    Peer,
+    Persistence,
+    SendProxy,
+    Server,
+)
+from vrata.vrrp.model import Router, VirtualAddress
+
+PEERS_PORT = 1025
+CONNTRACK_PORT = 3780
+HARD_STOP_AFTER_MS = 600_000
+_FIRST_TABLE = 1000
+_LEG = re.compile(r"[a-z][a-z0-9-]{0,14}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
+V = TypeVar("V")
+_BALANCE = {
+    "ROUND_ROBIN": Balance.ROUNDROBIN,
+    "LEAST_CONNECTIONS": Balance.LEASTCONN,
+    "SOURCE_IP": Balance.SOURCE,
+}
+_MODES = {"HTTP": Mode.HTTP, "TCP": Mode.TCP, "HTTPS": Mode.TCP}
+_SEND_PROXY = {"PROXY": SendProxy.V1, "PROXYV2": SendProxy.V2, "TCP": None, "HTTP": None, "HTTPS": None}
+_CHECKS = {
+    "TCP": CheckKind.TCP,
+    "HTTP": CheckKind.HTTP,
+    "HTTPS": CheckKind.HTTPS,
+    "TLS-HELLO": CheckKind.TLS_HELLO,
+}
+_PERSISTENCE = {
+    "SOURCE_IP": Persistence.SOURCE,
+    "HTTP_COOKIE": Persistence.INSERT_COOKIE,
+    "APP_COOKIE": Persistence.APP_COOKIE,
+}
+
+
+def validate_instance(desired: DesiredInstance) -> None:
+    """Refuse what could not be built, before anything is touched."""
+    if not desired.legs:
+        raise InvalidInput("legs", desired.legs, "give the instance at least one leg")
+    names = [leg.name for leg in desired.legs]
+    if len(set(names)) != len(names):
+        raise InvalidInput("legs", names, "give every leg its own name")
+    for leg in desired.legs:
+        if not _LEG.fullmatch(leg.name) or leg.name == "lo":
+            raise InvalidInput("leg.name", leg.name, "use up to 15 lower-case letters, digits and -")
+        if not _MAC.fullmatch(leg.mac_address):
+            raise InvalidInput("leg.mac_address", leg.mac_address, "use six pairs of hexadecimal digits")
+        if not 576 <= leg.mtu <= 65_535:
+            raise InvalidInput("leg.mtu", leg.mtu, "use a number from 576 to 65535")
+        for cidr in (*leg.fixed, *leg.virtual):
+            _interface("leg.fixed or leg.virtual", cidr)
+        if leg.gateway is not None:
+            _ip("leg.gateway", leg.gateway)
+    if desired.vrrp.source not in {str(_interface("leg.fixed", cidr).ip) for cidr in desired.legs[0].fixed}:
+        raise InvalidInput("vrrp.source", desired.vrrp.source, "use a fixed address of the first leg")
+
+
+def render_haproxy(desired: DesiredInstance, stats_socket: str) -> Config:
+    """The balancer's HAProxy; one backend for each pair of listener and pool, since time-outs are the listener's."""
+    addresses = tuple(str(_interface("leg.virtual", cidr).ip) for leg in desired.legs for cidr in leg.virtual)
+    pools = {pool.id: pool for pool in desired.pools}
+    frontends, backends = [], []
+    for listener in desired.listeners:
+        mode = _choice("listener.protocol", listener.protocol, _MODES)
+        backend = None
+        if listener.default_pool_id is not None:
+            if listener.default_pool_id not in pools:
+                raise InvalidInput("default_pool_id", listener.default_pool_id, "use a pool of this load balancer")
+            backend = _backend(listener, pools[listener.default_pool_id], mode)
+            backends.append(backend)
+        frontends.append(_frontend(listener, mode, addresses, backend))
+    shared = any(b.persistence in (Persistence.SOURCE, Persistence.APP_COOKIE) for b in backends)
+    peers = _peers(desired) if shared and desired.vrrp.peers else ()
+    return Config(
+        stats_socket=stats_socket,
+        hard_stop_after_ms=HARD_STOP_AFTER_MS,
+        frontends=tuple(frontends),
+        backends=tuple(backends),
+        peers=peers,
+        local_peer=desired.id if peers else None,
+    )
+
+
+def backend_name(pool_id: str, listener_id: str) -> str:
+    """Name of the backend that carries a pool for a listener."""
+    return f"{pool_id}:{listener_id}"
+
+
+def _frontend(listener: Listener, mode: Mode, addresses: tuple[str, ...], backend: Backend | None) -> Frontend:
+    return Frontend(
+        name=listener.id,
+        mode=mode,
+        addresses=addresses,
+        port=listener.protocol_port,
+        backend=backend.name if backend else None,
+        max_connections=None if listener.connection_limit == -1 else listener.connection_limit,
+        client_timeout_ms=listener.timeout_client_data,
+        inspect_delay_ms=listener.timeout_tcp_inspect,
+        allowed_cidrs=listener.allowed_cidrs,
+        forward_headers=listener.insert_headers,
+    )
+
+
+def _backend(listener: Listener, pool: Pool, mode: Mode) -> Backend:
+    if mode is Mode.TCP and pool.persistence_type in ("HTTP_COOKIE", "APP_COOKIE"):
+        raise InvalidInput("session_persistence.type", pool.persistence_type, "use SOURCE_IP unless all speaks HTTP")
+    return Backend(
+        name=backend_name(pool.id, listener.id),
+        mode=mode,
+        balance=_choice("lb_algorithm", pool.lb_algorithm, _BALANCE),
+        servers=tuple(
+            Server(
+                name=member.id,
+                address=member.address,
+                port=member.protocol_port,
+                weight=member.weight,
+                backup=member.backup,
+                check_address=member.monitor_address if pool.healthmonitor else None,
+                check_port=member.monitor_port if pool.healthmonitor else None,
+            )
+            for member in pool.members
+        ),
+        check=_check(pool.healthmonitor) if pool.healthmonitor else None,
+        send_proxy=_choice("pool.protocol", pool.protocol, _SEND_PROXY),
+        persistence=_choice("session_persistence.type", pool.persistence_type, _PERSISTENCE)
+        if pool.persistence_type
+        else None,
+        cookie_name=pool.cookie_name,
+        connect_timeout_ms=listener.timeout_member_connect,
+        server_timeout_ms=listener.timeout_member_data,
+    )
+
+
+def _check(monitor: HealthMonitor) -> Check:
+    return Check(
+        kind=_choice("healthmonitor.type", monitor.type, _CHECKS),
+        interval_ms=monitor.delay * 1000,
+        timeout_ms=monitor.timeout * 1000,
+        rise=monitor.max_retries,
+        fall=monitor.max_retries_down,
+        method=monitor.http_method,
+        path=monitor.url_path,
+        version=f"{monitor.http_version:.1f}",
+        host=monitor.domain_name,
+        expected_codes=monitor.expected_codes,
+    )
+
+
+def _peers(desired: DesiredInstance) -> tuple[Peer, ...]:
+    others = zip(desired.vrrp.peer_instances, desired.vrrp.peers, strict=False)
+    return (
+        Peer(desired.id, desired.vrrp.source, PEERS_PORT),
+        *(Peer(name, address, PEERS_PORT) for name, address in others),
+    )
+
+
+def render_router(desired: DesiredInstance, notify_fifo: str, fault_file: str, alive_script: str | None) -> Router:
+    """The instance's half of its VRRP pair, all virtual addresses of all legs in it."""
+    return Router(
+        name=desired.id,
+        interface=desired.legs[0].name,
+        router_id=desired.vrrp.router_id,
+        priority=desired.vrrp.priority,
+        advert_interval_ms=desired.vrrp.advert_interval_ms,
+        source=desired.vrrp.source,
+        peers=desired.vrrp.peers,
+        virtual=tuple(
+            VirtualAddress(str(_interface("leg.virtual", cidr).ip), leg.name)
+            for leg in desired.legs
+            for cidr in leg.virtual
+        ),
+        notify_fifo=notify_fifo,
+        fault_file=fault_file,
+        alive_script=alive_script if desired.kind is InstanceKind.BALANCER else None,
+    )
+
+
+def render_routes(desired: DesiredInstance) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]]:
+    """`ip` lines (safe to repeat) and policy rules (source, table), as `vrata.base.wire.Leg` demands.
+
+    Virtual addresses are host addresses, so the networks they lie in get routes of their own, which stay whoever is
+    active: in the main table on the leg of the default route, in the leg's own table on every further one.
+    """
+    lines: list[str] = []
+    rules: list[tuple[str, int]] = []
+    default_leg = next((leg for leg in desired.legs if leg.gateway), None)
+    for position, leg in enumerate(desired.legs):
+        networks = _virtual_networks(leg)
+        if leg.gateway is None:
+            lines += [f"route replace {network} dev {leg.name}" for network in networks]
+        elif leg is default_leg:
+            lines += [f"route replace {network} dev {leg.name}" for network in networks]
+            lines.append(f"route replace default via {_ip('leg.gateway', leg.gateway)} dev {leg.name} onlink")
+        else:
+            table = _FIRST_TABLE + position
+            lines += [f"route replace {cidr} dev {leg.name} table {table}" for cidr in (*networks, *_fixed(leg))]
+            gateway = _ip("leg.gateway", leg.gateway)
+            lines.append(f"route replace default via {gateway} dev {leg.name} onlink table {table}")
+            rules += [(str(_interface("leg.virtual", cidr).ip), table) for cidr in leg.virtual]
+    return tuple(lines), tuple(rules)
+
+
+def _fixed(leg: Leg) -> list[str]:
+    return [str(_interface("leg.fixed", cidr).network) for cidr in leg.fixed]
+
+
+def _virtual_networks(leg: Leg) -> list[str]:
+    """Networks of the virtual addresses that no fixed address brings along already."""
+    present = set(_fixed(leg))
+    networks = {str(_interface("leg.virtual", cidr).network) for cidr in leg.virtual}
+    single = {n for n in networks if ipaddress.ip_network(n).num_addresses == 1}
+    return sorted(networks - present - single)
+
+
+def render_nat(desired: DesiredInstance) -> str:
+    """A gateway's nftables table, replaced in one transaction: floating addresses one to one, the rest behind one.
+
+    From outside only replies and translated packets pass. A tenant who reaches another one's floating address comes
+    back through the gateway, with a translated source, or the reply would take the short way and match nothing.
+    """
+    if len(desired.legs) < 2:
+        raise InvalidInput("legs", [leg.name for leg in desired.legs], "give a gateway a tenant and an external leg")
+    inside, outside = desired.legs[0].name, desired.legs[-1].name
+    pairs = [(_ip("floating", nat.floating), _ip("fixed", nat.fixed)) for nat in desired.floating]
+    if any(":" in address for pair in pairs for address in pair):
+        raise InvalidInput("floating", pairs, "use IPv4 addresses")
+    to_fixed = ", ".join(f"{floating} : {fixed}" for floating, fixed in pairs)
+    to_floating = ", ".join(f"{fixed} : {floating}" for floating, fixed in pairs)
+    lines = ["table ip vrata", "delete table ip vrata", "table ip vrata {"]
+    for name, elements in (("to_fixed", to_fixed), ("to_floating", to_floating)):
+        lines.append(f"  map {name} {{ type ipv4_addr : ipv4_addr;")
+        lines += [f"    elements = {{ {elements} }}"] if elements else []
+        lines.append("  }")
+    lines += [
+        "  chain prerouting {",
+        "    type nat hook prerouting priority dstnat; policy accept;",
+        "    dnat to ip daddr map @to_fixed",
+        "  }",
+        "  chain postrouting {",
+        "    type nat hook postrouting priority srcnat; policy accept;",
+        f'    oifname "{outside}" snat to ip saddr map @to_floating',
+        f'    iifname "{inside}" oifname "{inside}" ct status dnat snat to ip saddr map @to_floating',
+    ]
+    if desired.snat:
+        address = _ip("snat.address", desired.snat.address)
+        cidrs = ", ".join(str(_interface("snat.source_cidrs", cidr).network) for cidr in desired.snat.source_cidrs)
+        if cidrs:
+            lines.append(f'    oifname "{outside}" ip saddr {{ {cidrs} }} snat to {address}')
+            lines.append(
+                f'    iifname "{inside}" oifname "{inside}" ct status dnat ip saddr {{ {cidrs} }} snat to {address}'
+            )
+    lines += [
+        "  }",
+        "  chain forward {",
+        "    type filter hook forward priority filter; policy drop;",
+        "    ct state established,related accept",
+        f'    iifname "{inside}" accept',
+        f'    iifname "{outside}" ct status dnat accept',
+        "  }",
+        "  chain input {",
+        "    type filter hook input priority filter; policy accept;",
+        f'    iifname "{outside}" ct state established,related accept',
+        f'    iifname "{outside}" icmp type echo-request accept',
+        f'    iifname "{outside}" drop',
+        "  }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_conntrackd(desired: DesiredInstance, directory: str) -> str | None:
+    """conntrackd.conf(5): FTFW to the one peer over the first leg, entries straight into the kernel. None: no peer."""
+    if desired.kind is not InstanceKind.GATEWAY or len(desired.vrrp.peers) != 1:
+        return None
+    source, peer = _ip("vrrp.source", desired.vrrp.source), _ip("vrrp.peers", desired.vrrp.peers[0])
+    family = "IPv6" if ":" in source else "IPv4"
+    return f"""Sync {{
+    Mode FTFW {{
+        DisableExternalCache yes
+        StartupResync yes
+    }}
+    UDP {{
+        {family}_address {source}
+        {family}_Destination_Address {peer}
+        Port {CONNTRACK_PORT}
+        Interface {desired.legs[0].name}
+        SndSocketBuffer 1249280
+        RcvSocketBuffer 1249280
+        Checksum on
+    }}
+}}
+General {{
+    HashSize 32768
+    HashLimit 131072
+    LogFile off
+    Syslog off
+    LockFile {directory}/conntrackd.lock
+    UNIX {{
+        Path {directory}/conntrackd.sock
+    }}
+    NetlinkBufferSize 2097152
+    NetlinkBufferSizeMaxGrowth 8388608
+    Filter From Userspace {{
+        Protocol Accept {{
+            TCP
+            UDP
+            ICMP
+        }}
+        Address Ignore {{
+            IPv4_address 127.0.0.1
+            {family}_address {source}
+            {family}_address {peer}
+        }}
+    }}
+}}
+"""
+
+
+def _choice(field: str, value: str, choices: dict[str, V]) -> V:
+    if value not in choices:
+        raise InvalidInput(field, value, f"use one of {', '.join(choices)}")
+    return choices[value]
+
+
+def _interface(field: str, value: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    try:
+        return ipaddress.ip_interface(value)
+    except ValueError:
+        raise InvalidInput(field, value, "use an address with its prefix length, such as 192.0.2.5/24") from None
+
+
+def _ip(field: str, value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise InvalidInput(field, value, "use an IPv4 or IPv6 address") from None

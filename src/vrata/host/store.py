@@ -1,0 +1,94 @@
+"""What the agent keeps on disk: the last desired set, and per instance its record and what was applied last.
+
+With these a restarted agent goes on without the cloud, and finds again what it once created. Everything is written
+whole or not at all. A file that can not be read counts as absent: the worst that follows is one reload.
+"""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from vrata.base.errors import VrataError
+from vrata.base.files import write_atomic
+from vrata.base.wire import DesiredInstance, DesiredSet
+from vrata.host.model import Record
+
+T = TypeVar("T")
+_ALIVE_SCRIPT = """\
+# Asked by keepalived each second: does the HAProxy master whose id is in haproxy.pid still run (zombies do not)?
+read -r pid start <'{directory}/haproxy.pid' || exit 1
+read -r stat <"/proc/$pid/stat" || exit 1
+case "$stat" in *") Z "* | *") X "*) exit 1 ;; *" $start "*) exit 0 ;; *) exit 1 ;; esac
+"""
+
+
+class HostStore:
+    """The agent's state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self._instances = state_dir / "instances"
+        self._desired = state_dir / "desired.json"
+
+    def prepare(self) -> None:
+        """Create the directory; only root may look inside."""
+        try:
+            self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise VrataError(f"{self._instances}: {error.strerror}", remedy="choose another --state-dir") from error
+
+    def load_desired(self) -> DesiredSet | None:
+        """The set the cloud sent last."""
+        return _read(self._desired, DesiredSet)
+
+    def save_desired(self, desired: DesiredSet) -> None:
+        """Keep a set; it survives a power cut."""
+        write_atomic(self._desired, msgspec.json.encode(desired), durable=True)
+
+    def directory(self, instance_id: str) -> Path:
+        """Where an instance's files are; not necessarily there yet."""
+        if not instance_id or "/" in instance_id or instance_id.startswith("."):
+            raise VrataError(f"instance id {instance_id!r} is not usable", remedy="use a UUID", retriable=False)
+        return self._instances / instance_id
+
+    def known(self) -> tuple[str, ...]:
+        """Ids of the instances that have left something on this host."""
+        return tuple(sorted(path.name for path in self._instances.iterdir() if path.is_dir()))
+
+    def record(self, instance_id: str) -> Record | None:
+        """The names an instance has in the kernel."""
+        return _read(self.directory(instance_id) / "record.json", Record)
+
+    def save_record(self, record: Record) -> None:
+        """Remember names, before anything is created under them."""
+        directory = self.directory(record.id)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(directory / "alive.sh", _ALIVE_SCRIPT.format(directory=directory))
+        write_atomic(directory / "record.json", msgspec.json.encode(record), durable=True)
+
+    def applied(self, instance_id: str) -> DesiredInstance | None:
+        """What was last carried out to its end."""
+        return _read(self.directory(instance_id) / "applied.json", DesiredInstance)
+
+    def save_applied(self, desired: DesiredInstance) -> None:
+        """Remember that this has been carried out."""
+        write_atomic(self.directory(desired.id) / "applied.json", msgspec.json.encode(desired))
+
+    def forget(self, instance_id: str) -> None:
+        """Remove an instance's files, the record last, so that an interruption is found again."""
+        directory = self.directory(instance_id)
+        with contextlib.suppress(FileNotFoundError):
+            for path in directory.iterdir():
+                if path.name != "record.json":
+                    path.unlink(missing_ok=True)
+            shutil.rmtree(directory)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,157 @@
+"""Daemons that outlive the process that starts them, and how to recognise them again.
+
+A daemon runs in a session of its own, so that nothing which ends the starter ends it. It is known by its process id
+*and* its start time in clock ticks (proc(5), /proc/PID/stat field 22), which together never repeat while the machine
+runs; command lines are never looked at. exec(2) keeps both, so `nsenter` and HAProxy's re-exec do not disturb them.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from vrata.base.clock import monotonic_s
+from vrata.base.errors import VrataError
+from vrata.base.files import write_atomic
+from vrata.net.command import inside
+
+_POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class DaemonId:
+    """One process, for ever: its id and when it started (clock ticks since boot)."""
+
+    pid: int
+    start_ticks: int
+
+
+def identify(pid: int) -> DaemonId | None:
+    """Who has this process id now; None if nobody, or only a zombie that its parent has not collected."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()  # the command name before it may hold anything
+    return None if fields[0] in "ZX" else DaemonId(pid, int(fields[19]))
+
+
+def is_alive(daemon: DaemonId) -> bool:
+    """Whether exactly this process still runs."""
+    _reap(daemon.pid)
+    return identify(daemon.pid) == daemon
+
+
+def spawn(argv: Sequence[str], *, log: Path, netns: str | None = None) -> DaemonId:
+    """Start a daemon in the namespace with its output appended to `log`; VrataError if the program is missing."""
+    command = inside(netns, *argv)
+    devnull, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        pid = os.posix_spawnp(
+            command[0],
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, devnull, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
+        )
+    except FileNotFoundError as error:
+        raise VrataError(f"{command[0]}: command not found", remedy="run tools/setup") from error
+    finally:
+        os.close(devnull)
+        os.close(output)
+    started = identify(pid)
+    if started is None:
+        raise VrataError(f"{argv[0]} ended as soon as it started", remedy=f"see {log}")
+    return started
+
+
+def write_record(path: Path, daemon: DaemonId) -> None:
+    """Remember a daemon as `PID START_TICKS`, which a shell can read too."""
+    write_atomic(path, f"{daemon.pid} {daemon.start_ticks}\n")
+
+
+def read_record(path: Path) -> DaemonId | None:
+    """The daemon remembered in `path` if it still runs."""
+    try:
+        pid, ticks = path.read_text().split()
+        daemon = DaemonId(msgspec.convert(pid, int, strict=False), msgspec.convert(ticks, int, strict=False))
+    except (OSError, ValueError):
+        return None
+    return daemon if is_alive(daemon) else None
+
+
+def send(daemon: DaemonId, number: signal.Signals) -> None:
+    """Signal the daemon through a pidfd, so that a recycled process id is never hit; one that ended is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(daemon.pid)
+        try:
+            if is_alive(daemon):
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+
+async def wait_gone(daemon: DaemonId, timeout_s: float) -> bool:
+    """Wait for the end of the daemon; False if it still runs after the time."""
+    deadline = monotonic_s() + timeout_s
+    while is_alive(daemon):
+        if monotonic_s() > deadline:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+async def stop(daemon: DaemonId, number: signal.Signals, timeout_s: float) -> None:
+    """Ask the daemon to end, and end it by force after the time."""
+    send(daemon, number)
+    if not await wait_gone(daemon, timeout_s):
+        send(daemon, signal.SIGKILL)
+        await wait_gone(daemon, timeout_s)
+
+
+class ExitWatch:
+    """Calls back once, from the event loop, when a daemon ends (pidfd_open(2)); `close` forgets it."""
+
+    def __init__(self, daemon: DaemonId, callback: Callable[[], None]) -> None:
+        self.daemon = daemon
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._descriptor = os.pidfd_open(daemon.pid)
+        except ProcessLookupError:
+            self._descriptor = -1
+            self._loop.call_soon(callback)
+            return
+        self._loop.add_reader(self._descriptor, self._ended)
+        if identify(daemon.pid) != daemon:  # the id was recycled before the descriptor was opened
+            self._loop.call_soon(self._ended)
+
+    def _ended(self) -> None:
+        if self._descriptor >= 0:
+            self.close()
+            _reap(self.daemon.pid)
+            self._callback()
+
+    def close(self) -> None:
+        """Stop watching; the callback will not come any more."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _reap(pid: int) -> None:
+    """Collect the process if it was our child and has ended; adopted daemons are somebody else's."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
