@@ -12,7 +12,7 @@ from vrata.base.errors import VrataError
 COMMANDS = {
     "up": ("up", "Bring up (or repair) the sandbox: a cloud and a cluster on this machine."),
     "down": ("down", "Remove the sandbox and everything it created."),
-    "status": ("status", "Show the sandbox's parts, addresses and balancers."),
+    "status": ("overview", "Show the sandbox's parts, addresses and balancers."),
     "logs": ("logs", "Print the log of one part of the sandbox."),
     "kubeconfig": ("kubeconfig", "Print the path (or text) of the sandbox's kubeconfig."),
     "exec": ("exec", "Run a command inside one of the sandbox's machines."),

@@ -55,7 +55,7 @@ class Controller:
         self._told: set[tuple[str, str, str]] = set()
         self._watch: daemon.ExitWatch | None = None
         for informer in (self.ingresses, self.classes, self.services):
-            informer.on_change(lambda _old, _new: self._due.set())  # type: ignore[attr-defined]
+            informer.on_change(lambda _old, _new: self._due.set())
         self.slices.on_change(self._slice_changed)
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
@@ -74,9 +74,9 @@ class Controller:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.events.run())
                 for informer in (self.ingresses, self.classes, self.services, self.slices):
-                    group.create_task(informer.run())  # type: ignore[attr-defined]
+                    group.create_task(informer.run())
                 for informer in (self.ingresses, self.classes, self.services, self.slices):
-                    await informer.synced.wait()  # type: ignore[attr-defined]
+                    await informer.synced.wait()
                 group.create_task(self.status.run())
                 await self._passes()
         finally:

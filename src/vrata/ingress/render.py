@@ -6,7 +6,6 @@ a line, so that adding a route is a change of a map, not of the configuration.
 
 import ipaddress
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from vrata.ingress.compile import ANY_HOST, SEPARATOR
 from vrata.ingress.model import Backend, Routing, Server, Settings
@@ -45,7 +44,7 @@ def render_map_file(entries: Mapping[str, str]) -> str:
 
 def map_path(directory: str, name: str) -> str:
     """Where a map's file is; also its name on the runtime socket."""
-    return str(PurePosixPath(directory) / f"{name}.map")
+    return f"{directory}/{name}.map"
 
 
 def _head(settings: Settings, directory: str) -> str:

@@ -25,8 +25,9 @@ from vrata.net import ip
 from vrata.net.command import CommandFailed, run
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.sandbox import model, network, tenant
-from vrata.sandbox.model import Options, Part, Paths, Topology
+from vrata.sandbox.model import Options, Topology
 from vrata.sandbox.parts import Parts, check_root, check_tools
+from vrata.sandbox.roster import Part, Paths, parts
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.05
@@ -63,7 +64,7 @@ class Sandbox:
 
     def all_parts(self) -> tuple[Part, ...]:
         """Every process this sandbox should have."""
-        return model.parts(self.options, self.layout, self.paths)
+        return parts(self.options, self.layout, self.paths)
 
     async def up(self, progress: Progress) -> None:
         """Bring up everything that is not up yet; VrataError says what stands in the way."""

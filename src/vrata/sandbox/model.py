@@ -1,8 +1,7 @@
-"""The sandbox as data: machines, their links and addresses, and the parts that run on them. Pure; names by rule."""
+"""The sandbox as data: machines, their links and addresses. Pure; names by rule."""
 
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from vrata.base.errors import InvalidInput
 from vrata.base.ids import KernelName, kernel_name, mac_address
@@ -93,16 +92,6 @@ class Topology:
         return tuple(machine for machine in self.machines if machine.role in roles)
 
 
-@dataclass(frozen=True)
-class Part:
-    """One process of the sandbox: where it runs and its command line after `vrata`."""
-
-    name: str
-    machine: str  # "" for the machine's own namespace
-    argv: tuple[str, ...]
-    listens_on_loopback: bool = False  # gets `--listen-fd N`, a socket on the recorded loopback port
-
-
 def topology(options: Options) -> Topology:
     """Lay out a sandbox; the same options give the same names, on every call."""
     sandbox = options.name
@@ -169,92 +158,3 @@ def worker_address(index: int) -> str:
 def server_id(sandbox: str, machine: str) -> str:
     """The id a node would have as a server in the cloud: a UUID, stable for its name."""
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{machine}.{sandbox}.vrata"))
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Files of one sandbox, all below one folder."""
-
-    root: Path
-
-    @property
-    def options(self) -> Path:
-        return self.root / "sandbox.json"
-
-    @property
-    def record(self) -> Path:
-        return self.root / "created.jsonl"
-
-    @property
-    def kubeconfig(self) -> Path:
-        """For kubectl on this machine."""
-        return self.root / "kubeconfig"
-
-    @property
-    def node_kubeconfig(self) -> Path:
-        """For whatever runs inside the sandbox's machines."""
-        return self.root / "node.kubeconfig"
-
-    @property
-    def clouds(self) -> Path:
-        """clouds.yaml for clients on this machine."""
-        return self.root / "clouds.yaml"
-
-    @property
-    def node_clouds(self) -> Path:
-        """clouds.yaml for the provider inside the sandbox."""
-        return self.root / "node.clouds.yaml"
-
-    def log(self, part: str) -> Path:
-        return self.root / "logs" / f"{part}.log"
-
-    def process(self, part: str) -> Path:
-        return self.root / "parts" / f"{part}.json"
-
-    def state(self, part: str) -> Path:
-        return self.root / "state" / part
-
-
-def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
-    """The processes of a sandbox, in the order in which they are started."""
-    kube = ("--kubeconfig", str(paths.node_kubeconfig))
-    found = [_cloud_part(paths), *([_relay_part(options, layout)] if options.kubeconfig else [_apiserver_part(paths)])]
-    for host in layout.of_role("host"):
-        bridges = [word for network in (EXTERNAL, TENANT) for word in ("--bridge", f"{network}={network}")]
-        url = f"http://{CLOUD_MGMT}:{CLOUD_PORT}"
-        argv = ["host", "--name", host.name, "--cloud-url", url, "--secret-file", str(paths.root / "host-secret")]
-        found.append(Part(host.name, host.name, (*argv, *bridges, "--state-dir", str(paths.state(host.name)))))
-    if options.controllers:
-        found.append(Part("workloads", "master-0", ("workloads", *kube)))
-    for node in layout.of_role("master", "worker"):
-        argv = ["kubelet", "--sandbox", options.name, "--node", node.name, "--address", node.address]
-        argv += ["--state-dir", str(paths.state(f"kubelet-{node.name}")), "--pod-cidr", node.pod_cidr, *kube]
-        argv += ["--provider-id", f"openstack:///{server_id(options.name, node.name)}"]
-        argv += ["--taint", "node-role.kubernetes.io/control-plane:NoSchedule"] if node.role == "master" else []
-        found.append(Part(f"kubelet-{node.name}", node.name, tuple(argv)))
-        found.append(Part(f"node-{node.name}", node.name, ("node", "--node", node.name, *kube)))
-    cloud = ("--os-cloud", "vrata", "--clouds-file", str(paths.node_clouds), "--cluster-name", options.name)
-    found.append(Part("provider", "master-0", ("provider", *kube, *cloud)))
-    return tuple(found)
-
-
-def _cloud_part(paths: Paths) -> Part:
-    argv = ["cloud", "serve", "--data-dir", str(paths.state("cloud"))]
-    argv += ["--listen", f"{CLOUD_MGMT}:{CLOUD_PORT}", "--listen", f"{CLOUD_EXTERNAL}:{CLOUD_PORT}"]
-    argv += ["--admin-password-file", str(paths.root / "admin-password")]
-    argv += ["--demo-password-file", str(paths.root / "demo-password")]
-    argv += ["--host-secret-file", str(paths.root / "host-secret")]
-    return Part("cloud", "cloud", tuple(argv), listens_on_loopback=True)
-
-
-def _apiserver_part(paths: Paths) -> Part:
-    argv = ["apiserver", "--data-dir", str(paths.state("apiserver")), "--listen", f"{MASTER_ADDRESS}:{API_PORT}"]
-    argv += ["--token-file", str(paths.root / "token"), "--service-cidr", SERVICE_NETWORK]
-    argv += ["--san", MASTER_ADDRESS, "--san", "127.0.0.1", "--san", "localhost", "--san", "10.96.0.1"]
-    return Part("apiserver", "master-0", tuple(argv), listens_on_loopback=True)
-
-
-def _relay_part(options: Options, layout: Topology) -> Part:
-    """The way from the sandbox's machines to an API server outside: runs outside, listens inside."""
-    argv = ["relay", "--kubeconfig", options.kubeconfig, "--netns", layout.machine("master-0").netns]
-    return Part("relay", "", (*argv, "--listen", f"{MASTER_ADDRESS}:{API_PORT}"))

@@ -9,7 +9,8 @@ import msgspec
 
 from vrata.base.process import identify
 from vrata.net import ip, nft
-from vrata.sandbox.model import NETWORKS, POD_NETWORK, Machine, Paths, Topology
+from vrata.sandbox.model import NETWORKS, POD_NETWORK, Machine, Topology
+from vrata.sandbox.roster import Paths
 
 NODE_SYSCTLS = {
     "net.ipv4.ip_forward": "1",

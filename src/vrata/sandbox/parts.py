@@ -12,7 +12,8 @@ import msgspec
 from vrata.base.errors import VrataError
 from vrata.base.process import ProcessId, spawn
 from vrata.net.command import inside
-from vrata.sandbox.model import Part, Paths, Topology
+from vrata.sandbox.model import Topology
+from vrata.sandbox.roster import Part, Paths
 
 STOP_GRACE_S = 4.0
 LOG_TAIL_LINES = 5

@@ -128,7 +128,7 @@ async def balancer_dies(stage: Stage) -> None:
         await stage.pair_of(name)
         address = await stage.address_of(name)
         host, netns = await stage.holder(address)
-        gap = await _gap(stage, address, lambda netns=netns, program=program: _kill(netns, program))  # type: ignore[misc]
+        gap = await _gap(stage, address, lambda netns=netns, program=program: _kill(netns, program))
         status, _ = await stage.curl("client", f"http://{address}/")
         check(status == 200, f"{address} answers after {program} was killed")
         stage.say(f"  fresh pair, {program} of the active one (on {host}) killed: {address} answers")
