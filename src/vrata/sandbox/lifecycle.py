@@ -257,6 +257,10 @@ class Sandbox:
         files = self.paths.root.glob("state/kubelet-*/pods/*/state.json")
         return [msgspec.json.decode(file.read_bytes()) for file in files]
 
+    def pod_namespace(self, uid: str) -> str:
+        """The namespace of a pod that runs here."""
+        return next(record["netns"] for record in self._pod_records() if record["uid"] == uid)
+
     def _pod_namespaces(self) -> list[str]:
         return [record["netns"] for record in self._pod_records()]
 
