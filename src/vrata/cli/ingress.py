@@ -1,10 +1,12 @@
 """`vrata ingress`: the Ingress controller, as a Deployment's container runs it."""
 
 import tempfile
+from importlib import resources
 from pathlib import Path
 
 import click
 
+from vrata.base.errors import InvalidInput
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
@@ -12,7 +14,8 @@ from vrata.kube.client import Kube
 
 @click.command(epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
-@click.option("--publish-service", required=True, metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
+@click.option("--manifest", is_flag=True, help="Print the manifest that installs the controller, and end.")
+@click.option("--publish-service", metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
 @click.option("--http-port", default=8080, show_default=True)
 @click.option("--health-port", default=8081, show_default=True, help="Answers GET /healthz.")
 @click.option(
@@ -24,15 +27,21 @@ from vrata.kube.client import Kube
 @click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
 def command(
     kubeconfig: Path | None,
-    publish_service: str,
+    publish_service: str | None,
     http_port: int,
     health_port: int,
     drain_s: int,
     directory: Path | None,
     *,
+    manifest: bool,
     proxy_protocol: bool,
 ) -> None:
     """Run the Ingress controller."""
+    if manifest:
+        click.echo(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text(), nl=False)
+        return
+    if not publish_service or "/" not in publish_service:
+        raise InvalidInput("--publish-service", publish_service, "name the Service in front of it: NAMESPACE/NAME")
     from vrata.ingress.controller import Controller
     from vrata.ingress.model import Settings
 
