@@ -50,6 +50,11 @@ class Cloud:
         if self._http:
             await self._http.close()
 
+    async def connect(self, *services: str) -> None:
+        """Authenticate and look the services up now, so that the first call does not wait for it."""
+        for service in services:
+            await self._access(service, renew=False)
+
     async def get(self, service: str, path: str, **params: str) -> Json:
         """GET a resource; CloudError 404 if there is none."""
         return await self.request("GET", service, path, params=params)

@@ -8,6 +8,7 @@ looked for at long intervals.
 import asyncio
 from typing import Any
 
+import aiohttp
 import structlog
 
 from vrata.base import clock
@@ -22,7 +23,7 @@ from vrata.provider.apply import apply_action
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import balancer_name, desired, floating_description, is_serving
 from vrata.provider.model import Desired, Settings
-from vrata.provider.observe import observe_external_network, observe_node_subnet, observe_world
+from vrata.provider.observe import BALANCING, NETWORK, observe_external_network, observe_node_subnet, observe_world
 from vrata.provider.plan import Plan, plan_ensure, plan_remove
 
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
@@ -68,9 +69,18 @@ class Provider:
             group.create_task(self.events.run())
             for informer in (self.services, self.nodes, self.slices):
                 group.create_task(informer.run())
+            group.create_task(self._connect())
             for informer in (self.services, self.nodes, self.slices):
                 await informer.synced.wait()
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
+
+    async def _connect(self) -> None:
+        """Log in and find the networks before the first Service asks; a cloud that is away now is tried again then."""
+        try:
+            await self.cloud.connect(BALANCING, NETWORK)
+            await self._floating_network()
+        except (CloudError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.warning("cloud not reached yet", error=str(error))
 
     async def reconcile(self, key: str) -> Requeue:
         """One pass over one Service; what went wrong is told on the Service."""
