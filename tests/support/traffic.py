@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
-from tests.support.fabric import Machine, enter, in_namespace, listen_in
+from tests.support.fabric import Machine, listen_in
+
+from vrata.net.netns import enter, in_namespace
 
 
 @contextlib.asynccontextmanager
@@ -31,12 +34,14 @@ async def http_server(machine: Machine, address: str, port: int, name: str) -> A
         server.close()
 
 
-def _exchange(connection: socket.socket) -> str:
+def _exchange(connection: socket.socket) -> tuple[str, bool]:
+    """Body of one answer, and whether the connection may be used again."""
     connection.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     answer = connection.recv(4096)
     if b" 200 " not in answer:
         raise OSError(f"answered {answer[:40]!r}")
-    return answer.partition(b"\r\n\r\n")[2].decode()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return body.decode(), b"connection: close" not in head.lower()
 
 
 async def get(machine: Machine, address: str, port: int, timeout_s: float = 0.5) -> str | None:
@@ -45,7 +50,7 @@ async def get(machine: Machine, address: str, port: int, timeout_s: float = 0.5)
     def once() -> str | None:
         try:
             with socket.create_connection((address, port), timeout_s) as connection:
-                return _exchange(connection)
+                return _exchange(connection)[0]
         except OSError:
             return None
 
@@ -62,33 +67,39 @@ class Seen:
     def longest_gap_ms(self, since: float = 0.0) -> float:
         """The longest time between two good answers after `since`."""
         times = [t for t in self.good if t >= since]
-        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=float("inf")) * 1000
+        return max((b - a for a, b in itertools.pairwise(times)), default=float("inf")) * 1000
 
 
 @contextlib.contextmanager
 def prober(
-    machine: Machine, address: str, port: int, *, interval_s: float = 0.002, keep: bool = False
+    machine: Machine,
+    address: str,
+    port: int,
+    *,
+    interval_s: float = 0.002,
+    keep: bool = False,
+    timeout_s: float | None = None,
 ) -> Iterator[Seen]:
     """Ask all the time from a thread in the machine's namespace, each time anew or (`keep`) on one connection."""
     seen = Seen()
     stop = threading.Event()
+    timeout = timeout_s or (0.5 if keep else 0.05)
 
     def work() -> None:
         enter(machine.netns)
         kept: socket.socket | None = None
         while not stop.is_set():
             try:
-                connection = kept or socket.create_connection((address, port), 0.05 if not keep else 0.5)
+                connection = kept or socket.create_connection((address, port), timeout)
                 try:
-                    _exchange(connection)
+                    reusable = _exchange(connection)[1]
                     seen.good.append(time.monotonic())
                 except OSError:
                     connection.close()
                     kept = None
                     raise
-                if keep:
-                    kept = connection
-                else:
+                kept = connection if keep and reusable else None
+                if kept is None:
                     connection.close()
             except OSError as error:
                 seen.failed.append((time.monotonic(), str(error)))

@@ -23,7 +23,7 @@ def render_router(router: Router) -> str:
     """The whole configuration file; InvalidInput for a value outside its grammar."""
     name, interface = _name("router", router.name), _name("leg.name", router.interface)
     source = _address("vrrp.source", router.source)
-    advertised = [v for v in router.virtual if v.interface == router.interface and _same_family(v.address, source)][:1]
+    advertised = advertised_addresses(router)
     others = [v for v in router.virtual if v not in advertised]
     priority = _number("vrrp.priority", router.priority, 1, 254)
     lines = [
@@ -74,6 +74,11 @@ def render_router(router: Router) -> str:
         lines += ["  track_script {", "    alive", "  }"]
     lines += _addresses("virtual_ipaddress", advertised) + _addresses("virtual_ipaddress_excluded", others)
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def advertised_addresses(router: Router) -> list[VirtualAddress]:
+    """The one address whose presence in the adverts both sides agree on (none if the first leg has none)."""
+    return [v for v in router.virtual if v.interface == router.interface and _same_family(v.address, router.source)][:1]
 
 
 def _addresses(block: str, virtual: list[VirtualAddress]) -> list[str]:
