@@ -102,6 +102,8 @@ def prober(
                 if kept is None:
                     connection.close()
             except OSError as error:
+                if stop.is_set():  # the servers of this process stand still while it waits for this thread
+                    break
                 seen.failed.append((time.monotonic(), str(error)))
             stop.wait(interval_s)
         if kept:

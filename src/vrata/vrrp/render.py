@@ -1,11 +1,13 @@
 """Writes keepalived's configuration from the model (keepalived.conf(5), 2.2). Does no I/O.
 
-Two rules found by experiment with keepalived 2.2.7:
+Rules found by experiment with keepalived 2.2.7:
 
 - only the first address of the interface is advertised, all others are `virtual_ipaddress_excluded`: a peer whose list
   differs drops the adverts, so that a list changed on one side first would make both sides active;
 - every address is a host address (/32, /128): no connected route comes or goes with it, and no fixed address becomes
-  its secondary.
+  its secondary;
+- no `vrrp_rt_priority`: with it a reload sets RLIMIT_RTTIME to 0 and the kernel kills keepalived at its next tick, with
+  the addresses lost until it has started again. `vrrp.process` gives it real-time priority from outside instead.
 """
 
 import ipaddress
@@ -32,7 +34,6 @@ def render_router(router: Router) -> str:
         "  vrrp_version 3",
         "  script_user root",
         "  enable_script_security",
-        "  vrrp_rt_priority 50",
         "  vrrp_garp_master_repeat 3",
         "  vrrp_garp_master_delay 1",
         "  vrrp_garp_master_refresh 10",
