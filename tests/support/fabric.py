@@ -7,23 +7,18 @@ peers keep their carrier, as with a real switch.
 
 import asyncio
 import contextlib
-import ctypes
 import itertools
 import os
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from vrata.base.clock import monotonic_s
 from vrata.base.ids import kernel_name
 from vrata.net import daemon, ip
-from vrata.net.command import NETNS_DIR
+from vrata.net.netns import in_namespace
 
-T = TypeVar("T")
-_CLONE_NEWNET = 0x40000000
 _numbers = itertools.count()
 
 
@@ -122,37 +117,6 @@ async def fabric(label: str, *networks: str) -> AsyncIterator[Fabric]:
         yield made
     finally:
         await made._remove()
-
-
-def in_namespace(netns: str, work: Callable[[], T]) -> T:
-    """Run `work` in a thread whose network namespace is this one; sockets it makes stay there (setns(2))."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def enter_and_work() -> None:
-        try:
-            enter(netns)
-            results.append(work())
-        except BaseException as error:  # noqa: BLE001  # handed to the caller below
-            errors.append(error)
-
-    thread = threading.Thread(target=enter_and_work)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
-def enter(netns: str) -> None:
-    """Move the calling thread, and only it, into the namespace."""
-    descriptor = os.open(NETNS_DIR / netns, os.O_RDONLY)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(descriptor, _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "setns")
-    finally:
-        os.close(descriptor)
 
 
 def listen_in(netns: str, address: str, port: int = 0) -> socket.socket:

@@ -9,7 +9,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
-from tests.support.fabric import Machine, enter, in_namespace, listen_in
+from tests.support.fabric import Machine, listen_in
+
+from vrata.net.netns import enter, in_namespace
 
 
 @contextlib.asynccontextmanager
@@ -32,12 +34,14 @@ async def http_server(machine: Machine, address: str, port: int, name: str) -> A
         server.close()
 
 
-def _exchange(connection: socket.socket) -> str:
+def _exchange(connection: socket.socket) -> tuple[str, bool]:
+    """Body of one answer, and whether the connection may be used again."""
     connection.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     answer = connection.recv(4096)
     if b" 200 " not in answer:
         raise OSError(f"answered {answer[:40]!r}")
-    return answer.partition(b"\r\n\r\n")[2].decode()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return body.decode(), b"connection: close" not in head.lower()
 
 
 async def get(machine: Machine, address: str, port: int, timeout_s: float = 0.5) -> str | None:
@@ -46,7 +50,7 @@ async def get(machine: Machine, address: str, port: int, timeout_s: float = 0.5)
     def once() -> str | None:
         try:
             with socket.create_connection((address, port), timeout_s) as connection:
-                return _exchange(connection)
+                return _exchange(connection)[0]
         except OSError:
             return None
 
@@ -68,30 +72,38 @@ class Seen:
 
 @contextlib.contextmanager
 def prober(
-    machine: Machine, address: str, port: int, *, interval_s: float = 0.002, keep: bool = False
+    machine: Machine,
+    address: str,
+    port: int,
+    *,
+    interval_s: float = 0.002,
+    keep: bool = False,
+    timeout_s: float | None = None,
 ) -> Iterator[Seen]:
     """Ask all the time from a thread in the machine's namespace, each time anew or (`keep`) on one connection."""
     seen = Seen()
     stop = threading.Event()
+    timeout = timeout_s or (0.5 if keep else 0.05)
 
     def work() -> None:
         enter(machine.netns)
         kept: socket.socket | None = None
         while not stop.is_set():
             try:
-                connection = kept or socket.create_connection((address, port), 0.05 if not keep else 0.5)
+                connection = kept or socket.create_connection((address, port), timeout)
                 try:
-                    _exchange(connection)
+                    reusable = _exchange(connection)[1]
                     seen.good.append(time.monotonic())
                 except OSError:
                     connection.close()
                     kept = None
                     raise
-                if keep:
-                    kept = connection
-                else:
+                kept = connection if keep and reusable else None
+                if kept is None:
                     connection.close()
             except OSError as error:
+                if stop.is_set():  # the servers of this process stand still while it waits for this thread
+                    break
                 seen.failed.append((time.monotonic(), str(error)))
             stop.wait(interval_s)
         if kept:

@@ -120,6 +120,8 @@ def _frontend(frontend: Frontend) -> list[str]:
         lines.append(f"    maxconn {_number('connection_limit', frontend.max_connections, 1, 10_000_000)}")
     lines.append(f"    timeout client {_ms('timeout_client_data', frontend.client_timeout_ms)}")
     if frontend.mode is Mode.HTTP:
+        # After a reload the old worker would close idle connections under a client's next request.
+        lines.append("    option idle-close-on-response")
         lines.append(f"    timeout http-request {min(_ms('timeout_client_data', frontend.client_timeout_ms), 50_000)}")
     if frontend.inspect_delay_ms:
         lines.append(f"    tcp-request inspect-delay {_ms('timeout_tcp_inspect', frontend.inspect_delay_ms)}")

@@ -1,7 +1,10 @@
 """Carries out the steps of a plan on one instance. Decides nothing; every step may be repeated from its beginning."""
 
 import asyncio
+import contextlib
 import signal
+import socket
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -14,6 +17,7 @@ from vrata.host.model import (
     AwaitHaproxy,
     ChangeServers,
     CreateNamespace,
+    Goodbye,
     LoadNat,
     MarkApplied,
     MarkFit,
@@ -33,6 +37,8 @@ from vrata.host.model import (
 from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
 from vrata.net import daemon, ip, nft
+from vrata.net.netns import in_namespace
+from vrata.vrrp.packet import PROTOCOL
 
 _SYSCTLS = {
     # HAProxy listens on addresses that only the active instance holds.
@@ -85,8 +91,8 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             await _change_servers(config, changes, parts)
         case MarkFit():
             parts.mark_fit()
-        case StartKeepalived(config=config, fixed=fixed):
-            await _start_keepalived(config, fixed, parts)
+        case StartKeepalived(config=config, goodbyes=goodbyes, fixed=fixed):
+            await _start_keepalived(config, goodbyes, fixed, parts)
         case ReloadKeepalived(config=config):
             await parts.keepalived.check(config)
             parts.keepalived.write_config(config)
@@ -94,7 +100,7 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
         case RestartKeepalived(config=config, fixed=fixed):
             await parts.keepalived.check(config)
             await parts.keepalived.stop()
-            await _start_keepalived(config, fixed, parts)
+            await _start_keepalived(config, (), fixed, parts)
         case StartConntrackd(config=config):
             parts.conntrackd.start(config)
         case StopConntrackd():
@@ -140,8 +146,8 @@ async def delete_link(name: str) -> None:
         await ip.batch([f"link delete {name}"])
 
 
-async def release_addresses(netns: str, keep: tuple[str, ...]) -> None:
-    """Take every global address off the namespace's interfaces except those to keep."""
+async def release_addresses(netns: str, keep: tuple[str, ...]) -> bool:
+    """Take every global address off the namespace's interfaces except those to keep; whether there was any."""
     lines = []
     for link in await ip.query("address", "show", netns=netns):
         for info in link.get("addr_info", []):
@@ -149,6 +155,7 @@ async def release_addresses(netns: str, keep: tuple[str, ...]) -> None:
             if info.get("scope") == "global" and cidr not in keep:
                 lines.append(f"address delete {cidr} dev {link['ifname']}")
     await ip.batch(lines, netns=netns)
+    return bool(lines)
 
 
 async def _plug(action: PlugLeg, parts: InstanceParts) -> None:
@@ -235,9 +242,31 @@ async def _change_server(change: ServerChange, parts: InstanceParts) -> None:
             assert_never(change)
 
 
-async def _start_keepalived(config: str, fixed: tuple[str, ...], parts: InstanceParts) -> None:
-    # First of all: a keepalived that was killed has left its addresses, and the peer may hold them by now.
-    await asyncio.gather(parts.keepalived.clear(), release_addresses(parts.netns, fixed))
-    await release_addresses(parts.netns, fixed)
+async def _start_keepalived(
+    config: str, goodbyes: tuple[Goodbye, ...], fixed: tuple[str, ...], parts: InstanceParts
+) -> None:
+    """Clear up after a keepalived that was killed, which left its addresses, then start anew as BACKUP.
+
+    Only an active one has something to hand over: a standby's good-bye would take nothing from nobody, but a peer
+    that is active reads it as a conflict, so it is said only where virtual addresses are found.
+    """
+    await parts.keepalived.clear()
+    if await release_addresses(parts.netns, fixed) and goodbyes:
+        with contextlib.suppress(OSError):  # a courtesy: without it the peer's timer does the same, later
+            await asyncio.to_thread(in_namespace, parts.netns, partial(send_goodbyes, goodbyes))
     parts.keepalived.write_config(config)
     parts.keepalived.start()
+
+
+def send_goodbyes(goodbyes: tuple[Goodbye, ...]) -> None:
+    """Send VRRP messages from the current namespace, with the hop limit that RFC 9568 demands."""
+    for goodbye in goodbyes:
+        family, level, option = (
+            (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+            if ":" in goodbye.source
+            else (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TTL)
+        )
+        with socket.socket(family, socket.SOCK_RAW, PROTOCOL) as raw:
+            raw.setsockopt(level, option, 255)
+            raw.bind((goodbye.source, 0))
+            raw.sendto(goodbye.message, (goodbye.peer, 0))

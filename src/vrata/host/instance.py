@@ -177,6 +177,8 @@ class InstanceKeeper:
 
     def _on_state(self, state: str) -> None:
         log.info("vrrp", instance=self.id, state=state)
+        if self._parts:
+            self._parts.keepalived.raise_priority()
         self._set(state=VrrpState(state))
 
     def _on_haproxy_end(self) -> None:

@@ -155,8 +155,18 @@ class MarkFit(Action):
 
 
 @dataclass(frozen=True)
+class Goodbye:
+    """A VRRP message and the peer it goes to."""
+
+    source: str
+    peer: str
+    message: bytes
+
+
+@dataclass(frozen=True)
 class StartKeepalived(Action):
     config: str
+    goodbyes: tuple[Goodbye, ...]  # said for a keepalived that was killed, before its addresses are released
     fixed: tuple[str, ...]  # addresses that stay; every other one is released first
 
 

@@ -15,6 +15,7 @@ from vrata.host.model import (
     AwaitHaproxy,
     ChangeServers,
     CreateNamespace,
+    Goodbye,
     LoadNat,
     MarkApplied,
     MarkFit,
@@ -43,6 +44,8 @@ from vrata.host.render import (
     validate_instance,
 )
 from vrata.vrrp.model import Router
+from vrata.vrrp.packet import encode_goodbye
+from vrata.vrrp.render import advertised_addresses
 from vrata.vrrp.render import render_router as render_keepalived
 
 _OTHER_MAC = "another MAC address"
@@ -173,7 +176,8 @@ def _plan_keepalived(
 ) -> list[AnyAction]:
     fixed = tuple(cidr for leg in desired.legs for cidr in leg.fixed)
     if not observed.keepalived_runs:
-        return [StartKeepalived("keepalived does not run", text, fixed)]
+        goodbyes = _goodbyes(router) if observed.namespace_exists and observed.applied else ()
+        return [StartKeepalived("keepalived does not run", text, goodbyes, fixed)]
     if observed.applied is None:
         return [ReloadKeepalived("what runs is not known", text)]
     before = _router(observed.applied, directory)
@@ -183,6 +187,18 @@ def _plan_keepalived(
     if identity != (router.interface, router.router_id, router.source):
         return [RestartKeepalived("another router id or address", text, fixed)]
     return [ReloadKeepalived("addresses, priority or peers changed", text)]
+
+
+def _goodbyes(router: Router) -> tuple[Goodbye, ...]:
+    virtual = tuple(v.address for v in advertised_addresses(router))
+    return tuple(
+        Goodbye(
+            router.source,
+            peer,
+            encode_goodbye(router.router_id, router.advert_interval_ms, router.source, peer, virtual),
+        )
+        for peer in router.peers
+    )
 
 
 def _plan_conntrackd(observed: Observed, desired: DesiredInstance, directory: str) -> list[AnyAction]:

@@ -20,6 +20,7 @@ from vrata.net.command import CommandFailed, run
 from vrata.net.daemon import DaemonId, ExitWatch
 
 STOP_TIMEOUT_S = 2.0
+REALTIME_PRIORITY = 10
 _CHILD_TIMEOUT_S = 0.3
 
 
@@ -64,6 +65,17 @@ class KeepalivedProcess:
         started = daemon.spawn(argv, log=self.log_path, netns=self.netns)
         daemon.write_record(self.record_path, started)
         return started
+
+    def raise_priority(self) -> None:
+        """Give the VRRP child real-time priority, so that a busy machine misses no adverts; call at each state change.
+
+        The child resets what it inherits, and a new one follows when it dies: it then reports its state, which is the
+        moment to do this. Where the system does not allow it, keepalived runs all the same.
+        """
+        child = self._child()
+        if child:
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                os.sched_setscheduler(child.pid, os.SCHED_RR, os.sched_param(REALTIME_PRIORITY))
 
     def reload(self) -> None:
         """Take the configuration in place; state, addresses and adverts go on (measured: no advert is late)."""

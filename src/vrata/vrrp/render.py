@@ -1,11 +1,13 @@
 """Writes keepalived's configuration from the model (keepalived.conf(5), 2.2). Does no I/O.
 
-Two rules found by experiment with keepalived 2.2.7:
+Rules found by experiment with keepalived 2.2.7:
 
 - only the first address of the interface is advertised, all others are `virtual_ipaddress_excluded`: a peer whose list
   differs drops the adverts, so that a list changed on one side first would make both sides active;
 - every address is a host address (/32, /128): no connected route comes or goes with it, and no fixed address becomes
-  its secondary.
+  its secondary;
+- no `vrrp_rt_priority`: with it a reload sets RLIMIT_RTTIME to 0 and the kernel kills keepalived at its next tick, with
+  the addresses lost until it has started again. `vrrp.process` gives it real-time priority from outside instead.
 """
 
 import ipaddress
@@ -23,7 +25,7 @@ def render_router(router: Router) -> str:
     """The whole configuration file; InvalidInput for a value outside its grammar."""
     name, interface = _name("router", router.name), _name("leg.name", router.interface)
     source = _address("vrrp.source", router.source)
-    advertised = [v for v in router.virtual if v.interface == router.interface and _same_family(v.address, source)][:1]
+    advertised = advertised_addresses(router)
     others = [v for v in router.virtual if v not in advertised]
     priority = _number("vrrp.priority", router.priority, 1, 254)
     lines = [
@@ -32,7 +34,6 @@ def render_router(router: Router) -> str:
         "  vrrp_version 3",
         "  script_user root",
         "  enable_script_security",
-        "  vrrp_rt_priority 50",
         "  vrrp_garp_master_repeat 3",
         "  vrrp_garp_master_delay 1",
         "  vrrp_garp_master_refresh 10",
@@ -74,6 +75,11 @@ def render_router(router: Router) -> str:
         lines += ["  track_script {", "    alive", "  }"]
     lines += _addresses("virtual_ipaddress", advertised) + _addresses("virtual_ipaddress_excluded", others)
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def advertised_addresses(router: Router) -> list[VirtualAddress]:
+    """The one address whose presence in the adverts both sides agree on (none if the first leg has none)."""
+    return [v for v in router.virtual if v.interface == router.interface and _same_family(v.address, router.source)][:1]
 
 
 def _addresses(block: str, virtual: list[VirtualAddress]) -> list[str]:

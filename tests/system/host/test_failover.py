@@ -21,12 +21,12 @@ async def goes_on(seen: Seen, it: Lab) -> None:
 
 async def holders(it: Lab) -> list[str]:
     """Hosts whose instance has the VIP on its interface."""
-    found = []
-    for host in HOSTS:
-        for link in await ip.query("address", "show", netns=it.netns(host)):
-            if any(info.get("local") == VIP for info in link["addr_info"]):
-                found.append(host)
-    return found
+    return [
+        host
+        for host in HOSTS
+        for link in await ip.query("address", "show", netns=it.netns(host))
+        if any(info.get("local") == VIP for info in link["addr_info"])
+    ]
 
 
 async def test_the_standby_answers_when_the_active_host_is_cut_off_and_one_is_left_after_healing(
