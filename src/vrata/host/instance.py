@@ -21,6 +21,7 @@ from vrata.host.model import Observed, Settings, record_of
 from vrata.host.observe import observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.plan import plan_instance
+from vrata.host.render import anchored
 from vrata.host.store import HostStore
 from vrata.net.daemon import DaemonId, ExitWatch
 from vrata.vrrp.process import NotifyPipe
@@ -65,8 +66,9 @@ class InstanceKeeper:
 
     def want(self, desired: DesiredInstance | None) -> None:
         """Set what this instance shall be; None: nothing."""
-        if desired != self.desired or desired is None:
-            self.desired = desired
+        wanted = anchored(desired) if desired else None
+        if wanted != self.desired or wanted is None:
+            self.desired = wanted
             self._failures = 0
             self._wake.set()
 

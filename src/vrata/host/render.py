@@ -8,6 +8,8 @@ import ipaddress
 import re
 from typing import TypeVar
 
+import msgspec
+
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, HealthMonitor, InstanceKind, Leg, Listener, Pool
 from vrata.haproxy.model import (
@@ -192,6 +194,27 @@ def render_router(desired: DesiredInstance, notify_fifo: str, fault_file: str, a
         fault_file=fault_file,
         alive_script=alive_script if desired.kind is InstanceKind.BALANCER else None,
     )
+
+
+def anchored(desired: DesiredInstance) -> DesiredInstance:
+    """The same instance with a link-local address on every leg that has no fixed IPv4 one.
+
+    The kernel takes all IPv4 routes from an interface with its last address: without this an instance that hands its
+    virtual addresses over would have no way out when it becomes active again.
+    """
+    legs = tuple(
+        leg
+        if any(":" not in cidr for cidr in leg.fixed)
+        else msgspec.structs.replace(leg, fixed=(*leg.fixed, _anchor(leg)))
+        for leg in desired.legs
+    )
+    return msgspec.structs.replace(desired, legs=legs)
+
+
+def _anchor(leg: Leg) -> str:
+    """An address of 169.254.0.0/16 (RFC 3927) made of the last two octets of the leg's MAC address."""
+    high, low = leg.mac_address.split(":")[-2:]
+    return f"169.254.{int(high, 16) or 1}.{int(low, 16)}/32"
 
 
 def render_routes(desired: DesiredInstance) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]]:

@@ -191,7 +191,7 @@ async def nothing_is_left(stage: Stage) -> None:
     """Everything deleted: nothing of it remains in the cloud or on the hosts; then the sandbox goes, too."""
     await stage.kubectl("delete", "service,deployment,ingress", "--all", "-n", "default", "--timeout=60s")
     manifest = resources.files("vrata.ingress").joinpath("manifest.yaml").read_text()
-    await stage.kubectl("delete", "-f", "-", "--timeout=60s", stdin=manifest)
+    await stage.kubectl("delete", "-f", "-", "--ignore-not-found", "--timeout=60s", stdin=manifest)
     async with stage.admin() as cloud:
 
         async def cloud_is_empty() -> bool:
