@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from vrata.sandbox.apiserver import discovery, errors, logs, openapi
+from vrata.sandbox.apiserver import discovery, errors, logs, openapi, protobuf
 from vrata.sandbox.apiserver.convert import from_storage
 from vrata.sandbox.apiserver.deletion import CRDS, Deleter, read_options
 from vrata.sandbox.apiserver.errors import ApiError, Obj
@@ -32,6 +32,12 @@ PATCHES: Final = (
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
+)
+BODIES: Final = (
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    *PATCHES,
 )
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -246,8 +252,10 @@ class App:
         if not raw:
             return None
         media = request.headers.get("content-type", "application/json").split(";")[0].strip()
-        if "protobuf" in media or "cbor" in media:
-            raise errors.unsupported_media_type(("application/json", "application/yaml"))
+        if media == "application/vnd.kubernetes.protobuf":
+            return protobuf.decode(bytes(raw))
+        if media not in BODIES:
+            raise errors.unsupported_media_type(BODIES)
         try:
             return msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

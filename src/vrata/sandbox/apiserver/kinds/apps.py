@@ -226,12 +226,17 @@ ResourceAttributes
 SelfSubjectAccessReviewSpec
   resourceAttributes    ResourceAttributes
   nonResourceAttributes any
+SubjectAccessReviewStatus
+  allowed!        bool
+  denied          bool
+  reason          string
+  evaluationError string
 SelfSubjectAccessReview
   apiVersion string
   kind       string
   metadata   ObjectMeta
   spec       SelfSubjectAccessReviewSpec
-  status     any
+  status     SubjectAccessReviewStatus
 """,
     core.TYPES,
 )

@@ -65,6 +65,27 @@ TypedLocalObjectReference atomic
   apiGroup string
   kind!    string
   name!    string
+Preconditions
+  uid             string
+  resourceVersion string
+DeleteOptions
+  apiVersion         string
+  kind               string
+  gracePeriodSeconds long
+  preconditions      Preconditions
+  orphanDependents   bool
+  propagationPolicy  string
+  dryRun             [string]
+Eviction
+  apiVersion    string
+  kind          string
+  metadata      ObjectMeta
+  deleteOptions DeleteOptions
+Binding
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  target     ObjectReference
 """,
     {},
 )
