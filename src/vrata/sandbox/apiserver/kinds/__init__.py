@@ -1,0 +1,1 @@
+"""The kinds this server knows, each as one compact schema."""

@@ -1,0 +1,242 @@
+"""Workloads, networking, coordination, discovery and extension kinds."""
+
+from typing import Final
+
+from vrata.sandbox.apiserver.kinds import core
+from vrata.sandbox.apiserver.schema import Schema, parse
+
+TYPES: Final[dict[str, Schema]] = parse(
+    """
+RollingUpdateDeployment
+  maxUnavailable intstr
+  maxSurge       intstr
+DeploymentStrategy
+  type          string enum=Recreate|RollingUpdate = "RollingUpdate"
+  rollingUpdate RollingUpdateDeployment
+DeploymentSpec
+  replicas                int = 1
+  selector!               LabelSelector
+  template!               PodTemplateSpec
+  strategy                DeploymentStrategy retain = {}
+  minReadySeconds         int
+  revisionHistoryLimit    int = 10
+  paused                  bool
+  progressDeadlineSeconds int = 600
+DeploymentCondition
+  type!              string
+  status!            string
+  lastUpdateTime     time
+  lastTransitionTime time
+  reason             string
+  message            string
+DeploymentStatus
+  observedGeneration  long
+  replicas            int
+  updatedReplicas     int
+  readyReplicas       int
+  availableReplicas   int
+  unavailableReplicas int
+  terminatingReplicas int
+  conditions          [DeploymentCondition] map=type merge=type
+  collisionCount      int
+Deployment
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       DeploymentSpec
+  status     DeploymentStatus
+ReplicaSetSpec
+  replicas        int = 1
+  minReadySeconds int
+  selector!       LabelSelector
+  template        PodTemplateSpec
+ReplicaSetStatus
+  replicas             int
+  fullyLabeledReplicas int
+  readyReplicas        int
+  availableReplicas    int
+  terminatingReplicas  int
+  observedGeneration   long
+  conditions           [Condition] map=type merge=type
+ReplicaSet
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       ReplicaSetSpec
+  status     ReplicaSetStatus
+ScaleSpec
+  replicas int
+ScaleStatus
+  replicas int
+  selector string
+Scale
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       ScaleSpec
+  status     ScaleStatus
+SliceEndpointConditions
+  ready       bool
+  serving     bool
+  terminating bool
+SliceEndpoint
+  addresses!         [string] set
+  conditions         SliceEndpointConditions
+  hostname           string
+  targetRef          ObjectReference
+  deprecatedTopology {string}
+  nodeName           string
+  zone               string
+  hints              any
+SlicePort atomic
+  name        string = ""
+  protocol    string = "TCP"
+  port        int
+  appProtocol string
+EndpointSlice
+  apiVersion   string
+  kind         string
+  metadata     ObjectMeta
+  addressType! string enum=IPv4|IPv6|FQDN
+  endpoints    [SliceEndpoint]
+  ports        [SlicePort]
+ServiceBackendPort atomic
+  name   string
+  number int
+IngressServiceBackend
+  name! string
+  port  ServiceBackendPort
+IngressBackend
+  service  IngressServiceBackend
+  resource TypedLocalObjectReference
+HTTPIngressPath
+  path     string
+  pathType string
+  backend! IngressBackend
+HTTPIngressRuleValue
+  paths! [HTTPIngressPath]
+IngressRule
+  host string
+  http HTTPIngressRuleValue
+IngressTLS
+  hosts      [string]
+  secretName string
+IngressSpec
+  ingressClassName string
+  defaultBackend   IngressBackend
+  tls              [IngressTLS]
+  rules            [IngressRule]
+IngressPortStatus
+  port!     int
+  protocol! string
+  error     string
+IngressLoadBalancerIngress
+  ip       string
+  hostname string
+  ports    [IngressPortStatus]
+IngressLoadBalancerStatus
+  ingress [IngressLoadBalancerIngress]
+IngressStatus
+  loadBalancer IngressLoadBalancerStatus = {}
+Ingress
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       IngressSpec
+  status     IngressStatus
+IngressClassParametersReference
+  apiGroup  string
+  kind!     string
+  name!     string
+  scope     string
+  namespace string
+IngressClassSpec
+  controller string
+  parameters IngressClassParametersReference
+IngressClass
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       IngressClassSpec
+LeaseSpec
+  holderIdentity       string
+  leaseDurationSeconds int
+  acquireTime          time
+  renewTime            time
+  leaseTransitions     int
+  strategy             string
+  preferredHolder      string
+Lease
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       LeaseSpec
+CrdNames
+  plural!    string
+  singular   string
+  shortNames [string]
+  kind!      string
+  listKind   string
+  categories [string]
+CrdPrinterColumn
+  name!       string
+  type!       string
+  format      string
+  description string
+  priority    int
+  jsonPath!   string
+CrdVersion
+  name!                    string
+  served!                  bool
+  storage!                 bool
+  deprecated               bool
+  deprecationWarning       string
+  schema                   any
+  subresources             any
+  additionalPrinterColumns [CrdPrinterColumn]
+  selectableFields         any
+CrdSpec
+  group!                string
+  names!                CrdNames
+  scope!                string enum=Cluster|Namespaced
+  versions!             [CrdVersion]
+  conversion            any
+  preserveUnknownFields bool
+CrdStatus
+  conditions         [Condition] map=type
+  acceptedNames      CrdNames
+  storedVersions     [string]
+  observedGeneration long
+CustomResourceDefinition
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec!      CrdSpec
+  status     CrdStatus
+ResourceAttributes
+  namespace     string
+  verb          string
+  group         string
+  version       string
+  resource      string
+  subresource   string
+  name          string
+  fieldSelector any
+  labelSelector any
+SelfSubjectAccessReviewSpec
+  resourceAttributes    ResourceAttributes
+  nonResourceAttributes any
+SubjectAccessReviewStatus
+  allowed!        bool
+  denied          bool
+  reason          string
+  evaluationError string
+SelfSubjectAccessReview
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       SelfSubjectAccessReviewSpec
+  status     SubjectAccessReviewStatus
+""",
+    core.TYPES,
+)

@@ -1,0 +1,147 @@
+"""Puts the API server together and runs it until it is told to stop."""
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from vrata.base import clock
+from vrata.sandbox.apiserver.collector import Collector
+from vrata.sandbox.apiserver.crd import resources_of
+from vrata.sandbox.apiserver.deletion import CRDS, Deleter
+from vrata.sandbox.apiserver.errors import Obj
+from vrata.sandbox.apiserver.http import App
+from vrata.sandbox.apiserver.objects import NAMESPACES, Objects, Options
+from vrata.sandbox.apiserver.pki import Credentials
+from vrata.sandbox.apiserver.reading import Reader
+from vrata.sandbox.apiserver.resources import Registry, Resource
+from vrata.sandbox.apiserver.services import Allocator
+from vrata.sandbox.apiserver.store import Event, Record, Store, decode
+
+log = structlog.get_logger()
+FIRST_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+STOP_S = 2  # for requests that are under way
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says."""
+
+    data_dir: Path
+    service_cidr: ipaddress.IPv4Network
+    node_ports: range
+
+
+class Server:
+    """Store, controllers and HTTP application of one API server."""
+
+    def __init__(self, settings: Settings, credentials: Credentials) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self.store = Store(settings.data_dir / "objects.sqlite")
+        self.registry = Registry()
+        self.allocator = Allocator(settings.service_cidr, settings.node_ports)
+        self.objects = Objects(self.store, self.registry, self.allocator, clock.now)
+        deleter = Deleter(self.objects)
+        self._load()
+        self.store.on_write.append(self._follow)
+        self.collector = Collector(self.objects, deleter)
+        self.reader = Reader(self.store, clock.now)
+        self.app = App(self.objects, deleter, self.reader, credentials.token)
+
+    def _load(self) -> None:
+        for record in self.store.scan("services"):
+            self.allocator.hold(record.load())
+        for record in self.store.scan(CRDS):
+            self._serve_crd(record.load())
+
+    def _serve_crd(self, crd: Obj) -> None:
+        established = any(
+            condition["type"] == "Established" and condition["status"] == "True"
+            for condition in crd.get("status", {}).get("conditions", ())
+        )
+        self.registry.drop_crd(crd["metadata"]["name"])
+        if established:
+            for resource in resources_of(crd):
+                self.registry.add(resource)
+
+    def _follow(self, event: Event, record: Record, old: Record | None) -> None:
+        """Keep allocations and served resources in step with what is stored."""
+        if event.resource == "services":
+            if old is not None:
+                self.allocator.release(old.load())
+            if event.type != "DELETED":
+                self.allocator.hold(decode(event.raw))
+        elif event.resource == CRDS:
+            if event.type == "DELETED":
+                self.registry.drop_crd(record.key[1])
+            elif old is None or _spec(old.load()) != _spec(record.load()):
+                self._serve_crd(record.load())
+
+    def bootstrap(self, port: int) -> None:
+        """Create what every cluster has from the start, as far as it is not there."""
+        namespaces = self._resource("namespaces")
+        for name in FIRST_NAMESPACES:
+            if self.store.get(NAMESPACES, "", name) is None:
+                self.objects.create(namespaces, "", {"metadata": {"name": name}}, Options(manager="kube-apiserver"))
+        if self.store.get("services", "default", "kubernetes") is None:
+            service = {
+                "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+                "spec": {
+                    "clusterIP": str(self._settings.service_cidr[1]),
+                    "ports": [{"name": "https", "port": 443, "targetPort": port}],
+                },
+            }
+            self.objects.create(self._resource("services"), "default", service, Options(manager="kube-apiserver"))
+        self.collector.adopt()
+
+    def _resource(self, plural: str) -> Resource:
+        found = self.registry.find("", "v1", plural)
+        assert found is not None
+        return found
+
+    async def run(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve until SIGTERM or SIGINT, then end the watches and close the store."""
+        self.bootstrap(sockets[0].getsockname()[1])
+        config = uvicorn.Config(
+            self.app, loop="uvloop", http="httptools", lifespan="off", log_config=None, access_log=False, ws="none",
+            timeout_keep_alive=75, timeout_graceful_shutdown=STOP_S, server_header=False,
+            ssl_certfile=str(self._credentials.certificate_file), ssl_keyfile=str(self._credentials.key_file),
+        )  # fmt: skip
+        server = _Uvicorn(config)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, server)
+        collecting = asyncio.create_task(self.collector.run())
+        log.info("apiserver.ready", listen=[str(s.getsockname()) for s in sockets], resource_version=self.store.rv)
+        try:
+            await server.serve(list(sockets))
+        finally:
+            collecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await collecting
+            self.store.close()
+
+    def _stop(self, server: uvicorn.Server) -> None:
+        self.reader.stop()
+        server.should_exit = True
+
+
+def _spec(crd: Obj) -> Any:
+    return crd["spec"], crd.get("status", {}).get("conditions"), crd.get("status", {}).get("acceptedNames")
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield

@@ -1,0 +1,232 @@
+"""Cluster addresses and node ports of Services, given out as the API server's allocators do.
+
+Allocation is derived from the stored Services, so a restart needs no repair. A request first reserves in a copy of
+what the Service holds and the allocator takes it over when the write has succeeded. No I/O.
+"""
+
+import ipaddress
+import random
+from dataclasses import dataclass, field
+
+from vrata.sandbox.apiserver.errors import Cause, Obj, forbidden_field, invalid
+
+Owner = tuple[str, str]  # namespace, name
+
+
+@dataclass(slots=True)
+class Allocator:
+    """Who holds which cluster address and (port, protocol)."""
+
+    cidr: ipaddress.IPv4Network
+    ports: range
+    addresses: dict[str, Owner] = field(default_factory=dict)
+    node_ports: dict[tuple[int, str], Owner] = field(default_factory=dict)
+
+    def hold(self, service: Obj) -> None:
+        """Take what a stored Service says."""
+        owner = _owner(service)
+        spec = service.get("spec") or {}
+        address = spec.get("clusterIP")
+        if address and address != "None":
+            self.addresses[address] = owner
+        for port in spec.get("ports") or []:
+            if port.get("nodePort"):
+                self.node_ports[port["nodePort"], port.get("protocol", "TCP")] = owner
+        if spec.get("healthCheckNodePort"):
+            self.node_ports[spec["healthCheckNodePort"], "TCP"] = owner
+
+    def release(self, service: Obj) -> None:
+        """Give back everything that this Service holds."""
+        owner = _owner(service)
+        spec = service.get("spec") or {}
+        address = spec.get("clusterIP")
+        if address and self.addresses.get(address) == owner:
+            del self.addresses[address]
+        numbers = {port.get("nodePort") for port in spec.get("ports") or []} | {spec.get("healthCheckNodePort")}
+        for key in [key for key, held in self.node_ports.items() if held == owner and key[0] in numbers]:
+            del self.node_ports[key]
+
+    def free_address(self) -> str | None:
+        """A random free address, as the API server picks them; the lower band stays for those asked for."""
+        size = self.cidr.num_addresses
+        band = min(max(16, size // 16), 256)
+        for _ in range(64):
+            address = str(self.cidr[random.randrange(band, size - 1)])
+            if address not in self.addresses:
+                return address
+        return next((str(host) for host in self.cidr.hosts() if str(host) not in self.addresses), None)
+
+    def free_port(self, owner: Owner, protocols: set[str], taken: set[int]) -> int | None:
+        """A random free node port, for all these protocols."""
+        for number in random.sample(self.ports, len(self.ports)):
+            if number not in taken and all(self.node_ports.get((number, p), owner) == owner for p in protocols):
+                return number
+        return None
+
+
+def _owner(service: Obj) -> Owner:
+    return service["metadata"].get("namespace", ""), service["metadata"]["name"]
+
+
+def allocate(service: Obj, old: Obj | None, allocator: Allocator) -> list[Cause]:
+    """Complete a Service's addresses and ports in place; the causes say what can not be had."""
+    spec = service["spec"]
+    before = (old or {}).get("spec") or {}
+    _carry_over(spec, before)
+    causes = _addresses(service, allocator)
+    causes += _ports(service, allocator)
+    causes += _health_port(service, allocator)
+    return causes
+
+
+def _carry_over(spec: Obj, before: Obj) -> None:
+    """What an update leaves out stays (clusterIP, node ports), what its new type can not have goes."""
+    kind, was = spec.get("type"), before.get("type")
+    if kind == "ExternalName":
+        if was not in (None, "ExternalName"):
+            for key in ("clusterIP", "clusterIPs"):
+                if spec.get(key) == before.get(key):
+                    spec.pop(key, None)
+        for key in ("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
+            if spec.get(key) == before.get(key):
+                spec.pop(key, None)
+    elif was not in (None, "ExternalName"):
+        for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            if not spec.get(key) and before.get(key):
+                spec[key] = before[key]
+    old_ports = before.get("ports") or []
+    if kind in ("NodePort", "LoadBalancer"):
+        used = {port.get("nodePort") for port in spec.get("ports") or []}
+        for port in spec.get("ports") or []:
+            if port.get("nodePort"):
+                continue
+            for earlier in old_ports:
+                same = (earlier.get("port"), earlier.get("protocol")) == (port.get("port"), port.get("protocol"))
+                number = earlier.get("nodePort")
+                if same and number and number not in used and _wants_ports(spec):
+                    port["nodePort"] = number
+    else:
+        _drop_leftover_ports(spec, old_ports, was)
+        if was in ("NodePort", "LoadBalancer") and spec.get("externalTrafficPolicy") == before.get(
+            "externalTrafficPolicy"
+        ):
+            spec.pop("externalTrafficPolicy", None)
+    if kind != "LoadBalancer" and was == "LoadBalancer":
+        for key in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+            if spec.get(key) == before.get(key):
+                spec.pop(key, None)
+    if _needs_health_port(spec):
+        if not spec.get("healthCheckNodePort") and before.get("healthCheckNodePort"):
+            spec["healthCheckNodePort"] = before["healthCheckNodePort"]
+    elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
+        spec.pop("healthCheckNodePort", None)
+
+
+def _drop_leftover_ports(spec: Obj, old_ports: list[Obj], was: str | None) -> None:
+    if was not in ("NodePort", "LoadBalancer"):
+        return
+    earlier = {port.get("nodePort") for port in old_ports}
+    for port in spec.get("ports") or []:
+        if port.get("nodePort") in earlier:
+            port.pop("nodePort", None)
+
+
+def _wants_ports(spec: Obj) -> bool:
+    kind = spec.get("type")
+    return kind == "NodePort" or (kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False)
+
+
+def _needs_health_port(spec: Obj) -> bool:
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _addresses(service: Obj, allocator: Allocator) -> list[Cause]:
+    spec = service["spec"]
+    if spec.get("type") == "ExternalName":
+        return []
+    given = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or []), None)
+    if not given:
+        given = allocator.free_address()
+        if given is None:
+            return [invalid("spec.clusterIPs[0]", "", "failed to allocate IP: range is full")]
+    elif given != "None":
+        cause = _unusable(given, service, allocator)
+        if cause:
+            return [cause]
+    spec["clusterIP"] = given
+    if not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [given]
+    spec.setdefault("ipFamilies", ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "SingleStack")
+    return []
+
+
+def _unusable(given: str, service: Obj, allocator: Allocator) -> Cause | None:
+    try:
+        address = ipaddress.ip_address(given)
+    except ValueError:
+        return invalid("spec.clusterIPs[0]", given, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+    if address not in allocator.cidr:
+        why = f"the provided IP ({given}) is not in the valid range. The range of valid IPs is {allocator.cidr}"
+        return invalid("spec.clusterIPs", [given], f"failed to allocate IP {given}: {why}".split(": ", 1)[1])
+    if allocator.addresses.get(given, _owner(service)) != _owner(service):
+        return invalid("spec.clusterIPs", [given], f"failed to allocate IP {given}: provided IP is already allocated")
+    return None
+
+
+def _ports(service: Obj, allocator: Allocator) -> list[Cause]:
+    spec, owner = service["spec"], _owner(service)
+    ports = spec.get("ports") or []
+    if spec.get("type") not in ("NodePort", "LoadBalancer"):
+        return [
+            forbidden_field(f"spec.ports[{i}].nodePort", f"may not be used when `type` is '{spec.get('type')}'")
+            for i, port in enumerate(ports)
+            if port.get("nodePort")
+        ]
+    causes = []
+    taken: set[int] = set()
+    for i, port in enumerate(ports):
+        number = port.get("nodePort")
+        if not number:
+            continue
+        where = f"spec.ports[{i}].nodePort"
+        if allocator.node_ports.get((number, port["protocol"]), owner) != owner:
+            causes.append(invalid(where, number, "provided port is already allocated"))
+        elif number not in allocator.ports and (number, port["protocol"]) not in allocator.node_ports:
+            span = f"{allocator.ports.start}-{allocator.ports.stop - 1}"
+            causes.append(
+                invalid(where, number, f"provided port is not in the valid range. The range of valid ports is {span}")
+            )
+        taken.add(number)
+    if not _wants_ports(spec) or causes:
+        return causes
+    shared: dict[int, int] = {}  # one node port for equal ports of several protocols
+    for i, port in enumerate(ports):
+        if port.get("nodePort"):
+            shared.setdefault(port["port"], port["nodePort"])
+            continue
+        number = shared.get(port["port"])
+        if number is None or allocator.node_ports.get((number, port["protocol"]), owner) != owner:
+            number = allocator.free_port(owner, {port["protocol"]}, taken)
+        if number is None:
+            return [invalid(f"spec.ports[{i}].nodePort", 0, "failed to allocate a nodePort: range is full")]
+        port["nodePort"] = shared[port["port"]] = number
+        taken.add(number)
+    return []
+
+
+def _health_port(service: Obj, allocator: Allocator) -> list[Cause]:
+    spec, owner = service["spec"], _owner(service)
+    number = spec.get("healthCheckNodePort")
+    if not _needs_health_port(spec):
+        return []
+    taken = {port.get("nodePort") for port in spec.get("ports") or []}
+    if number:
+        if allocator.node_ports.get((number, "TCP"), owner) != owner or number in taken:
+            return [invalid("spec.healthCheckNodePort", number, "provided port is already allocated")]
+        return []
+    number = allocator.free_port(owner, {"TCP"}, {port for port in taken if port})
+    if number is None:
+        return [invalid("spec.healthCheckNodePort", 0, "failed to allocate a HealthCheck NodePort: range is full")]
+    spec["healthCheckNodePort"] = number
+    return []
