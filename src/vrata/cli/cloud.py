@@ -1,6 +1,5 @@
 """`vrata cloud`: serves the OpenStack-compatible APIs, or migrates their database."""
 
-
 import secrets
 import socket
 from pathlib import Path
@@ -49,6 +48,7 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
 @click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
 @click.option("--host-timeout-s", default=10.0, show_default=True, help="A host silent for longer is dead.")
 def serve(
+    *,
     database: str | None,
     data_dir: Path | None,
     listen: tuple[str, ...],

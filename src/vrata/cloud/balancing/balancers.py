@@ -53,7 +53,7 @@ def _supported(values: Row) -> str:
         raise ApiError(400, f"Validation failure: Invalid flavor_id: {values['flavor_id']} is not an enabled flavor.")
     if values.get("availability_zone"):
         raise ApiError(400, f"Validation failure: Invalid availability_zone {values['availability_zone']}.")
-    return provider
+    return str(provider)
 
 
 def _graph(call: Call, balancer: Row, nested_pools: list[Any], nested_listeners: list[Any]) -> None:

@@ -4,6 +4,7 @@ Never here: who has which address; the caller brings the taken ones.
 """
 
 import ipaddress
+import itertools
 from collections.abc import Container, Iterable, Sequence
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -43,7 +44,7 @@ def check_pools(cidr: str, gateway: str | None, pools: Sequence[Pool]) -> None:
             raise BadPools(f"The allocation pool {pool['start']}-{pool['end']} spans beyond the subnet cidr {cidr}.")
         if gateway is not None and start <= int(ipaddress.ip_address(gateway)) <= end:
             raise BadPools(f"Gateway ip {gateway} conflicts with allocation pool {pool['start']}-{pool['end']}.")
-    for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(ranges):
         if start <= end:
             raise BadPools(f"Found overlapping allocation pools for subnet {cidr}.")
 
