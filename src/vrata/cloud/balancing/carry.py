@@ -190,7 +190,9 @@ def sync_gateway_ports(tx: Tx, router: Row, instance: Row) -> None:
     if wanted:
         first = have[wanted[0]["network_id"]]
         address = ports.fixed_ips(tx, [first["id"]])[first["id"]][0]["ip_address"]
-        tx.update(t.instances, instance["id"], {"vrrp_port_id": first["id"], "vrrp_address": address})
+        values = {"vrrp_port_id": first["id"], "vrrp_address": address}
+        if any(instance[name] != value for name, value in values.items()):
+            tx.update(t.instances, instance["id"], values)
 
 
 def place_all(tx: Tx, settings: Settings) -> list[str]:
