@@ -80,7 +80,7 @@ def serve(
             raise VrataError(
                 f"the database is at {found or 'base'}, not at {schema.HEAD}", remedy="run `vrata cloud migrate`"
             )
-        migrations.migrate(url)
+        _migrate_apart(url)
     settings = Settings(
         public_url=public_url,
         region=region,
@@ -103,6 +103,19 @@ def serve(
         uvloop.run(run(store, settings, sockets))
     finally:
         store.close()
+
+
+def _migrate_apart(url: str) -> None:
+    """Migrate in a child process: Alembic's 15 MiB end with it. (Forked before there is any thread.)"""
+    import multiprocessing
+
+    from vrata.cloud import migrate as migrations
+
+    child = multiprocessing.get_context("fork").Process(target=migrations.migrate, args=(url,))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise VrataError("the database could not be migrated", remedy="see the lines above")
 
 
 def _url(database: str | None, data_dir: Path | None) -> str:

@@ -40,9 +40,20 @@ def hosts(cloud: Cloud) -> Iterator[list[FakeHost]]:
 
 @pytest.fixture(scope="session")
 def demo(cloud: Cloud) -> Iterator[Any]:
-    """openstacksdk as the tenant; VRATA_TEST_CLOUD names another cloud in clouds.yaml."""
+    connection = cloud.connect("demo")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def stranger(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A connection to whatever cloud is under test: the one VRATA_TEST_CLOUD names in clouds.yaml, or ours."""
     name = os.environ.get("VRATA_TEST_CLOUD")
-    connection = openstack.connect(cloud=name) if name else cloud.connect("demo")
+    if name is None:
+        request.getfixturevalue("world")
+        yield request.getfixturevalue("demo")
+        return
+    connection = openstack.connect(cloud=name)
     yield connection
     connection.close()
 

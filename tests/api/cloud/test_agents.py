@@ -80,15 +80,15 @@ def test_a_long_poll_answers_when_something_changes_and_204_when_nothing_does(sm
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer wrong", SECRET])
-def test_a_host_without_the_secret_is_refused(fresh_cloud: Cloud, authorization: str) -> None:
+def test_a_host_without_the_secret_is_refused(cloud: Cloud, authorization: str) -> None:
     headers = {"Authorization": authorization} if authorization else {}
-    assert fresh_cloud.request("GET", "/agent/v1/hosts/h/desired", None, headers)[0] == 401
-    assert fresh_cloud.request("PUT", "/agent/v1/hosts/h/report", {}, headers)[0] == 401
+    assert cloud.request("GET", "/agent/v1/hosts/h/desired", None, headers)[0] == 401
+    assert cloud.request("PUT", "/agent/v1/hosts/h/report", {}, headers)[0] == 401
 
 
-def test_a_malformed_report_names_what_is_wrong(fresh_cloud: Cloud) -> None:
+def test_a_malformed_report_names_what_is_wrong(cloud: Cloud) -> None:
     headers = {"Authorization": f"Bearer {SECRET}"}
-    status, said, _ = fresh_cloud.request("PUT", "/agent/v1/hosts/h/report", {"instances": 1}, headers)
+    status, said, _ = cloud.request("PUT", "/agent/v1/hosts/h/report", {"instances": 1}, headers)
     assert status == 400
     assert "$.instances" in said
 

@@ -162,14 +162,14 @@ def test_children_are_made_changed_and_deleted_one_by_one(demo: Any, world: Simp
     assert lb.get_pool(pool.id).session_persistence["type"] == "SOURCE_IP"
     assert [one.id for one in lb.listeners(loadbalancer_id=balancer.id)] == [listener.id]
     assert [one.id for one in lb.pools(loadbalancer_id=balancer.id)] == [pool.id]
-    for delete in (
-        lambda: lb.delete_member(member.id, pool.id),
-        lambda: lb.delete_health_monitor(monitor.id),
-        lambda: lb.delete_pool(pool.id),
-        lambda: lb.delete_listener(listener.id),
-    ):
-        delete()
-        wait_active(demo, balancer.id)
+    lb.delete_member(member.id, pool.id)
+    wait_active(demo, balancer.id)
+    lb.delete_health_monitor(monitor.id)
+    wait_active(demo, balancer.id)
+    lb.delete_pool(pool.id)
+    wait_active(demo, balancer.id)
+    lb.delete_listener(listener.id)
+    wait_active(demo, balancer.id)
     assert lb.get_load_balancer(balancer.id).listeners == []
     lb.delete_load_balancer(balancer.id)
     wait_for(lambda: lb.find_load_balancer(balancer.id) is None)

@@ -64,7 +64,7 @@ def test_the_catalog_follows_the_address_the_client_used(cloud: Cloud) -> None:
 def test_an_application_credential_authenticates_and_can_not_make_another(cloud: Cloud, demo: Any, name: str) -> None:
     user = demo.current_user_id
     made = demo.identity.create_application_credential(user=user, name=name)
-    connection = openstack.connect(
+    connection: Any = openstack.connect(
         auth_type="v3applicationcredential", region_name="RegionOne",
         auth={
             "auth_url": f"{cloud.url}/identity/v3", "application_credential_id": made.id,

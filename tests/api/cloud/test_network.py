@@ -8,6 +8,11 @@ from openstack import exceptions
 from tests.support.cloud import Cloud
 
 
+def said(refused: Any) -> Any:
+    """Neutron's error body of a refusal."""
+    return refused.value.response.json()["NeutronError"]
+
+
 @pytest.fixture
 def little(demo: Any, name: str) -> Any:
     """A tenant's own network with room for two ports."""
@@ -27,7 +32,7 @@ def test_ports_get_addresses_until_none_is_left(demo: Any, little: SimpleNamespa
     assert [port.fixed_ips[0]["ip_address"] for port in made] == ["192.168.7.10", "192.168.7.11"]
     with pytest.raises(exceptions.ConflictException) as refused:
         demo.network.create_port(network_id=little.network.id)
-    assert refused.value.response.json()["NeutronError"] == {
+    assert said(refused) == {
         "type": "IpAddressGenerationFailure",
         "message": f"No more IP addresses available on network {little.network.id}.",
         "detail": "",
@@ -50,13 +55,13 @@ def test_an_address_can_be_asked_for_once(demo: Any, little: SimpleNamespace) ->
 
 def test_a_network_and_a_subnet_in_use_stay(demo: Any, little: SimpleNamespace) -> None:
     demo.network.create_port(network_id=little.network.id)
-    for delete, kind in (
-        (lambda: demo.network.delete_network(little.network), "NetworkInUse"),
-        (lambda: demo.network.delete_subnet(little.subnet), "SubnetInUse"),
+    for delete, row, kind in (
+        (demo.network.delete_network, little.network, "NetworkInUse"),
+        (demo.network.delete_subnet, little.subnet, "SubnetInUse"),
     ):
         with pytest.raises(exceptions.ConflictException) as refused:
-            delete()
-        assert refused.value.response.json()["NeutronError"]["type"] == kind
+            delete(row)
+        assert said(refused)["type"] == kind
 
 
 def test_a_dual_stack_network_gives_one_address_of_each_version(demo: Any, little: SimpleNamespace) -> None:
@@ -117,7 +122,7 @@ def test_a_router_interface_in_use_stays_and_an_unused_one_goes(
     floating = admin.network.create_ip(floating_network_id=world.external.id, port_id=port.id)
     with pytest.raises(exceptions.ConflictException) as refused:
         admin.network.remove_interface_from_router(world.router, subnet_id=world.subnet.id)
-    assert refused.value.response.json()["NeutronError"]["type"] == "RouterInterfaceInUseByFloatingIP"
+    assert said(refused)["type"] == "RouterInterfaceInUseByFloatingIP"
     admin.network.delete_ip(floating)
     admin.network.delete_port(port)
     admin.network.add_interface_to_router(world.router, subnet_id=little.subnet.id)

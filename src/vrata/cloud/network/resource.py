@@ -28,7 +28,7 @@ DIALECT = Dialect(
 
 NAMED = {
     "name": Field(default=""),
-    "description": Field(default="", length=1024),
+    "description": Field(default="", length=1024, lines=True),
     "project_id": Field(update=False),
     "tenant_id": Field(update=False),
 }
