@@ -9,7 +9,7 @@ import yaml
 def clouds(
     auth_url: str, passwords: dict[str, str], region: str = "RegionOne", prefix: str = "vrata"
 ) -> dict[str, Any]:
-    """One entry per user, named `<prefix>` for demo and `<prefix>-<user>` for others; each in the project of its name."""
+    """One entry per user: `<prefix>` for demo, `<prefix>-<user>` for others; each in the project of its name."""
     return {
         "clouds": {
             prefix if user == "demo" else f"{prefix}-{user}": {
@@ -37,7 +37,8 @@ def write_clouds_yaml(
 ) -> None:
     """Write the file, readable by its owner only; an interruption leaves the old one."""
     passwords = {"demo": demo_password, "admin": admin_password}
-    text = yaml.safe_dump(clouds(f"{base_url.rstrip('/')}/identity/v3", passwords, region, prefix), sort_keys=False)
+    found = clouds(f"{base_url.rstrip('/')}/identity/v3", passwords, region=region, prefix=prefix)
+    text = yaml.safe_dump(found, sort_keys=False)
     beside = path.with_name(path.name + ".new")
     beside.touch(mode=0o600)
     beside.write_text(text)

@@ -19,7 +19,8 @@ class Unset(Enum):
 
 UNSET = Unset.UNSET
 UUID = re.compile(r"^[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class Problem(Exception):
@@ -45,6 +46,7 @@ class Field:
     least: float | None = None
     most: float | None = None
     length: int = 255
+    lines: bool = False  # a text of several lines
     create: bool = True
     update: bool = True
 
@@ -86,7 +88,7 @@ def _str(field: Field, name: str, value: Any) -> str:
         raise Problem("invalid", name, value, f"Wrong type. Expected 'string', got '{type(value).__name__}'")
     if len(value) > field.length:
         raise Problem("invalid", name, value, f"Value should have a maximum character requirement of {field.length}")
-    if _CONTROL.search(value):
+    if (_CONTROL_BUT_LINES if field.lines else _CONTROL).search(value):
         raise Problem("invalid", name, value, "Value should not contain control characters")
     return value
 

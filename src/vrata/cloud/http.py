@@ -160,14 +160,16 @@ def failure(error: Exception, dialect: Dialect, request: Request) -> Response:
     return encode(Answer(error.status, dialect.body(error), headers))
 
 
-def routes(
-    endpoints: list[Endpoint],
-    prefixes: tuple[str, ...],
-    dialect: Dialect,
-    store: Store,
-    settings: Settings,
-    authenticate: Authenticate,
-) -> list[BaseRoute]:
+@dataclass(frozen=True)
+class Frame:
+    """What every endpoint needs to run."""
+
+    store: Store
+    settings: Settings
+    authenticate: Authenticate
+
+
+def routes(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialect, frame: Frame) -> list[BaseRoute]:
     """Starlette routes for the endpoints under every prefix, one route a path."""
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
@@ -179,7 +181,7 @@ def routes(
             try:
                 if method not in methods:
                     raise ApiError(405, "The method is not allowed for this resource.")
-                return encode(await _call(request, methods[method], dialect, store, settings, authenticate))
+                return encode(await _call(request, methods[method], dialect, frame))
             except Exception as error:  # noqa: BLE001 - the frame answers for every handler
                 return failure(error, dialect, request)
 
@@ -188,21 +190,15 @@ def routes(
     return [route(prefix, path, methods) for prefix in prefixes for path, methods in by_path.items()]
 
 
-async def _call(
-    request: Request,
-    endpoint: Endpoint,
-    dialect: Dialect,
-    store: Store,
-    settings: Settings,
-    authenticate: Authenticate,
-) -> Answer:
+async def _call(request: Request, endpoint: Endpoint, dialect: Dialect, frame: Frame) -> Answer:
     body = await read_body(request, dialect)
     token = request.headers.get("x-auth-token", "")
     query = list(request.query_params.multi_items())
+    settings, store = frame.settings, frame.store
     url = base_url(request, settings)
 
     def work(tx: Tx) -> Answer:
-        caller = Caller() if endpoint.public else authenticate(tx, token, now())
+        caller = Caller() if endpoint.public else frame.authenticate(tx, token, now())
         call = Call(
             tx, caller, settings, request.method, dict(request.path_params), query, body, url,
             url + request.url.path, dict(request.headers),

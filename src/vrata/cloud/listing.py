@@ -37,9 +37,10 @@ def page(
     rows: Sequence[dict[str, Any]],
     collection: str,
     style: Style,
+    *,
     known: Sequence[str],
     done: frozenset[str] = frozenset(),
-) -> Any:
+) -> dict[str, Any]:
     """The answer's body: the asked-for page of the rows that match, and links to its neighbours.
 
     `done` names filters that the query has applied already.
@@ -61,7 +62,7 @@ def page(
         start, stop = (max(start, stop - limit), stop) if reverse else (start, min(stop, start + limit))
     shown = rows[start:stop]
     body: dict[str, Any] = {collection: select_fields(call, shown)}
-    links = _links(call, shown, start, stop, len(rows), limit)
+    links = _links(call, shown, (start > 0, stop < len(rows))) if limit is not None else []
     if links:
         body[f"{collection}_links"] = links
     return body
@@ -159,8 +160,9 @@ def _limit(text: str | None, style: Style) -> int | None:
     return style.page if limit == 0 else min(limit, style.page or limit)
 
 
-def _links(call: Call, shown: Sequence[Mapping[str, Any]], start: int, stop: int, total: int, limit: int | None) -> Any:
-    if limit is None or not shown:
+def _links(call: Call, shown: Sequence[Mapping[str, Any]], more: tuple[bool, bool]) -> list[dict[str, str]]:
+    """Links to the neighbours of a page; `more`: is there something before it, after it."""
+    if not shown:
         return []
     kept = [(name, value) for name, value in call.query if name not in {"marker", "page_reverse"}]
 
@@ -168,8 +170,8 @@ def _links(call: Call, shown: Sequence[Mapping[str, Any]], start: int, stop: int
         return {"rel": rel, "href": f"{call.url}?{urlencode([*kept, ('marker', marker), *extra])}"}
 
     links = []
-    if stop < total:
+    if more[1]:
         links.append(link("next", shown[-1]["id"], []))
-    if start > 0:
+    if more[0]:
         links.append(link("previous", shown[0]["id"], [("page_reverse", "True")]))
     return links

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from vrata.cloud.agent import Agents
 from vrata.cloud.balancing import api as balancing
 from vrata.cloud.balancing.store import DIALECT as OCTAVIA
-from vrata.cloud.http import Dialect, Endpoint, routes
+from vrata.cloud.http import Dialect, Endpoint, Frame, routes
 from vrata.cloud.identity import api as identity
 from vrata.cloud.identity import auth, tokens
 from vrata.cloud.identity.dialect import DIALECT as KEYSTONE
@@ -27,9 +27,10 @@ def application(store: Store, settings: Settings) -> Starlette:
     """The whole service as an ASGI application."""
     agents = Agents(store, settings)
     store.changed = agents.hub.changed
+    frame = Frame(store, settings, tokens.caller)
 
     def mount(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialect) -> list[BaseRoute]:
-        return routes(endpoints, prefixes, dialect, store, settings, tokens.caller)
+        return routes(endpoints, prefixes, dialect, frame)
 
     balancer = "/load-balancer"
     versions = tuple(f"{balancer}/{v}{rest}" for v in ("v2.0", "v2") for rest in ("/lbaas", ""))

@@ -11,10 +11,12 @@ from vrata.cloud.http import Answer, ApiError, Call, Endpoint
 from vrata.cloud.store import Row
 
 MINOR = 27  # the newest minor version whose behaviour this API has
+QUOTA_MAX = 2_000_000_000
 QUOTAS = ("loadbalancer", "listener", "pool", "member", "healthmonitor", "l7policy", "l7rule")
 _ALIAS = {"load_balancer": "loadbalancer", "health_monitor": "healthmonitor"}
 # collection -> table, fields, relations that a filter may name
-LISTS: dict[str, tuple[sa.Table, dict[str, Any], dict[str, sa.Column[Any]]]] = {
+Listed = tuple[sa.Table, dict[str, Any], dict[str, sa.Column[Any]]]
+LISTS: dict[str, Listed] = {
     "loadbalancers": (t.load_balancers, model.LOAD_BALANCER, {}),
     "listeners": (
         t.listeners, model.LISTENER,
@@ -29,7 +31,7 @@ LISTS: dict[str, tuple[sa.Table, dict[str, Any], dict[str, sa.Column[Any]]]] = {
 
 
 def _index(collection: str) -> Any:
-    table, fields, relations = LISTS[collection]
+    table = LISTS[collection][0]
     show = children.SINGULAR[table.name][1]
 
     def serve(call: Call) -> Answer:
@@ -37,16 +39,14 @@ def _index(collection: str) -> Any:
         query = sa.select(table)
         if not call.caller.admin:
             query = query.where(table.c.project_id == call.caller.project_id)
-        return Answer(body=_page(call, query, table, fields, relations, collection, show))
+        return Answer(body=_page(call, query, collection, LISTS[collection], show))
 
     return serve
 
 
-def _page(
-    call: Call, query: sa.Select[Any], table: sa.Table, fields: dict[str, Any],
-    relations: dict[str, sa.Column[Any]], collection: str, show: Any,
-) -> Row:  # fmt: skip
+def _page(call: Call, query: sa.Select[Any], collection: str, listed: Listed, show: Any) -> dict[str, Any]:
     """One page; what SQL can filter it filters."""
+    table, fields, relations = listed
     done = set()
     for name, value in call.query:
         column = relations.get(name)
@@ -59,14 +59,14 @@ def _page(
     known = sorted(
         {*fields, *(column.name for column in table.columns), "loadbalancers", "members", "healthmonitor_id"}
     )
-    return listing.page(call, rows, collection, listing.OCTAVIA, known, frozenset(done))  # type: ignore[no-any-return]
+    return listing.page(call, rows, collection, listing.OCTAVIA, known=known, done=frozenset(done))
 
 
 def _members(call: Call) -> Answer:
     store.authorize(call, write=False)
     pool = store.find(call, t.pools, call.path["pool_id"])
     query = sa.select(t.members).where(t.members.c.pool_id == pool["id"])
-    return Answer(body=_page(call, query, t.members, model.MEMBER, {}, "members", view.members))
+    return Answer(body=_page(call, query, "members", (t.members, model.MEMBER, {}), view.members))
 
 
 def _show(table: sa.Table) -> Any:
@@ -174,11 +174,9 @@ def _set_quota(call: Call) -> Answer:
         name = _ALIAS.get(raw, raw)
         if name not in QUOTAS:
             raise ApiError(400, f"Unknown attribute for argument quota: {raw}")
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or not -1 <= value <= 2_000_000_000
-        ):
+        if value is not None and not (type(value) is int and -1 <= value <= QUOTA_MAX):
             raise ApiError(
-                400, f"Invalid input for field/attribute {raw}. Value: '{value}'. Value should be -1 to 2000000000"
+                400, f"Invalid input for field/attribute {raw}. Value: '{value}'. Value should be -1 to {QUOTA_MAX}"
             )
         values[name] = value
     if call.tx.lock(t.quotas, project_id) is None:

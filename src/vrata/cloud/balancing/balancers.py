@@ -53,7 +53,7 @@ def _supported(values: Row) -> str:
         raise ApiError(400, f"Validation failure: Invalid flavor_id: {values['flavor_id']} is not an enabled flavor.")
     if values.get("availability_zone"):
         raise ApiError(400, f"Validation failure: Invalid availability_zone {values['availability_zone']}.")
-    return provider
+    return str(provider)
 
 
 def _graph(call: Call, balancer: Row, nested_pools: list[Any], nested_listeners: list[Any]) -> None:
@@ -85,7 +85,7 @@ def _nested_pool(call: Call, balancer: Row, body: Row, by_name: dict[str, str]) 
         raise ApiError(400, "Pools must be named when creating a fully populated loadbalancer.")
     if values["name"] in by_name:
         raise ApiError(400, f"Validation failure: Pool name {values['name']} is used twice.")
-    by_name[values["name"]] = row_id = store.insert_pool(call, balancer, values)["id"]
+    by_name[values["name"]] = row_id = str(store.insert_pool(call, balancer, values)["id"])
     return row_id
 
 

@@ -1,4 +1,4 @@
-"""Keeps owners (load balancers, routers) and the instances that carry them in step: places, removes, raises generations.
+"""Keeps owners (load balancers, routers) and their instances in step: places, removes, raises generations.
 
 Called inside the transaction that changes what an owner serves, so that the change, its generation and the revisions of
 the hosts appear together. `plan.py` decides; this module only reads, asks and writes.
@@ -62,16 +62,16 @@ def place_balancer(tx: Tx, balancer: Row, settings: Settings, *, replace_dead: b
     network = tx.get(n.networks, balancer["vip_network_id"])
     needs = frozenset({network["provider_physical_network"]} - {None}) if network else frozenset()
     wanted = plan.wanted_instances(balancer["topology"], settings.instances_per_pair)
-    _carry_out(tx, InstanceKind.BALANCER, balancer, needs, wanted, replace_dead=replace_dead)
+    _carry_out(tx, InstanceKind.BALANCER, balancer, needs, wanted=wanted, replace_dead=replace_dead)
 
 
 def _carry_out(
-    tx: Tx, kind: InstanceKind, owner: Row, needs: frozenset[str], wanted: int, *, replace_dead: bool = False
+    tx: Tx, kind: InstanceKind, owner: Row, needs: frozenset[str], *, wanted: int, replace_dead: bool = False
 ) -> None:
     placed = [
         plan.Placed(row["id"], row["host"], row["priority"], row["leaving"]) for row in instances_of(tx, owner["id"])
     ]
-    actions = plan.plan_instances(placed, _hosts(tx), needs, wanted, replace_dead=replace_dead)
+    actions = plan.plan_instances(owner["id"], placed, _hosts(tx), needs, wanted=wanted, replace_dead=replace_dead)
     for action in actions:
         match action:
             case plan.Add(host, priority):
@@ -83,11 +83,8 @@ def _carry_out(
 
 
 def _hosts(tx: Tx) -> list[plan.Host]:
-    loads = dict(
-        tx.connection.execute(sa.select(t.instances.c.host, sa.func.count()).group_by(t.instances.c.host))
-        .tuples()
-        .all()
-    )
+    counted = sa.select(t.instances.c.host, sa.func.count().label("load")).group_by(t.instances.c.host)
+    loads = {row["host"]: row["load"] for row in tx.all(counted)}
     return [
         plan.Host(row["name"], row["alive"], frozenset(row["physical_networks"] or ()), loads.get(row["name"], 0))
         for row in tx.all(sa.select(t.hosts).order_by(t.hosts.c.name))
@@ -174,7 +171,7 @@ def place_gateway(tx: Tx, router: Row, settings: Settings) -> None:
     for instance in carried:
         if not instance["leaving"]:
             sync_gateway_ports(tx, router, instance)
-    _carry_out(tx, InstanceKind.GATEWAY, router, needs, settings.instances_per_pair)
+    _carry_out(tx, InstanceKind.GATEWAY, router, needs, wanted=settings.instances_per_pair)
 
 
 def sync_gateway_ports(tx: Tx, router: Row, instance: Row) -> None:
@@ -193,7 +190,9 @@ def sync_gateway_ports(tx: Tx, router: Row, instance: Row) -> None:
     if wanted:
         first = have[wanted[0]["network_id"]]
         address = ports.fixed_ips(tx, [first["id"]])[first["id"]][0]["ip_address"]
-        tx.update(t.instances, instance["id"], {"vrrp_port_id": first["id"], "vrrp_address": address})
+        values = {"vrrp_port_id": first["id"], "vrrp_address": address}
+        if any(instance[name] != value for name, value in values.items()):
+            tx.update(t.instances, instance["id"], values)
 
 
 def place_all(tx: Tx, settings: Settings) -> list[str]:

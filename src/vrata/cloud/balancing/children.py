@@ -1,4 +1,4 @@
-"""Listeners, pools, members (single and in batch) and health monitors: create, change, delete under their load balancer."""
+"""Listeners, pools, members (single and in batch), health monitors: create, change, delete under a load balancer."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from vrata.cloud.balancing import model, store, view
 from vrata.cloud.balancing import tables as t
-from vrata.cloud.fields import Field
+from vrata.cloud.fields import UNSET, Field
 from vrata.cloud.http import Answer, ApiError, Call, now
 from vrata.cloud.store import Row
 
@@ -16,9 +16,7 @@ def create_listener(call: Call) -> Answer:
     store.authorize(call, write=True)
     values = store.checked(model.LISTENER, call.body, "listener")
     if not values.get("loadbalancer_id"):
-        raise ApiError(
-            400, "Invalid input for field/attribute loadbalancer_id. Value: 'None'. Mandatory field missing."
-        )
+        raise _mandatory("loadbalancer_id")
     balancer = _parent(call, values["loadbalancer_id"])
     nested = values.pop("default_pool", None)
     if nested is not None:
@@ -29,6 +27,10 @@ def create_listener(call: Call) -> Answer:
         store.mark(call, t.pools, values["default_pool_id"])
     store.end_change(call, balancer)
     return _shown(call, t.listeners, row["id"], 201)
+
+
+def _mandatory(name: str) -> ApiError:
+    return ApiError(400, f"Invalid input for field/attribute {name}. Value: 'None'. Mandatory field missing.")
 
 
 def _parent(call: Call, balancer_id: str) -> Row:
@@ -59,7 +61,7 @@ def update_listener(call: Call) -> Answer:
     _obey(model.check_listener, row | values)
     if "allowed_cidrs" in values:
         values["allowed_cidrs"] = store.cidrs(balancer, values)
-    return _end_update(call, t.listeners, model.LISTENER, row, balancer, values)
+    return _end_update(call, t.listeners, model.LISTENER, row=row, balancer=balancer, values=values)
 
 
 def _begin_update(call: Call, table: sa.Table, fields: dict[str, Field]) -> tuple[Row, Row, Row]:
@@ -67,10 +69,10 @@ def _begin_update(call: Call, table: sa.Table, fields: dict[str, Field]) -> tupl
     row = store.find(call, table, call.path["id"])
     values = store.checked(fields, call.body, SINGULAR[table.name][0], updating=True)
     balancer = store.begin_change(call, balancer_of(call, table, row))
-    row = call.tx.get(table, row["id"])  # what the lock guards, not what was there before it
-    if row is None:
+    guarded = call.tx.get(table, row["id"])  # as it is under the lock, not as it was before
+    if guarded is None:
         raise store.not_found(table, call.path["id"])
-    return row, balancer, values
+    return guarded, balancer, values
 
 
 def balancer_of(call: Call, table: sa.Table, row: Row) -> str:
@@ -87,16 +89,14 @@ def _obey(rule: Any, *values: Any) -> Any:
         raise store.refuse(error) from error
 
 
-def _end_update(call: Call, table: sa.Table, fields: dict[str, Field], row: Row, balancer: Row, values: Row) -> Answer:
+def _end_update(
+    call: Call, table: sa.Table, fields: dict[str, Field], *, row: Row, balancer: Row, values: Row
+) -> Answer:
     """Write; null sets a field to its default, as in Octavia."""
     changes = {}
     for name, value in values.items():
         default = fields[name].default
-        changes[name] = (
-            (list(default) if default == () else default)
-            if value is None and default.__class__.__name__ != "Unset"
-            else value
-        )
+        changes[name] = default if value is None and default is not UNSET else value
     changes |= {"updated_at": now()}
     if row["provisioning_status"] in {"ACTIVE", "ERROR"}:
         changes["provisioning_status"] = "PENDING_UPDATE"
@@ -156,7 +156,7 @@ def update_pool(call: Call) -> Answer:
     if values.get("session_persistence") and row["session_persistence"]:
         values["session_persistence"] = _merged(row["session_persistence"], values["session_persistence"])
     _obey(model.check_pool, row | {name: value for name, value in values.items() if value is not None})
-    return _end_update(call, t.pools, model.POOL, row, balancer, values)
+    return _end_update(call, t.pools, model.POOL, row=row, balancer=balancer, values=values)
 
 
 def _merged(old: Row, new: Row) -> Row:
@@ -196,7 +196,7 @@ def update_member(call: Call) -> Answer:
     """PUT pools/ID/members/ID."""
     row, balancer, values = _begin_update(call, t.members, model.MEMBER)
     _right_pool(call, row)
-    return _end_update(call, t.members, model.MEMBER, row, balancer, values)
+    return _end_update(call, t.members, model.MEMBER, row=row, balancer=balancer, values=values)
 
 
 def batch_members(call: Call) -> Answer:
@@ -247,7 +247,7 @@ def create_monitor(call: Call) -> Answer:
     store.authorize(call, write=True)
     values = store.checked(model.MONITOR, call.body, "healthmonitor")
     if not values.get("pool_id"):
-        raise ApiError(400, "Invalid input for field/attribute pool_id. Value: 'None'. Mandatory field missing.")
+        raise _mandatory("pool_id")
     pool = store.find(call, t.pools, values["pool_id"])
     balancer = store.begin_change(call, pool["load_balancer_id"])
     row = store.insert_monitor(call, pool, values)
@@ -269,7 +269,7 @@ def update_monitor(call: Call) -> Answer:
         row | {name: value for name, value in values.items() if value is not None},
         pool["protocol"],
     )
-    return _end_update(call, t.health_monitors, model.MONITOR, row, balancer, values)
+    return _end_update(call, t.health_monitors, model.MONITOR, row=row, balancer=balancer, values=values)
 
 
 def listener_stats(call: Call) -> Answer:

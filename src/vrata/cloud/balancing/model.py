@@ -3,6 +3,7 @@
 A broken rule is a `Broken` with Octavia's status and sentence.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ POOLS_OF_LISTENER = {
 MONITORS = ("HTTP", "HTTPS", "PING", "TCP", "TLS-HELLO", "UDP-CONNECT", "SCTP")
 MONITORS_OF_STREAM = frozenset({"HTTP", "HTTPS", "PING", "TCP", "TLS-HELLO"})
 HTTP_MONITORS = frozenset({"HTTP", "HTTPS"})
+HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*")
 HTTP_DEFAULTS = {"http_method": "GET", "url_path": "/", "expected_codes": "200"}
 
 
@@ -53,7 +55,7 @@ def unsupported(what: str) -> Broken:
 
 _COMMON = {
     "name": Field(default=""),
-    "description": Field(default=""),
+    "description": Field(default="", lines=True),
     "admin_state_up": Field("bool", default=True, nullable=False),
     "project_id": Field(update=False),
     "tenant_id": Field(update=False),
@@ -222,22 +224,29 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
     if values["delay"] < values["timeout"]:
         raise broken("The delay of a health monitor must be greater than or equal to its timeout.")
     if values["type"] in HTTP_MONITORS:
-        for name, default in HTTP_DEFAULTS.items():
-            if out.get(name) is None:
-                out[name] = default
-        if not str(out["url_path"]).startswith("/") or any(char in out["url_path"] for char in " \t\"'\\"):
-            raise broken(f"url_path {out['url_path']!r} is not a valid URL path.")
-        if not _is_codes(out["expected_codes"]):
-            raise Broken(400, f"{out['expected_codes']} is not a valid option for expected_codes")
-        if out.get("http_version") not in {None, 1.0, 1.1}:
-            raise Broken(400, f"{out['http_version']} is not a valid option for http_version")
-        if out.get("domain_name") and out.get("http_version") != 1.1:
-            raise broken("'http_version'='1.1' is required when 'domain_name' is provided.")
+        _check_http(out)
     else:
         for name in (*HTTP_DEFAULTS, "http_version", "domain_name"):
             if out.get(name) is not None:
                 raise broken(f"The {name} option is not valid for a health monitor of type {values['type']}.")
     return out
+
+
+def _check_http(out: dict[str, Any]) -> None:
+    """Rules of HTTP and HTTPS monitors; fills in their defaults."""
+    for name, default in HTTP_DEFAULTS.items():
+        if out.get(name) is None:
+            out[name] = default
+    if not str(out["url_path"]).startswith("/") or any(char in out["url_path"] for char in " \"'\\"):
+        raise broken(f"url_path {out['url_path']!r} is not a valid URL path.")
+    if not _is_codes(out["expected_codes"]):
+        raise Broken(400, f"{out['expected_codes']} is not a valid option for expected_codes")
+    if out.get("http_version") not in {None, 1.0, 1.1}:
+        raise Broken(400, f"{out['http_version']} is not a valid option for http_version")
+    if out.get("domain_name") and not HOST_NAME.fullmatch(out["domain_name"]):
+        raise Broken(400, f"{out['domain_name']} is not a valid option for domain_name")
+    if out.get("domain_name") and out.get("http_version") != 1.1:
+        raise broken("'http_version'='1.1' is required when 'domain_name' is provided.")
 
 
 def _is_codes(text: str) -> bool:

@@ -56,11 +56,12 @@ def wanted_instances(topology: str, pair: int) -> int:
 
 
 def plan_instances(
+    owner_id: str,
     placed: Sequence[Placed],
     hosts: Iterable[Host],
     needs: frozenset[str],
-    wanted: int,
     *,
+    wanted: int,
     replace_dead: bool = False,
 ) -> tuple[Add | Remove, ...]:
     """Ordered actions that bring the owner's instances to `wanted`, as far as the hosts allow."""
@@ -69,7 +70,7 @@ def plan_instances(
     taken = {one.host for one in placed}
     free = sorted(
         (h for h in known.values() if h.alive and needs <= h.physical_networks and h.name not in taken),
-        key=lambda h: (h.load, h.name),
+        key=lambda h: (h.load, _shuffle(owner_id, h.name)),
     )
     actions: list[Add | Remove] = []
     if replace_dead:
@@ -82,6 +83,11 @@ def plan_instances(
         staying.append(Placed("", host.name, priority))
         actions.append(Add(host.name, priority, f"{host.name} is alive and carries {host.load} instances"))
     return tuple(actions)
+
+
+def _shuffle(owner_id: str, host: str) -> bytes:
+    """Breaks ties between equal hosts differently for each owner, so that active instances spread."""
+    return hashlib.blake2s(f"{owner_id}/{host}".encode(), digest_size=8).digest()
 
 
 def router_id(owner_id: str) -> int:

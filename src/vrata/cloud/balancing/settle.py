@@ -25,41 +25,48 @@ def accept_report(tx: Tx, host: str, report: HostReport, moment: float, settings
     """Store a host's report and move everything on that it completes; registers a host that is new or was dead."""
     _greet(tx, host, report, moment, settings)
     seen = {one.id: one for one in report.instances}
-    owners: list[str] = []
-    for row in tx.all(sa.select(t.instances).where(t.instances.c.host == host)):
-        one = seen.get(row["id"])
-        if one is None:
-            if row["leaving"]:
-                carry.remove(tx, row)
-                owners.append(row["owner_id"])
-            elif row["state"] != VrrpState.UNKNOWN:  # it was there and is not: it has to be built again
-                tx.update(t.instances, row["id"], {"state": "UNKNOWN", "observed_generation": 0})
-                owners.append(row["owner_id"])
-        elif changes := _differences(row, one):
+    owners = {row["owner_id"] for row, changes in _news(tx, host, seen) if changes.keys() != {"listeners"}}
+    for owner_id in sorted(owners):  # owners before their instances: the order every writer keeps
+        if tx.lock(t.load_balancers, owner_id) is None:
+            tx.lock(n.routers, owner_id)
+    for row, changes in _news(tx, host, seen):
+        if changes:
             tx.update(t.instances, row["id"], changes)
-            if changes.keys() != {"listeners"}:
-                owners.append(row["owner_id"])
-    for owner_id in sorted(set(owners)):
+        else:
+            carry.remove(tx, row)
+    for owner_id in sorted(owners):
         settle(tx, owner_id, settings)
+    # Last: whoever changes an owner locks it first and its hosts afterwards, and so must a report.
+    tx.update(t.hosts, host, {"last_seen": moment})
+
+
+def _news(tx: Tx, host: str, seen: dict[str, InstanceReport]) -> list[tuple[Row, Row]]:
+    """Instances of the host that the report changes, and the columns; no columns: it left and is gone."""
+    out: list[tuple[Row, Row]] = []
+    for row in tx.all(sa.select(t.instances).where(t.instances.c.host == host).order_by(t.instances.c.id)):
+        one = seen.get(row["id"])
+        if one is not None:
+            if changes := _differences(row, one):
+                out.append((row, changes))
+        elif row["leaving"]:
+            out.append((row, {}))
+        elif row["state"] != VrrpState.UNKNOWN:  # it was there and is not: it has to be built again
+            out.append((row, {"state": "UNKNOWN", "observed_generation": 0}))
+    return out
 
 
 def _greet(tx: Tx, host: str, report: HostReport, moment: float, settings: Settings) -> None:
-    known = tx.lock(t.hosts, host)
+    """Register a host that is new, was dead or is plugged in differently: pairs that were short may be completed."""
+    known = tx.get(t.hosts, host)
     networks = sorted(report.physical_networks)
+    values: Row = {"alive": True, "physical_networks": networks}
     if known is None:
-        tx.insert(
-            t.hosts, {"name": host, "physical_networks": networks, "alive": True, "last_seen": moment, "revision": 1}
-        )
-    else:
-        values: Row = {"last_seen": moment}
-        if not known["alive"]:
-            values["alive"] = True
-        if known["physical_networks"] != networks:
-            values["physical_networks"] = networks
-        tx.update(t.hosts, host, values)
-        if values.keys() == {"last_seen"}:
-            return
+        tx.insert(t.hosts, {"name": host, "last_seen": moment, "revision": 1, **values})
+    elif any(known[name] != value for name, value in values.items()):
+        tx.update(t.hosts, host, values | {"last_seen": moment})
         settle_host(tx, host, settings)
+    else:
+        return
     carry.place_all(tx, settings)
 
 

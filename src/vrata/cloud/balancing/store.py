@@ -1,7 +1,7 @@
-"""Reads and writes Octavia's tree: finds rows for a caller, locks their load balancer, inserts children, counts quotas.
+"""Reads and writes Octavia's tree: finds rows for a caller, locks their load balancer, inserts children, counts quota.
 
-Every change of a tree goes through `begin_change`, which holds the load balancer's row for the transaction and lets only
-legal transitions of `status.py` pass.
+Every change of a tree goes through `begin_change`, which holds the load balancer's row for the transaction and lets
+only legal transitions of `status.py` pass.
 """
 
 import ipaddress

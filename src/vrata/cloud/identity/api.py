@@ -60,7 +60,7 @@ def _listing(call: Call, collection: str, rows: list[Row]) -> Answer:
 
 def _list(call: Call) -> Answer:
     collection = call.path["collection"]
-    table, kind, _ = _kind(call)
+    table = _kind(call)[0]
     if collection in {"projects", "users"}:
         _admin(call, f"identity:list_{collection}")
     query = sa.select(table).order_by(table.c.name)
@@ -69,7 +69,6 @@ def _list(call: Call) -> Answer:
             query = query.where(table.c[name] == value)
         if name == "enabled" and "enabled" in table.c:
             query = query.where(table.c.enabled.is_(value.lower() not in {"0", "false"}))
-    _ = kind
     return _listing(call, collection, call.tx.all(query))
 
 
@@ -122,6 +121,10 @@ def _create(call: Call) -> Answer:
     call.tx.insert(table, row)
     fresh = _found(call.tx.get(table, row["id"]), kind, row["id"])
     return Answer(201, {kind: _view(call.path["collection"], fresh, call.base_url)})
+
+
+def _duplicate(kind: str, name: str) -> ApiError:
+    return ApiError(409, f"Conflict occurred attempting to store {kind} - Duplicate entry found with name {name}.")
 
 
 def _free_name(call: Call, table: sa.Table, kind: str, row: Row) -> None:
@@ -349,10 +352,7 @@ def _create_credential(call: Call) -> Answer:
         raise ApiError(400, "Invalid application credential: Could not find role assignment with the roles asked for.")
     creds = t.application_credentials
     if call.tx.value(sa.select(creds.c.id).where(creds.c.user_id == user_id, creds.c.name == values["name"])):
-        raise ApiError(
-            409,
-            f"Conflict occurred attempting to store application_credential - Duplicate entry found with name {values['name']}.",
-        )
+        raise _duplicate("application_credential", values["name"])
     secret = str(asked.get("secret") or secrets.token_urlsafe(48))
     expires = asked.get("expires_at")
     try:

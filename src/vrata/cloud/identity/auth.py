@@ -42,16 +42,15 @@ def endpoint(store: Store, settings: Settings) -> Any:
     async def serve(request: Request) -> Response:
         try:
             body = await read_body(request, DIALECT)
-            return encode(
-                await _issue(store, settings, body, base_url(request, settings), "nocatalog" in request.query_params)
-            )
+            nocatalog = "nocatalog" in request.query_params
+            return encode(await _issue(store, settings, body, base=base_url(request, settings), nocatalog=nocatalog))
         except Exception as error:  # noqa: BLE001 - the frame answers for every handler
             return failure(error, DIALECT, request)
 
     return serve
 
 
-async def _issue(store: Store, settings: Settings, body: Any, base: str, nocatalog: bool) -> Answer:
+async def _issue(store: Store, settings: Settings, body: Any, *, base: str, nocatalog: bool) -> Answer:
     auth = body.get("auth") if isinstance(body, dict) else None
     if not isinstance(auth, dict) or not isinstance(auth.get("identity"), dict):
         raise ApiError(400, "'auth' is a required property")
@@ -81,9 +80,7 @@ def _candidate(tx: Tx, identity: dict[str, Any], moment: datetime) -> Candidate:
         case "password":
             asked = _part(_part(identity, "password"), "user")
             user = find_user(tx, asked)
-            return Candidate(
-                user and user["id"], "password", str(asked.get("password", "")), user and user["password_hash"]
-            )
+            return Candidate(_of(user, "id"), "password", str(asked.get("password", "")), _of(user, "password_hash"))
         case "token":
             earlier = tokens.load(tx, str(_part(identity, "token").get("id", "")), moment)
             return Candidate(earlier["user_id"], "token", proved=True, earlier=earlier)
@@ -107,9 +104,13 @@ def _credential(tx: Tx, asked: dict[str, Any], moment: datetime) -> Candidate:
     if row is not None and row["expires_at"] is not None and row["expires_at"] <= moment:
         row = None
     return Candidate(
-        row and row["user_id"], "application_credential", str(asked.get("secret", "")), row and row["secret_hash"],
+        _of(row, "user_id"), "application_credential", str(asked.get("secret", "")), _of(row, "secret_hash"),
         credential=row,
     )  # fmt: skip
+
+
+def _of(row: Row | None, name: str) -> str | None:
+    return None if row is None else row[name]
 
 
 def find_user(tx: Tx, asked: dict[str, Any]) -> Row | None:

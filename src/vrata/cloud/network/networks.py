@@ -278,6 +278,7 @@ PORTS = Resource(
         "network_id": Field("uuid", required=True, update=False),
         "admin_state_up": Field("bool", default=True),
         "mac_address": Field(),
+        "tags": Field("strings", update=False),
         "fixed_ips": Field("list"),
         "device_id": Field(default=""),
         "device_owner": Field(default=""),

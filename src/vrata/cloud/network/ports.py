@@ -52,7 +52,8 @@ def create(tx: Tx, network: Row, values: Row, fixed: list[dict[str, Any]] | None
         port["mac_address"] = _new_mac()
     elif _mac_taken(tx, network["id"], port["mac_address"], port["id"]):
         raise ApiError(
-            409, f"Unable to complete operation for network {network['id']}. The mac address {port['mac_address']} is in use.",
+            409, f"Unable to complete operation for network {network['id']}. The mac address "
+            f"{port['mac_address']} is in use.",
             "MacAddressInUse",
         )  # fmt: skip
     tx.insert(t.ports, port)
@@ -87,7 +88,8 @@ def _place(tx: Tx, network: Row, wanted: dict[str, Any]) -> dict[str, str]:
             if tx.get(t.subnets, subnet_id) is None:
                 raise missing("Subnet", subnet_id)
             raise invalid(
-                f"Failed to create port on network {network['id']}, because fixed_ips included invalid subnet {subnet_id}."
+                f"Failed to create port on network {network['id']}, because fixed_ips included invalid subnet "
+                f"{subnet_id}."
             )
     if address is None:
         version = wanted.get("ip_version")

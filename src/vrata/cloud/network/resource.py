@@ -28,7 +28,7 @@ DIALECT = Dialect(
 
 NAMED = {
     "name": Field(default=""),
-    "description": Field(default="", length=1024),
+    "description": Field(default="", length=1024, lines=True),
     "project_id": Field(update=False),
     "tenant_id": Field(update=False),
 }
@@ -121,8 +121,8 @@ def checked(resource: Resource, call: Call, body: Any, *, updating: bool = False
         raise _refusal(problem, resource) from problem
     if not call.caller.admin and (forbidden := resource.admin_fields & body.keys()):
         raise ApiError(
-            403, f"(rule:{'update' if updating else 'create'}_{resource.singular}:{min(forbidden)}) is disallowed by policy",
-            "PolicyNotAuthorized",
+            403, f"(rule:{'update' if updating else 'create'}_{resource.singular}:{min(forbidden)}) is disallowed by "
+            "policy", "PolicyNotAuthorized",
         )  # fmt: skip
     return {resource.columns.get(name, name): value for name, value in values.items()}
 
@@ -161,7 +161,7 @@ def endpoints(resource: Resource) -> list[Endpoint]:
                 if column in resource.table.c and value:
                     query = query.where(resource.table.c[column].in_(values))
         rows = resource.view(call, call.tx.all(query))
-        return Answer(body=listing.page(call, rows, resource.collection, listing.NEUTRON, resource.known()))
+        return Answer(body=listing.page(call, rows, resource.collection, listing.NEUTRON, known=resource.known()))
 
     def show(call: Call) -> Answer:
         authorize(call, write=False)

@@ -1,4 +1,4 @@
-"""Network's tables: networks, subnets, ports and their addresses, routers, floating IPs, security groups (Neutron v2)."""
+"""Network's tables: networks, subnets, ports and addresses, routers, floating IPs, security groups (Neutron v2)."""
 
 import sqlalchemy as sa
 

@@ -1,0 +1,112 @@
+"""Clouds on both databases, with two hosts and the two networks every test needs."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import openstack
+import pytest
+from tests.support.cloud import Cloud, FakeHost, postgresql
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Iterator[Callable[[str], str]]:
+    with postgresql() as database:
+        yield database
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A running cloud of our own, one per database."""
+    url = None
+    if request.param == "postgresql":
+        url = request.getfixturevalue("new_database")("cloud")
+    running = Cloud(tmp_path_factory.mktemp("cloud"), url, "--host-timeout-s", "1.5")
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def hosts(cloud: Cloud) -> Iterator[list[FakeHost]]:
+    both = [FakeHost(cloud, name).start() for name in ("host-a", "host-b")]
+    yield both
+    for host in both:
+        host.stop()
+
+
+@pytest.fixture(scope="session")
+def demo(cloud: Cloud) -> Iterator[Any]:
+    connection = cloud.connect("demo")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def stranger(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A connection to whatever cloud is under test: the one VRATA_TEST_CLOUD names in clouds.yaml, or ours."""
+    name = os.environ.get("VRATA_TEST_CLOUD")
+    if name is None:
+        request.getfixturevalue("world")
+        yield request.getfixturevalue("demo")
+        return
+    connection = openstack.connect(cloud=name)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def admin(cloud: Cloud) -> Iterator[Any]:
+    connection = cloud.connect("admin")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def world(admin: Any, hosts: list[FakeHost]) -> SimpleNamespace:
+    """An external and a shared tenant network with a router between them."""
+    _ = hosts
+    external = admin.network.create_network(
+        name="external", is_router_external=True, provider_physical_network="external", provider_network_type="flat"
+    )
+    external_subnet = admin.network.create_subnet(
+        network_id=external.id, ip_version=4, cidr="203.0.113.0/24", gateway_ip="203.0.113.1", name="external",
+        allocation_pools=[{"start": "203.0.113.20", "end": "203.0.113.99"}],
+    )  # fmt: skip
+    tenant = admin.network.create_network(
+        name="tenant", is_shared=True, provider_physical_network="tenant", provider_network_type="flat"
+    )
+    subnet = admin.network.create_subnet(
+        network_id=tenant.id, ip_version=4, cidr="10.10.0.0/24", gateway_ip="10.10.0.1", name="tenant",
+        allocation_pools=[{"start": "10.10.0.100", "end": "10.10.0.250"}],
+    )  # fmt: skip
+    router = admin.network.create_router(name="router", external_gateway_info={"network_id": external.id})
+    admin.network.add_interface_to_router(router, subnet_id=subnet.id)
+    return SimpleNamespace(
+        external=external, external_subnet=external_subnet, tenant=tenant, subnet=subnet, router=router
+    )
+
+
+@pytest.fixture
+def name() -> str:
+    return f"t-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def fresh_cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """A cloud on SQLite that a test may kill."""
+    running = Cloud(tmp_path, None, "--host-timeout-s", "1.5")
+    running.start()
+    yield running
+    running.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """openstacksdk warns about openstacksdk: its own business, not an error of ours."""
+    for item in items:
+        if "/api/cloud/" in str(item.path):
+            for kind in ("openstack.warnings.OpenStackDeprecationWarning", "PendingDeprecationWarning"):
+                item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))

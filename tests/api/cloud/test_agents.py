@@ -1,0 +1,130 @@
+"""Hosts that come, die and return: placement, what still becomes ACTIVE, long polls, and a cloud that is killed."""
+
+import concurrent.futures
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.support.cloud import SECRET, Cloud, FakeHost, wait_for
+
+
+@pytest.fixture
+def small(fresh_cloud: Cloud) -> Any:
+    """A cloud without hosts and one tenant network."""
+    admin = fresh_cloud.connect("admin")
+    network = admin.network.create_network(
+        name="tenant", is_shared=True, provider_physical_network="tenant", provider_network_type="flat"
+    )
+    subnet = admin.network.create_subnet(network_id=network.id, ip_version=4, cidr="10.10.0.0/24")
+    demo = fresh_cloud.connect("demo")
+    yield SimpleNamespace(cloud=fresh_cloud, admin=admin, demo=demo, subnet=subnet, network=network)
+    admin.close()
+    demo.close()
+
+
+def state(small: SimpleNamespace, balancer: Any) -> str:
+    return str(small.demo.load_balancer.get_load_balancer(balancer.id).provisioning_status)
+
+
+def hosts_of(small: SimpleNamespace, balancer: Any) -> list[str]:
+    return sorted(one.compute_id for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id))
+
+
+def test_a_pair_grows_with_the_hosts_and_survives_the_death_of_one(small: SimpleNamespace) -> None:
+    balancer = small.demo.load_balancer.create_load_balancer(vip_subnet_id=small.subnet.id)
+    assert state(small, balancer) == "PENDING_CREATE"
+    first = FakeHost(small.cloud, "host-a").start()
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    assert hosts_of(small, balancer) == ["host-a"]
+    second = FakeHost(small.cloud, "host-b").start()
+    wait_for(lambda: hosts_of(small, balancer) == ["host-a", "host-b"])
+    wait_for(lambda: first.instances(balancer.id)[0]["vrrp"].get("peers"))
+    second.stop()
+    small.demo.load_balancer.create_listener(loadbalancer_id=balancer.id, protocol="TCP", protocol_port=80)
+    assert state(small, balancer) == "PENDING_UPDATE"
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    third = FakeHost(small.cloud, "host-c").start()
+    small.admin.load_balancer.failover_load_balancer(balancer.id)
+    wait_for(lambda: hosts_of(small, balancer) == ["host-a", "host-c"])
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    small.demo.load_balancer.delete_load_balancer(balancer.id, cascade=True)
+    wait_for(lambda: small.demo.load_balancer.find_load_balancer(balancer.id) is None)
+    first.stop()
+    third.stop()
+    assert [port.device_owner for port in small.admin.network.ports()] == []
+
+
+def test_a_host_without_the_network_gets_nothing(small: SimpleNamespace) -> None:
+    elsewhere = FakeHost(small.cloud, "host-x", ("elsewhere",)).start()
+    balancer = small.demo.load_balancer.create_load_balancer(vip_subnet_id=small.subnet.id)
+    here = FakeHost(small.cloud, "host-a").start()
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    assert hosts_of(small, balancer) == ["host-a"]
+    elsewhere.stop()
+    here.stop()
+
+
+def test_a_long_poll_answers_when_something_changes_and_204_when_nothing_does(small: SimpleNamespace) -> None:
+    host = FakeHost(small.cloud, "host-a")
+    host.report()
+    host.poll()
+    began = time.monotonic()
+    assert not host.poll(0.2)
+    assert time.monotonic() - began >= 0.2
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(host.poll, 10.0)
+        balancer = small.demo.load_balancer.create_load_balancer(vip_subnet_id=small.subnet.id)
+        assert waiting.result(5.0)
+    assert host.instances(balancer.id)
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer wrong", SECRET])
+def test_a_host_without_the_secret_is_refused(cloud: Cloud, authorization: str) -> None:
+    headers = {"Authorization": authorization} if authorization else {}
+    assert cloud.request("GET", "/agent/v1/hosts/h/desired", None, headers)[0] == 401
+    assert cloud.request("PUT", "/agent/v1/hosts/h/report", {}, headers)[0] == 401
+
+
+def test_a_malformed_report_names_what_is_wrong(cloud: Cloud) -> None:
+    headers = {"Authorization": f"Bearer {SECRET}"}
+    status, said, _ = cloud.request("PUT", "/agent/v1/hosts/h/report", {"instances": 1}, headers)
+    assert status == 400
+    assert "$.instances" in said
+
+
+def test_a_cloud_killed_amid_writes_comes_back_consistent(small: SimpleNamespace) -> None:
+    hosts = [FakeHost(small.cloud, name).start() for name in ("host-a", "host-b")]
+    headers = {"X-Auth-Token": small.cloud.token()}
+    confirmed: list[str] = []
+
+    def write() -> None:
+        body = {"loadbalancer": {"vip_subnet_id": small.subnet.id, "name": "crash"}}
+        try:
+            while True:
+                said = small.cloud.request("POST", "/load-balancer/v2.0/lbaas/loadbalancers", body, headers)[1]
+                confirmed.append(said["loadbalancer"]["id"])
+        except (OSError, ValueError):  # killed
+            return
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write) for _ in range(3)]
+        wait_for(lambda: len(confirmed) >= 8)
+        small.cloud.kill()
+        small.cloud.socket.listen(1024)
+        small.cloud.start()
+        for writer in writers:
+            writer.exception(20.0)
+    balancers = {one.id: one for one in small.demo.load_balancer.load_balancers()}
+    assert set(confirmed) <= balancers.keys()
+    vips = [one.vip_port_id for one in balancers.values()]
+    ports = {port.id for port in small.admin.network.ports()}
+    assert set(vips) <= ports
+    wait_for(
+        lambda: all(one.provisioning_status == "ACTIVE" for one in small.demo.load_balancer.load_balancers()), 20.0
+    )
+    carried = [one.loadbalancer_id for one in small.admin.load_balancer.amphorae()]
+    assert sorted(carried) == sorted([*balancers, *balancers])
+    assert len(ports) == 3 * len(balancers)
+    for host in hosts:
+        host.stop()

@@ -1,0 +1,58 @@
+"""The OpenStack CLI as a stranger, and the migrations up and down on both databases."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.support.cloud import Cloud
+
+from vrata.cloud import migrate, schema
+
+
+def openstack(cloud: Cloud, *arguments: str) -> Any:
+    """Run `openstack`, return its JSON."""
+    environment = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(cloud.config), "OS_CLOUD": "vrata"}
+    tool = Path(sys.executable).with_name("openstack")
+    done = subprocess.run(
+        [tool, *arguments, "-f", "json"], env=environment, capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout or b"null")
+
+
+def test_the_openstack_cli_makes_a_balancer_and_gives_it_an_address(
+    cloud: Cloud, world: SimpleNamespace, name: str
+) -> None:
+    balancer = openstack(cloud, "loadbalancer", "create", "--name", name, "--vip-subnet-id", world.subnet.id, "--wait")
+    assert balancer["provisioning_status"] == "ACTIVE"
+    listener = openstack(
+        cloud, "loadbalancer", "listener", "create", "--protocol", "TCP", "--protocol-port", "80", "--wait", name
+    )
+    assert listener["protocol_port"] == 80
+    assert [one["name"] for one in openstack(cloud, "loadbalancer", "list", "--name", name)] == [name]
+    floating = openstack(cloud, "floating", "ip", "create", "--port", balancer["vip_port_id"], "external")
+    assert floating["fixed_ip_address"] == balancer["vip_address"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_migrations_go_up_and_down_and_agree_with_the_tables(
+    kind: str, tmp_path: Path, new_database: Callable[[str], str]
+) -> None:
+    url = new_database("migrations") if kind == "postgresql" else f"sqlite:///{tmp_path}/cloud.db"
+    assert migrate.current(url) is None
+    migrate.migrate(url)
+    assert migrate.current(url) == schema.HEAD
+    assert migrate.difference(url) == []
+    migrate.migrate(url, "0001")
+    assert migrate.current(url) == "0001"
+    migrate.migrate(url)
+    migrate.migrate(url, "base")
+    assert migrate.current(url) is None
+    migrate.migrate(url)
+    assert migrate.difference(url) == []

@@ -1,0 +1,236 @@
+"""A cloud for tests: our own service in a subprocess, or the one that VRATA_TEST_CLOUD names in clouds.yaml.
+
+Also hosts that speak the agent API without doing anything, and a PostgreSQL cluster of our own.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openstack
+
+from vrata.cloud.clouds import write_clouds_yaml
+
+SECRET = "host-secret"
+ADMIN, DEMO = "admin-password", "demo-password"
+NETWORKS = ("external", "tenant")
+
+
+def wait_for(what: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+    """The first true value of `what`; AssertionError when the deadline passes."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = what()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not true within {timeout_s} s"
+        time.sleep(0.01)
+
+
+class Cloud:
+    """One running cloud service with its files in `directory`."""
+
+    def __init__(self, directory: Path, database: str | None = None, *extra: str) -> None:
+        self.directory, self.database, self.extra = directory, database, extra
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        for name, text in (("admin", ADMIN), ("demo", DEMO), ("secret", SECRET)):
+            (directory / name).write_text(text)
+        self.config = directory / "clouds.yaml"
+        write_clouds_yaml(self.config, self.url, admin_password=ADMIN, demo_password=DEMO)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start (again); the socket stays open across restarts, so nobody is refused."""
+        where = ["--database", self.database] if self.database else ["--data-dir", str(self.directory)]
+        command = [sys.executable, "-c", "from vrata.cli.main import main; main()", "cloud"]
+        if self.database:
+            subprocess.run([*command, "migrate", *where], check=True, capture_output=True)
+        files = ("admin-password", "admin"), ("demo-password", "demo"), ("host-secret", "secret")
+        options = [part for name, file in files for part in (f"--{name}-file", str(self.directory / file))]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "serve", *where, "--listen-fd", str(self.socket.fileno()), *options, *self.extra],
+                pass_fds=[self.socket.fileno()], stdout=log, stderr=log,
+            )  # fmt: skip
+        wait_for(self._healthy, 20.0)
+
+    def _healthy(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.directory / "log").read_text()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.request("GET", "/healthcheck")[0] == 200
+        return False
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.socket.close()
+
+    def connect(self, user: str = "demo") -> Any:
+        """An openstacksdk connection as demo or admin."""
+        name = "vrata" if user == "demo" else f"vrata-{user}"
+        region = openstack.config.OpenStackConfig(config_files=[str(self.config)]).get_one(name)
+        return openstack.connection.Connection(config=region)
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout_s: float = 10.0
+    ) -> tuple[int, Any, dict[str, str]]:
+        """One plain HTTP request: status, decoded body, headers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        try:
+            raw = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+            connection.request(method, path, raw, headers or {})
+            answer = connection.getresponse()
+            data = answer.read()
+            kind = answer.headers.get("content-type", "")
+            decoded = json.loads(data) if data and "json" in kind else data.decode()
+            return answer.status, decoded, {name.lower(): value for name, value in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def token(self, user: str = "demo") -> str:
+        """A token of demo or admin in the project of that name."""
+        domain = {"id": "default"}
+        password = {"admin": ADMIN, "demo": DEMO}[user]
+        auth = {
+            "identity": {
+                "methods": ["password"],
+                "password": {"user": {"name": user, "domain": domain, "password": password}},
+            },
+            "scope": {"project": {"name": user, "domain": domain}},
+        }
+        status, body, headers = self.request("POST", "/identity/v3/auth/tokens", {"auth": auth})
+        assert status == 201, body
+        return headers["x-subject-token"]
+
+
+class FakeHost:
+    """A host that carries nothing but says it does: applies each desired set at once unless told otherwise."""
+
+    def __init__(self, cloud: Cloud, name: str, networks: tuple[str, ...] = NETWORKS) -> None:
+        self.cloud, self.name, self.networks = cloud, name, networks
+        self.applying = True
+        self.error: str | None = None
+        self.member_status: dict[str, str] = {}
+        self.stats: dict[str, dict[str, int]] = {}
+        self.desired: dict[str, Any] = {"revision": 0, "instances": []}
+        self._applied: list[dict[str, Any]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+
+    def start(self) -> "FakeHost":
+        """Report once, so that the host exists, then live in a thread."""
+        self.report()
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Fall silent."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(10)
+
+    def report(self) -> None:
+        """PUT what it carries."""
+        if self.applying:
+            self._applied = self.desired["instances"]
+        instances = [
+            {
+                "id": one["id"],
+                "observed_generation": one["generation"],
+                "state": "MASTER" if one["vrrp"]["priority"] == 110 else "BACKUP",
+                "error": self.error,
+                "members": {
+                    member["id"]: self.member_status.get(member["address"], "ONLINE")
+                    for pool in one.get("pools", ())
+                    for member in pool.get("members", ())
+                },
+                "listeners": {
+                    listener["id"]: self.stats[one["id"]]
+                    for listener in one.get("listeners", ())
+                    if one["id"] in self.stats
+                },
+            }
+            for one in self._applied
+        ]
+        body = {"physical_networks": self.networks, "instances": instances}
+        status, said, _ = self.cloud.request("PUT", f"/agent/v1/hosts/{self.name}/report", body, self._headers)
+        assert status == 204, said
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {SECRET}"}
+
+    def poll(self, wait_s: float = 0.0) -> bool:
+        """GET the desired set; True if there was news."""
+        path = f"/agent/v1/hosts/{self.name}/desired?since={self.desired['revision']}&wait_s={wait_s}"
+        status, body, _ = self.cloud.request("GET", path, None, self._headers)
+        if status == 200:
+            self.desired = body
+        return status == 200
+
+    def _live(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.poll(0.3)
+                self.report()
+            except (OSError, http.client.HTTPException):  # the cloud is being restarted
+                self._stop.wait(0.05)
+
+    def instances(self, owner_id: str) -> list[dict[str, Any]]:
+        """What it shall carry for an owner."""
+        return [one for one in self.desired["instances"] if one["owner_id"] == owner_id]
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[Callable[[str], str]]:
+    """A PostgreSQL cluster in a temporary directory; yields a function that makes a database and returns its URL."""
+    binaries = max(Path("/usr/lib/postgresql").iterdir()) / "bin"
+    directory = Path(tempfile.mkdtemp(prefix="vrata-pg-"))
+    shutil.chown(directory, "postgres")
+
+    def tool(name: str, *arguments: str) -> None:
+        command = [str(binaries / name), *arguments]
+        become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        subprocess.run([*become, *command], check=True, capture_output=True, cwd="/", timeout=60)
+
+    data = str(directory / "data")
+    options = f"-c listen_addresses='' -k {directory} -c fsync=off -c max_connections=60"
+    try:
+        tool("initdb", "-D", data, "-A", "trust", "-U", "vrata", "--no-sync")
+        tool("pg_ctl", "-D", data, "-o", options, "-l", f"{directory}/log", "-w", "start")
+
+        def database(name: str) -> str:
+            tool("createdb", "-h", str(directory), "-U", "vrata", name)
+            return f"postgresql+psycopg://vrata@/{name}?host={directory}"
+
+        yield database
+    finally:
+        with contextlib.suppress(subprocess.SubprocessError):
+            tool("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+        shutil.rmtree(directory, ignore_errors=True)
