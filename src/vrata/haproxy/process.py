@@ -47,7 +47,7 @@ class HaproxyProcess:
         beside = self.directory / "haproxy.cfg.check"
         write_atomic(beside, text)
         try:
-            await run(self._binary, "-c", "-q", "-f", str(beside), netns=self.netns)
+            await run(self._binary, "-c", "-f", str(beside), netns=self.netns)
         except CommandFailed as error:
             said = error.stderr.replace(str(beside), "haproxy.cfg").strip()
             raise VrataError(f"HAProxy refuses the configuration: {said}", retriable=False) from error

@@ -206,8 +206,6 @@ def _check_lines(check: Check) -> list[str]:
                 raise InvalidInput("healthmonitor.domain_name", check.host, "use a DNS name")
             send += f" hdr Host {quote(check.host)}"
         lines += ["option httpchk", send, f"http-check expect status {check.expected_codes}"]
-    elif check.kind is CheckKind.TLS_HELLO:
-        lines.append("option ssl-hello-chk")
     return lines
 
 
@@ -216,7 +214,8 @@ def _check_options(backend: Backend, check: Check, server: Server) -> list[str]:
     words = ["check", "inter", f"{interval}ms", "fastinter", f"{min(interval, 1000)}ms"]
     words += ["rise", str(_number("healthmonitor.max_retries", check.rise, 1, 10))]
     words += ["fall", str(_number("healthmonitor.max_retries_down", check.fall, 1, 10))]
-    if check.kind is CheckKind.HTTPS and not backend.server_tls:
+    # A whole handshake for TLS-HELLO too: `option ssl-hello-chk` speaks SSLv3, which servers refuse nowadays.
+    if check.kind in (CheckKind.HTTPS, CheckKind.TLS_HELLO) and not backend.server_tls:
         words += ["check-ssl", "verify", "none"]
     if server.check_address is not None:
         words += ["addr", _address("member.monitor_address", server.check_address)]

@@ -8,6 +8,7 @@ runs; command lines are never looked at. exec(2) keeps both, so `nsenter` and HA
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ def is_alive(daemon: DaemonId) -> bool:
 
 def spawn(argv: Sequence[str], *, log: Path, netns: str | None = None) -> DaemonId:
     """Start a daemon in the namespace with its output appended to `log`; VrataError if the program is missing."""
+    if shutil.which(argv[0]) is None:
+        raise VrataError(f"{argv[0]}: command not found", remedy=f"install it: apt-get install {argv[0]}")
     command = inside(netns, *argv)
     devnull, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -65,8 +68,6 @@ def spawn(argv: Sequence[str], *, log: Path, netns: str | None = None) -> Daemon
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
         )
-    except FileNotFoundError as error:
-        raise VrataError(f"{command[0]}: command not found", remedy="run tools/setup") from error
     finally:
         os.close(devnull)
         os.close(output)

@@ -141,3 +141,17 @@ async def test_one_bad_instance_says_what_is_wrong_and_stops_no_other(short_path
         assert report.observed_generation == 0
         assert report.error == "healthmonitor.type: 'PING' is not usable; use one of TCP, HTTP, HTTPS, TLS-HELLO"
         assert await it.answers(it.client, VIP)
+
+
+async def test_a_single_instance_without_a_peer_serves_over_both_families(short_path: Path) -> None:
+    async with lab("single", short_path) as it:
+        base = balancer(HOSTS[0])
+        leg = msgspec.structs.replace(
+            base.legs[0], fixed=(*base.legs[0].fixed, "fd00::11/64"), virtual=(*base.legs[0].virtual, "fd00::100/64")
+        )
+        vrrp = msgspec.structs.replace(base.vrrp, peers=(), peer_instances=())
+        await it.cloud.want(HOSTS[0], msgspec.structs.replace(base, legs=(leg,), vrrp=vrrp))
+        await ip.batch(["address add fd00::50/64 dev tenant nodad"], netns=it.client.netns)
+        assert await it.answers(it.client, VIP)
+        assert await it.answers(it.client, "fd00::100")
+        assert it.state(HOSTS[0]) == "MASTER"

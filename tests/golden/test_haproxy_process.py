@@ -1,0 +1,104 @@
+"""A real HAProxy through the handles that the host agent and the Ingress controller share."""
+
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.fabric import wait_until
+
+from vrata.base.errors import VrataError
+from vrata.haproxy.process import HaproxyProcess
+
+CONFIG = """global
+    stats socket {directory}/stats.sock mode 600 level admin
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend f
+    bind unix@{directory}/front.sock
+    use_backend %[req.hdr(host),map({directory}/hosts.map,b)]
+backend b
+    balance roundrobin
+    server s1 127.0.0.1:9 weight 1
+"""
+
+
+@pytest.fixture
+async def process() -> AsyncIterator[HaproxyProcess]:
+    with tempfile.TemporaryDirectory(prefix="vr-") as name:
+        made = HaproxyProcess(Path(name))
+        Path(name, "hosts.map").write_text("")
+        made.write_config(CONFIG.format(directory=name))
+        try:
+            await made.start()
+            yield made
+        finally:
+            await made.stop()
+            assert made.running() is None
+
+
+async def test_it_is_adopted_by_another_handle_and_reloads_into_a_new_worker(process: HaproxyProcess) -> None:
+    adopted = HaproxyProcess(process.directory)
+    master = adopted.running()
+    assert master
+    before = (await adopted.runtime.information())["Pid"]
+    await adopted.reload()
+    assert (await adopted.runtime.information())["Pid"] != before
+    assert adopted.running() == master
+
+
+async def test_a_failed_reload_says_why_and_the_old_worker_goes_on(process: HaproxyProcess) -> None:
+    before = (await process.runtime.information())["Pid"]
+    process.write_config("global\n    nonsense\n")
+    with pytest.raises(VrataError, match="could not reload"):
+        await process.reload()
+    assert (await process.runtime.information())["Pid"] == before
+
+
+async def test_a_map_larger_than_one_payload_is_replaced_whole(process: HaproxyProcess) -> None:
+    name = str(process.directory / "hosts.map")
+    await process.runtime.replace_map(name, ((f"host-{n}.example.org", "b") for n in range(2000)))
+    assert len((await process.runtime.ask(f"show map {name}")).splitlines()) == 2000
+    await process.runtime.replace_map(name, [("only.example.org", "b")])
+    assert (await process.runtime.ask(f"show map {name}")).endswith("only.example.org b")
+
+
+async def test_a_map_row_that_would_be_two_is_refused_before_anything_changes(process: HaproxyProcess) -> None:
+    name = str(process.directory / "hosts.map")
+    with pytest.raises(VrataError, match="can not be sent"):
+        await process.runtime.replace_map(name, [("a\nb", "c")])
+    assert await process.runtime.ask(f"show map {name}") == ""
+
+
+async def test_servers_come_and_go_at_run_time(process: HaproxyProcess) -> None:
+    await process.runtime.add_server("b", "s2", "127.0.0.1:10", ("weight", "2", "check", "inter", "500ms"))
+    assert await process.runtime.servers() == {("b", "s1"), ("b", "s2")}
+    await process.runtime.set_weight("b", "s2", 0)
+    await process.runtime.set_server_address("b", "s2", "127.0.0.2", 11)
+    await process.runtime.set_server_state("b", "s2", "drain")
+    assert await process.runtime.remove_server("b", "s2")
+    assert await process.runtime.servers() == {("b", "s1")}
+    with pytest.raises(VrataError, match="refused"):
+        await process.runtime.set_weight("b", "nobody", 1)
+
+
+async def test_a_killed_master_is_noticed_and_takes_its_worker_along(process: HaproxyProcess) -> None:
+    ended: list[bool] = []
+    master = process.running()
+    assert master
+    worker = int((await process.runtime.information())["Pid"])
+    watch = process.watch(master, lambda: ended.append(True))
+    os.kill(master.pid, signal.SIGKILL)
+    await wait_until(lambda: bool(ended), "the watch calls back")
+    await wait_until(lambda: not Path(f"/proc/{worker}/exe").exists(), "the worker ends")
+    watch.close()
+
+
+async def test_a_missing_program_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(VrataError, match=r"haproxy-missing: command not found; install it: apt-get install"):
+        HaproxyProcess(tmp_path, binary="haproxy-missing").spawn()

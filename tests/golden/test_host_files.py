@@ -1,0 +1,75 @@
+"""Every file the host writes is read by the daemon it is for, and compared with what it was."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.support.instances import balancer, gateway
+
+from vrata.base.errors import VrataError
+from vrata.haproxy.process import HaproxyProcess
+from vrata.haproxy.render import render_config
+from vrata.host.render import render_conntrackd, render_haproxy, render_nat, render_router, render_routes
+from vrata.vrrp.render import render_router as render_keepalived
+
+FILES = Path(__file__).parent / "files"
+
+
+def same_as_before(name: str, text: str) -> None:
+    """Compare with the kept file; `VRATA_GOLDEN=write` keeps the new text instead."""
+    path = FILES / name
+    if os.environ.get("VRATA_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+async def test_haproxy_reads_every_branch_of_its_configuration(tmp_path: Path) -> None:
+    text = render_config(render_haproxy(balancer(), "/run/vrata/stats.sock"))
+    same_as_before("haproxy.cfg", text)
+    await HaproxyProcess(tmp_path).check(text)
+
+
+async def test_haproxy_refuses_a_backend_that_does_not_exist(tmp_path: Path) -> None:
+    text = render_config(render_haproxy(balancer(), "/run/vrata/stats.sock")).replace(
+        "\nbackend pool-tls:tls", "\nbackend x"
+    )
+    with pytest.raises(VrataError, match=r"HAProxy refuses the configuration.*pool-tls:tls"):
+        await HaproxyProcess(tmp_path).check(text)
+
+
+def test_keepalived_reads_its_configuration(tmp_path: Path) -> None:
+    router = render_router(balancer(), "/run/vrata/notify.fifo", "/run/vrata/fault", "/run/vrata/alive.sh")
+    text = render_keepalived(router)
+    same_as_before("keepalived.conf", text)
+    # Outside an instance's namespace its interfaces are missing; the loopback stands in for the external one.
+    path = tmp_path / "keepalived.conf"
+    path.write_text(text.replace("dev external", "dev lo"))
+    said = subprocess.run(["keepalived", "-t", "-l", "-f", path], capture_output=True, text=True, check=False).stderr
+    assert "Unknown keyword" not in said
+    path.write_text(text.replace("virtual_router_id 7", "virtual_router_id 700"))
+    refused = subprocess.run(["keepalived", "-t", "-l", "-f", path], capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+
+
+def test_nftables_reads_a_gateways_rules() -> None:
+    text = render_nat(gateway())
+    same_as_before("gateway.nft", text)
+    for desired in (gateway(), gateway(floating=(), snat=None)):
+        checked = subprocess.run(
+            ["nft", "-c", "-f", "-"], input=render_nat(desired), capture_output=True, text=True, check=False
+        )
+        assert checked.stderr == ""
+    broken = text.replace("policy drop", "policy fly")
+    assert subprocess.run(
+        ["nft", "-c", "-f", "-"], input=broken, capture_output=True, text=True, check=False
+    ).returncode
+
+
+def test_conntrackd_and_routes_are_as_before() -> None:
+    config = render_conntrackd(gateway(), "/run/vrata")
+    assert config
+    same_as_before("conntrackd.conf", config)
+    lines, rules = render_routes(balancer())
+    same_as_before("routes.txt", "\n".join([*lines, *(f"rule {source} {table}" for source, table in rules)]) + "\n")

@@ -1,0 +1,113 @@
+"""The plan of one instance: it converges, leaves the settled alone, and may be cut off after any step."""
+
+from dataclasses import replace
+from typing import assert_never
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.instances import balancer, desired_balancers, gateway
+
+from vrata.base.errors import InvalidInput
+from vrata.base.wire import DesiredInstance
+from vrata.host import model
+from vrata.host.model import NOTHING, AnyAction, Observed, ObservedLink, Settings
+from vrata.host.plan import plan_instance
+
+SETTINGS = Settings("host-a", "/var/lib/vrata", (("tenant", "br-tenant"), ("external", "br-external")))
+
+
+def after(world: Observed, action: AnyAction) -> Observed:  # noqa: PLR0912
+    """The world once a step has been taken: the law that `vrata.host.apply` obeys."""
+    match action:
+        case model.WriteRecord(record=record):
+            return replace(world, record=record)
+        case model.CreateNamespace():
+            return replace(world, namespace_exists=True)
+        case model.PlugLeg(leg=leg, bridge=bridge):
+            assert world.record, "a leg was created before its name was recorded"
+            assert leg.name in world.record.links
+            link = ObservedLink(leg.name, leg.mac_address, leg.mtu, frozenset(leg.fixed), bridge)
+            return replace(world, links=(*(old for old in world.links if old.name != leg.name), link))
+        case model.UnplugLeg(host_link=host_link):
+            assert world.record
+            gone = {name for name, link in world.record.links.items() if link == host_link}
+            return replace(world, links=tuple(link for link in world.links if link.name not in gone))
+        case model.StartHaproxy():
+            return replace(world, haproxy_runs=True)
+        case model.AwaitHaproxy() | model.MarkFit():
+            return replace(world, marked_unfit=False)
+        case model.StartKeepalived() | model.RestartKeepalived():
+            return replace(world, keepalived_runs=True)
+        case model.StartConntrackd():
+            return replace(world, conntrackd_runs=True)
+        case model.StopConntrackd():
+            return replace(world, conntrackd_runs=False)
+        case model.MarkApplied(desired=desired):
+            return replace(world, applied=desired)
+        case model.SetRoutes() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeServers():
+            return world
+        case model.ReloadKeepalived():
+            return world
+        case _:
+            assert_never(action)
+
+
+def carry_out(world: Observed, desired: DesiredInstance, steps: int | None = None) -> Observed:
+    for action in plan_instance(world, desired, SETTINGS)[:steps]:
+        world = after(world, action)
+    return world
+
+
+@settings(max_examples=60, deadline=None)
+@given(desired_balancers(), desired_balancers(), st.integers(0, 12))
+def test_a_plan_cut_off_anywhere_is_finished_by_the_next_one(
+    before: DesiredInstance, wanted: DesiredInstance, cut: int
+) -> None:
+    world = carry_out(NOTHING, before)
+    world = carry_out(world, wanted, cut)
+    world = carry_out(world, wanted)
+    assert world.applied == wanted
+    assert plan_instance(world, wanted, SETTINGS) == ()
+
+
+@pytest.mark.parametrize("desired", [balancer(), gateway()])
+def test_a_settled_instance_needs_no_step(desired: DesiredInstance) -> None:
+    assert plan_instance(carry_out(NOTHING, desired), desired, SETTINGS) == ()
+
+
+@pytest.mark.parametrize("desired", [balancer(), gateway()])
+def test_every_step_has_a_reason_and_names_are_recorded_first(desired: DesiredInstance) -> None:
+    steps = plan_instance(NOTHING, desired, SETTINGS)
+    assert isinstance(steps[0], model.WriteRecord)
+    assert all(step.reason for step in steps)
+    assert isinstance(steps[-1], model.MarkApplied)
+
+
+def test_an_unplugged_leg_goes_after_keepalived_let_go_of_its_addresses() -> None:
+    world = carry_out(NOTHING, balancer())
+    steps = plan_instance(world, balancer(generation=2, legs=balancer().legs[:1]), SETTINGS)
+    kinds = [type(step) for step in steps]
+    assert kinds.index(model.ReloadKeepalived) < kinds.index(model.UnplugLeg)
+
+
+def test_a_dead_haproxy_is_started_and_nothing_else_is_touched() -> None:
+    world = replace(carry_out(NOTHING, balancer()), haproxy_runs=False, marked_unfit=True)
+    kinds = [type(step) for step in plan_instance(world, balancer(), SETTINGS)]
+    assert kinds == [model.StartHaproxy, model.AwaitHaproxy, model.MarkApplied]
+
+
+def test_a_killed_keepalived_says_goodbye_to_every_peer() -> None:
+    world = replace(carry_out(NOTHING, balancer()), keepalived_runs=False)
+    start = plan_instance(world, balancer(), SETTINGS)[0]
+    assert isinstance(start, model.StartKeepalived)
+    assert [goodbye.peer for goodbye in start.goodbyes] == ["10.10.0.12"]
+
+
+def test_a_network_that_this_host_has_no_bridge_for_is_named_before_any_step() -> None:
+    legs = (msgspec.structs.replace(balancer().legs[0], physical_network="other"),)
+    with pytest.raises(
+        InvalidInput, match="physical_network: 'other' is not usable; start the host with --bridge other"
+    ):
+        plan_instance(NOTHING, balancer(legs=legs), SETTINGS)
