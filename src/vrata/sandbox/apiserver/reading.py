@@ -220,7 +220,9 @@ class Reader:
         elif before:
             lines.append(self._line(query, "DELETED", event.raw, obj))
 
-    async def _stream(self, query: Query, matches: Selector | None, lines: deque[bytes], rv: int) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, query: Query, matches: Selector | None, lines: deque[bytes], rv: int
+    ) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         given = query.params.get("timeoutSeconds", "")
         lasting = int(given) if given.isdigit() and int(given) else WATCH_MIN_S * (1 + random.random())

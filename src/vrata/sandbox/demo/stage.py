@@ -88,7 +88,10 @@ class Stage:
 
         async def address() -> str:
             ingress = (
-                (await self.object("service", service, namespace)).get("status", {}).get("loadBalancer", {}).get("ingress")
+                (await self.object("service", service, namespace))
+                .get("status", {})
+                .get("loadBalancer", {})
+                .get("ingress")
             )
             return str(ingress[0]["ip"]) if ingress else ""
 

@@ -105,7 +105,9 @@ async def one_balancer_for_many_names(stage: Stage) -> None:
     stage.say("  unknown.example → 404")
 
     async def status_set() -> bool:
-        ingress_status = (await stage.object("ingress", "shops")).get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        ingress_status = (
+            (await stage.object("ingress", "shops")).get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        )
         return [entry.get("ip") for entry in ingress_status] == [address]
 
     await stage.wait("the Ingress status has the balancer's address", status_set)
