@@ -1,10 +1,12 @@
 """One sandbox for all stories, on its own API server or on the one that VRATA_TEST_KUBECONFIG names."""
 
 import os
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from vrata.sandbox.demo.stage import Stage
 from vrata.sandbox.lifecycle import Sandbox
@@ -12,19 +14,19 @@ from vrata.sandbox.model import Options
 
 
 @pytest.fixture(scope="session")
-def sandbox_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the test's sandboxes keep their files."""
-    folder = tmp_path_factory.mktemp("sandboxes")
-    os.environ["VRATA_HOME"] = str(folder)
-    return folder
+def sandbox_home() -> Iterator[Path]:
+    """Where the test's sandboxes keep their files; a short path, for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        os.environ["VRATA_HOME"] = folder
+        yield Path(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(sandbox_home: Path) -> AsyncIterator[Stage]:
     """The sandbox, up, with everything that the stories need to act on it."""
     assert sandbox_home.is_dir()
     outside = os.environ.get("VRATA_TEST_KUBECONFIG", "")
-    sandbox = Sandbox(Options(name=f"e2e-{os.getpid()}", kubeconfig=outside))
+    sandbox = Sandbox(Options(name="e2e", kubeconfig=outside))
     try:
         await sandbox.up(lambda title, seconds: print(f"{title}: {seconds:.1f} s"))
         yield Stage(sandbox, say=print)

@@ -68,17 +68,22 @@ class Cluster:
             for name, wanted in self.wanted.items()
         ]
 
-    def advance(self, choice: int) -> None:
+    def advance(self, choice: int) -> bool:
+        """Let one pod start, end or become available, of the first ReplicaSet from `choice` on that has one to."""
         names = sorted(self.wanted)
-        name = names[choice % len(names)]
-        if self.pods[name] < self.wanted[name]:
-            self.pods[name] += 1
-        elif self.pods[name] > self.wanted[name]:
-            # The ReplicaSet ends pods that serve nobody first.
-            self.pods[name] -= 1
-            self.available[name] = min(self.available[name], self.pods[name])
-        elif self.available[name] < self.pods[name]:
-            self.available[name] += 1
+        for name in names[choice % len(names) :] + names[: choice % len(names)]:
+            if self.pods[name] < self.wanted[name]:
+                self.pods[name] += 1
+            elif self.pods[name] > self.wanted[name]:
+                # The ReplicaSet ends pods that serve nobody first.
+                self.pods[name] -= 1
+                self.available[name] = min(self.available[name], self.pods[name])
+            elif self.available[name] < self.pods[name]:
+                self.available[name] += 1
+            else:
+                continue
+            return True
+        return False
 
 
 def roll(cluster: Cluster, deployment: Deployment, choices: list[int]) -> None:
@@ -90,11 +95,11 @@ def roll(cluster: Cluster, deployment: Deployment, choices: list[int]) -> None:
         for action in actions:
             cluster.apply(action)
             assert sum(cluster.wanted.values()) <= max(replicas + surge, replicas)
-        before = dict(cluster.pods), dict(cluster.available)
-        cluster.advance(choices[step % len(choices)] + step)
+        moved = cluster.advance(choices[step % len(choices)])
         assert sum(cluster.available.values()) >= min(started_available, replicas - unavailable)
-        idle = not actions and (cluster.pods, cluster.available) == before
-        if idle and cluster.available == cluster.wanted and sum(cluster.wanted.values()) == replicas:
+        if not actions and not moved:
+            assert cluster.available == cluster.wanted
+            assert sum(cluster.wanted.values()) == replicas
             return
     raise AssertionError("the rollout does not end")
 
