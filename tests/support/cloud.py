@@ -51,6 +51,7 @@ class Cloud:
         self.config = directory / "clouds.yaml"
         write_clouds_yaml(self.config, self.url, admin_password=ADMIN, demo_password=DEMO)
         self.process: subprocess.Popen[bytes] | None = None
+        self._tokens: dict[str, str] = {}
 
     def start(self) -> None:
         """Start (again); the socket stays open across restarts, so nobody is refused."""
@@ -114,7 +115,9 @@ class Cloud:
             connection.close()
 
     def token(self, user: str = "demo") -> str:
-        """A token of demo or admin in the project of that name."""
+        """A token of demo or admin in the project of that name, made once: hashing a password takes a while."""
+        if user in self._tokens:
+            return self._tokens[user]
         domain = {"id": "default"}
         password = {"admin": ADMIN, "demo": DEMO}[user]
         auth = {
@@ -126,7 +129,8 @@ class Cloud:
         }
         status, body, headers = self.request("POST", "/identity/v3/auth/tokens", {"auth": auth})
         assert status == 201, body
-        return headers["x-subject-token"]
+        self._tokens[user] = headers["x-subject-token"]
+        return self._tokens[user]
 
 
 class FakeHost:

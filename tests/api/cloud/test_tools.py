@@ -26,6 +26,7 @@ def openstack(cloud: Cloud, *arguments: str) -> Any:
     return json.loads(done.stdout or b"null")
 
 
+@pytest.mark.parametrize("cloud", ["sqlite"], indirect=True)  # each call of the tool takes two seconds
 def test_the_openstack_cli_makes_a_balancer_and_gives_it_an_address(
     cloud: Cloud, world: SimpleNamespace, name: str
 ) -> None:
