@@ -21,7 +21,7 @@ from vrata.net.daemon import DaemonId, ExitWatch
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
 _POLL_S = 0.01
-_LOG_TAIL = 600
+_LOG_TAIL = 2000
 
 
 class HaproxyProcess:
@@ -49,7 +49,7 @@ class HaproxyProcess:
         try:
             await run(self._binary, "-c", "-f", str(beside), netns=self.netns)
         except CommandFailed as error:
-            said = error.stderr.replace(str(beside), "haproxy.cfg").strip()
+            said = _alerts(error.stderr.replace(str(beside), "haproxy.cfg"))
             raise VrataError(f"HAProxy refuses the configuration: {said}", retriable=False) from error
         finally:
             beside.unlink(missing_ok=True)
@@ -125,7 +125,7 @@ class HaproxyProcess:
     def log_tail(self) -> str:
         """The last words of HAProxy, on one line."""
         try:
-            return " | ".join(self.log_path.read_text(errors="replace")[-_LOG_TAIL:].split("\n")).strip(" |")
+            return _alerts(self.log_path.read_text(errors="replace")[-_LOG_TAIL:])
         except OSError:
             return "it said nothing"
 
@@ -139,6 +139,12 @@ class HaproxyProcess:
                 if monotonic_s() > deadline:
                     raise
                 await asyncio.sleep(_POLL_S)
+
+
+def _alerts(text: str) -> str:
+    """What HAProxy complains of, on one line; everything it said if it complains of nothing."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join([line for line in lines if "[ALERT]" in line] or lines) or "it said nothing"
 
 
 def _counters(text: str) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class KeepalivedProcess:
         try:
             await run("keepalived", "-t", "-l", "-f", str(beside), netns=self.netns)
         except CommandFailed as error:
-            said = error.stderr.replace(str(beside), "keepalived.conf").strip()
+            said = " | ".join(error.stderr.replace(str(beside), "keepalived.conf").split("\n")).strip(" |")
             raise VrataError(f"keepalived refuses the configuration: {said}", retriable=False) from error
         finally:
             beside.unlink(missing_ok=True)

@@ -126,3 +126,18 @@ async def test_haproxy_that_dies_without_an_agent_is_noticed_by_keepalived(short
             await wait_until(it.one_active, it.logs)
         assert it.active() == standby
         assert await holders(it) == [standby]
+
+
+async def test_an_agent_restarted_without_the_cloud_repairs_from_what_is_on_disk(short_path: Path) -> None:
+    async with lab("nocloud", short_path) as it:
+        await it.want_pair()
+        await it.settle()
+        host = it.active()
+        await it.fabric.cut(it.hosts[host], "mgmt")
+        await it.kill_agent(host)
+        master = it.pid(host, "haproxy")
+        os.kill(master, signal.SIGKILL)
+        await wait_until(lambda: it.pid(host, "haproxy") == 0, it.logs)
+        await it.start_agent(host)
+        await wait_until(lambda: it.pid(host, "haproxy") not in (0, master), it.logs)
+        assert await it.answers(it.client, VIP)
