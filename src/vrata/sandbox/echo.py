@@ -18,6 +18,7 @@ import ssl
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import httptools
 
@@ -173,8 +174,7 @@ def udp_protocol() -> asyncio.DatagramProtocol:
 
     class UdpEcho(asyncio.DatagramProtocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.DatagramTransport)
-            self.transport = transport
+            self.transport = cast("asyncio.DatagramTransport", transport)
 
         def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
             self.transport.sendto(os.environ.get("POD_NAME", "").encode() + b" " + data, addr)

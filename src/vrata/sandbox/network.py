@@ -4,6 +4,7 @@ Building is idempotent: what exists is left alone, what is missing is added, so 
 """
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 
@@ -19,6 +20,9 @@ NODE_SYSCTLS = {
     "net.ipv4.conf.all.send_redirects": "0",
     "net.ipv4.conf.default.send_redirects": "0",
 }
+# With br_netfilter a bridge would run the packets it merely switches through the machine's IP rules, and send a
+# translated one straight back out of its port. Where the kernel has no such filter there is no such key.
+BRIDGE_SYSCTLS = {"net.bridge.bridge-nf-call-iptables": "0"} if Path("/proc/sys/net/bridge").exists() else {}
 FABRIC_SYSCTLS = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
 KILL_WAIT_S = 5.0
 
@@ -48,7 +52,7 @@ async def build(paths: Paths, layout: Topology) -> None:
     for name in (layout.fabric, *(machine.netns for machine in layout.machines)):
         if name not in existing:
             record_namespace(paths, name)
-    await ip.add_namespace(layout.fabric, FABRIC_SYSCTLS)
+    await ip.add_namespace(layout.fabric, FABRIC_SYSCTLS | BRIDGE_SYSCTLS)
     present = await _interfaces(layout.fabric)
     await ip.batch(
         [f"link add {network} type bridge forward_delay 0" for network in NETWORKS if network not in present]
@@ -64,7 +68,7 @@ async def _interfaces(netns: str) -> frozenset[str]:
 
 async def _build_machine(layout: Topology, machine: Machine) -> None:
     netns = machine.netns
-    await ip.add_namespace(netns, NODE_SYSCTLS)
+    await ip.add_namespace(netns, NODE_SYSCTLS | BRIDGE_SYSCTLS)
     present = await _interfaces(netns)
     await ip.batch(
         [
