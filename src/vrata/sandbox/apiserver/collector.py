@@ -52,7 +52,11 @@ class Collector:
             if record.key[0]:
                 self._add((NAMESPACES, ("", record.key[0])))
             self._notice_custom(record.resource)
-        elif b'"deletionTimestamp"' in record.raw or record.resource == CRDS or any(owner not in self._store.uids for owner in record.owners):
+        elif (
+            b'"deletionTimestamp"' in record.raw
+            or record.resource == CRDS
+            or any(owner not in self._store.uids for owner in record.owners)
+        ):
             self._add(place)
 
     def _notice_custom(self, storage: str) -> None:

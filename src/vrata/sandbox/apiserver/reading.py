@@ -84,7 +84,7 @@ class Reader:
     # ── list ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def page(self, query: Query) -> bytes:
-        """A list, or one page of it; later pages carry the first one's resourceVersion, so a watch from it misses nothing."""
+        """A list, or a page of it; all pages carry the first one's resourceVersion: a watch from it misses nothing."""
         params = query.params
         limit = int(params["limit"]) if params.get("limit", "").isdigit() else 0
         rv, after = self._store.rv, None
@@ -220,7 +220,9 @@ class Reader:
         elif before:
             lines.append(self._line(query, "DELETED", event.raw, obj))
 
-    async def _stream(self, query: Query, matches: Selector | None, lines: deque[bytes], rv: int) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, query: Query, matches: Selector | None, lines: deque[bytes], rv: int
+    ) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         given = query.params.get("timeoutSeconds", "")
         lasting = int(given) if given.isdigit() and int(given) else WATCH_MIN_S * (1 + random.random())
