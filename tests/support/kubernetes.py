@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import socket
 import subprocess
 import sys
@@ -75,6 +77,16 @@ class Cluster:
         return said.err
 
     @contextmanager
+    def proxy(self) -> Iterator[str]:
+        """A plain HTTP address of the API (`kubectl proxy`), for what kubectl itself does not show."""
+        with self.started("proxy", "--port=0") as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            found = re.search(r"(127\.0\.0\.1:\d+)", said)
+            assert found, said
+            yield f"http://{found[1]}"
+
+    @contextmanager
     def started(self, *args: str) -> Iterator[subprocess.Popen[str]]:
         """A kubectl that goes on running (`get -w`, `logs -f`), with its output piped; killed at the end."""
         process = subprocess.Popen(
@@ -106,8 +118,9 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S)
 class OwnServer:
     """The sandbox's API server as a process of the test."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, file_bytes_max: int | None = None) -> None:
         self.directory = directory
+        self._file_bytes_max = file_bytes_max  # no file may grow beyond this: a disk that is full
         self.kubeconfig = directory / "kubeconfig"
         self.log = directory / "log"
         self.port = 0
@@ -127,6 +140,9 @@ class OwnServer:
         with self.log.open("ab") as log:
             offset = log.tell()
             self._process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            if self._file_bytes_max is not None:
+                bound = (self._file_bytes_max, self._file_bytes_max)
+                resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, bound)
         wait_for(lambda: self._ready(offset), "the API server is ready", START_S)
         server = yaml.safe_load(self.kubeconfig.read_text())
         self.port = int(server["clusters"][0]["cluster"]["server"].rpartition(":")[2])
@@ -155,9 +171,9 @@ class OwnServer:
 
 
 @contextmanager
-def own_cluster(directory: Path) -> Iterator[tuple[Cluster, OwnServer]]:
+def own_cluster(directory: Path, file_bytes_max: int | None = None) -> Iterator[tuple[Cluster, OwnServer]]:
     """A fresh server of the sandbox with an empty store."""
-    server = OwnServer(directory)
+    server = OwnServer(directory, file_bytes_max)
     server.start()
     try:
         yield Cluster(server.kubeconfig, directory / "cache"), server

@@ -35,7 +35,11 @@ def test_defaults_are_those_of_kubernetes(cluster: Cluster, namespace: str) -> N
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
     assert (spec["revisionHistoryLimit"], spec["progressDeadlineSeconds"]) == (10, 600)
     pod = spec["template"]["spec"]
-    assert (pod["restartPolicy"], pod["dnsPolicy"], pod["terminationGracePeriodSeconds"]) == ("Always", "ClusterFirst", 30)
+    assert (pod["restartPolicy"], pod["dnsPolicy"], pod["terminationGracePeriodSeconds"]) == (
+        "Always",
+        "ClusterFirst",
+        30,
+    )
     assert pod["containers"][0]["imagePullPolicy"] == "Always"
     assert pod["containers"][0]["terminationMessagePath"] == "/dev/termination-log"
 
@@ -49,7 +53,9 @@ def test_server_side_apply_names_the_conflicting_manager(cluster: Cluster, names
     cluster.kubectl(*apply, "--field-manager=two", "--force-conflicts", stdin=other)
     found = cluster.get("-n", namespace, "deploy", "web", "--show-managed-fields")
     assert found["spec"]["replicas"] == 1
-    owners = {e["manager"] for e in found["metadata"]["managedFields"] if "f:replicas" in e["fieldsV1"].get("f:spec", {})}
+    owners = {
+        e["manager"] for e in found["metadata"]["managedFields"] if "f:replicas" in e["fieldsV1"].get("f:spec", {})
+    }
     assert owners == {"two"}
 
 
@@ -57,7 +63,10 @@ def test_server_side_apply_removes_what_its_manager_no_longer_names(cluster: Clu
     apply = ("-n", namespace, "apply", "--server-side", "-f", "-")
     cluster.kubectl(*apply, stdin=DEPLOYMENT)
     cluster.kubectl("-n", namespace, "label", "deploy", "web", "mine=yes")
-    cluster.kubectl(*apply, stdin=DEPLOYMENT.replace(", labels: {app: web}}\nspec", "}\nspec").replace('{name: A, value: "1"}, ', ""))
+    cluster.kubectl(
+        *apply,
+        stdin=DEPLOYMENT.replace(", labels: {app: web}}\nspec", "}\nspec").replace('{name: A, value: "1"}, ', ""),
+    )
     found = cluster.get("-n", namespace, "deploy", "web")
     assert found["metadata"]["labels"] == {"mine": "yes"}
     assert found["spec"]["template"]["spec"]["containers"][0]["env"] == [{"name": "B", "value": "2"}]
@@ -75,7 +84,9 @@ def test_the_three_patch_types(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "patch", "svc", "web", "-p", ports)
     found = cluster.get("-n", namespace, "svc", "web")["spec"]["ports"]
     assert [(p["port"], p["targetPort"]) for p in found] == [(80, 8080), (443, "https")]
-    cluster.kubectl("-n", namespace, "patch", "svc", "web", "--type=merge", "-p", '{"spec":{"selector":{"app":null,"b":"c"}}}')
+    cluster.kubectl(
+        "-n", namespace, "patch", "svc", "web", "--type=merge", "-p", '{"spec":{"selector":{"app":null,"b":"c"}}}'
+    )
     assert cluster.get("-n", namespace, "svc", "web")["spec"]["selector"] == {"b": "c"}
     operation = '[{"op":"test","path":"/spec/ports/1/port","value":443},{"op":"remove","path":"/spec/ports/1"}]'
     cluster.kubectl("-n", namespace, "patch", "svc", "web", "--type=json", "-p", operation)
@@ -90,7 +101,9 @@ def test_a_dry_run_stores_nothing(cluster: Cluster, namespace: str) -> None:
 
 def test_unknown_fields_are_named(cluster: Cluster, namespace: str) -> None:
     bad = SERVICE.replace("type: NodePort", "type: NodePort\n  foo: 1")
-    assert 'strict decoding error: unknown field "spec.foo"' in cluster.refused("-n", namespace, "apply", "-f", "-", stdin=bad)
+    assert 'strict decoding error: unknown field "spec.foo"' in cluster.refused(
+        "-n", namespace, "apply", "-f", "-", stdin=bad
+    )
     warned = cluster.run("-n", namespace, "apply", "--validate=warn", "-f", "-", stdin=bad)
     assert warned.status == 0
     assert 'Warning: unknown field "spec.foo"' in warned.err

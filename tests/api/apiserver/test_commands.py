@@ -19,7 +19,9 @@ def test_get_prints_the_columns_of_kubernetes(cluster: Cluster, namespace: str) 
 
 def test_describe_reads_every_kind_of_the_road(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=f"{DEPLOYMENT}---{SERVICE}---{INGRESS}")
-    assert "RollingUpdateStrategy:  25% max unavailable" in cluster.kubectl("-n", namespace, "describe", "deploy", "web")
+    assert "RollingUpdateStrategy:  25% max unavailable" in cluster.kubectl(
+        "-n", namespace, "describe", "deploy", "web"
+    )
     assert "TargetPort:               https/TCP" in cluster.kubectl("-n", namespace, "describe", "svc", "web")
     assert "web:http" in cluster.kubectl("-n", namespace, "describe", "ing", "web")
 
@@ -68,7 +70,13 @@ def test_explain_reads_the_schemas(cluster: Cluster) -> None:
 def test_wait_sees_a_condition_arrive(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=SERVICE)
     with cluster.started("-n", namespace, "wait", "svc/web", "--for=condition=Ready", "--timeout=10s") as waiting:
-        condition = {"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        condition = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Test",
+            "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
         patch = json.dumps({"status": {"conditions": [condition]}})
         cluster.kubectl("-n", namespace, "patch", "svc", "web", "--subresource=status", "--type=merge", "-p", patch)
         assert waiting.wait(timeout=15) == 0
@@ -82,7 +90,9 @@ def test_status_and_spec_do_not_mix(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "patch", "svc", "web", "--subresource=status", "--type=merge", "-p", both)
     found = cluster.get("-n", namespace, "svc", "web")
     assert found["spec"]["sessionAffinity"] == "None"
-    cluster.kubectl("-n", namespace, "patch", "svc", "web", "--type=merge", "-p", both.replace("192.0.2.1", "192.0.2.2"))
+    cluster.kubectl(
+        "-n", namespace, "patch", "svc", "web", "--type=merge", "-p", both.replace("192.0.2.1", "192.0.2.2")
+    )
     found = cluster.get("-n", namespace, "svc", "web")
     assert found["spec"]["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
     assert "192.0.2.2" not in json.dumps(found["status"])
@@ -132,5 +142,7 @@ def test_rollout_follows_the_status(cluster: Cluster, namespace: str) -> None:
     status = {"observedGeneration": found["metadata"]["generation"]}
     patch = ("-n", namespace, "patch", "deploy", "web", "--subresource=status", "--type=merge", "-p")
     cluster.kubectl(*patch, json.dumps({"status": status}))
-    assert "successfully rolled out" in cluster.kubectl("-n", namespace, "rollout", "status", "deploy/web", "--timeout=10s")
+    assert "successfully rolled out" in cluster.kubectl(
+        "-n", namespace, "rollout", "status", "deploy/web", "--timeout=10s"
+    )
     wait_for(lambda: cluster.get("-n", namespace, "deploy", "web")["status"], "a status")

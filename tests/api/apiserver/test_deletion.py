@@ -30,13 +30,18 @@ def test_dependents_follow_their_owner(cluster: Cluster, namespace: str) -> None
 
 def test_foreground_waits_for_blocking_dependents(cluster: Cluster, namespace: str) -> None:
     _family(cluster, namespace, blockOwnerDeletion=True)
-    cluster.kubectl("-n", namespace, "patch", "configmap", "child", "-p", '{"metadata":{"finalizers":["vrata.example.com/x"]}}')
+    cluster.kubectl(
+        "-n", namespace, "patch", "configmap", "child", "-p", '{"metadata":{"finalizers":["vrata.example.com/x"]}}'
+    )
     cluster.kubectl("-n", namespace, "delete", "configmap", "owner", "--cascade=foreground", "--wait=false")
     wait_for(
-        lambda: cluster.get("-n", namespace, "configmap", "child")["metadata"].get("deletionTimestamp"), "the child is marked"
+        lambda: cluster.get("-n", namespace, "configmap", "child")["metadata"].get("deletionTimestamp"),
+        "the child is marked",
     )
     assert cluster.get("-n", namespace, "configmap", "owner")["metadata"]["finalizers"] == ["foregroundDeletion"]
-    cluster.kubectl("-n", namespace, "patch", "configmap", "child", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    cluster.kubectl(
+        "-n", namespace, "patch", "configmap", "child", "--type=merge", "-p", '{"metadata":{"finalizers":null}}'
+    )
     wait_for(lambda: _gone(cluster, namespace, "owner") and _gone(cluster, namespace, "child"), "both go")
 
 
@@ -50,7 +55,16 @@ def test_a_finalizer_holds_an_object(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=_configmap("held", finalizers=["vrata.example.com/x"]))
     cluster.kubectl("-n", namespace, "delete", "configmap", "held", "--wait=false")
     assert cluster.get("-n", namespace, "configmap", "held")["metadata"]["deletionTimestamp"]
-    cluster.kubectl("-n", namespace, "patch", "configmap", "held", "--type=json", "-p", '[{"op":"remove","path":"/metadata/finalizers"}]')
+    cluster.kubectl(
+        "-n",
+        namespace,
+        "patch",
+        "configmap",
+        "held",
+        "--type=json",
+        "-p",
+        '[{"op":"remove","path":"/metadata/finalizers"}]',
+    )
     assert _gone(cluster, namespace, "held")
 
 

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-
 from tests.support.kubernetes import Cluster
 
 
@@ -25,11 +24,17 @@ def test_a_cluster_address_is_given_and_kept(cluster: Cluster, namespace: str) -
     _create(cluster, namespace, _service("a"))
     spec = _spec(cluster, namespace, "a")
     assert spec["clusterIPs"] == [spec["clusterIP"]]
-    assert (spec["ipFamilies"], spec["ipFamilyPolicy"], spec["internalTrafficPolicy"]) == (["IPv4"], "SingleStack", "Cluster")
+    assert (spec["ipFamilies"], spec["ipFamilyPolicy"], spec["internalTrafficPolicy"]) == (
+        ["IPv4"],
+        "SingleStack",
+        "Cluster",
+    )
     assert spec["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
     cluster.kubectl("-n", namespace, "replace", "-f", "-", stdin=_service("a", ports=[{"port": 81}]))
     assert _spec(cluster, namespace, "a")["clusterIP"] == spec["clusterIP"]
-    said = cluster.refused("-n", namespace, "patch", "svc", "a", "-p", '{"spec":{"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77"]}}')
+    said = cluster.refused(
+        "-n", namespace, "patch", "svc", "a", "-p", '{"spec":{"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77"]}}'
+    )
     assert "may not change once set" in said
 
 
@@ -47,7 +52,9 @@ def test_a_taken_node_port_is_refused(cluster: Cluster, namespace: str) -> None:
 
 def test_a_port_outside_the_range_is_refused(cluster: Cluster, namespace: str) -> None:
     wanted = _service("b", type="NodePort", ports=[{"port": 80, "nodePort": 80}])
-    assert "The range of valid ports is 30000-32767" in cluster.refused("-n", namespace, "create", "-f", "-", stdin=wanted)
+    assert "The range of valid ports is 30000-32767" in cluster.refused(
+        "-n", namespace, "create", "-f", "-", stdin=wanted
+    )
 
 
 def test_types_change_and_give_back_what_they_held(cluster: Cluster, namespace: str) -> None:
@@ -97,7 +104,9 @@ def test_bad_services_are_refused_by_field(cluster: Cluster, namespace: str, spe
         ({"strategy": {"type": "Foo"}}, 'spec.strategy.type: Unsupported value: "Foo"'),
     ],
 )
-def test_bad_deployments_are_refused_by_field(cluster: Cluster, namespace: str, change: dict[str, Any], said: str) -> None:
+def test_bad_deployments_are_refused_by_field(
+    cluster: Cluster, namespace: str, change: dict[str, Any], said: str
+) -> None:
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template} | change
     body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": spec}

@@ -175,20 +175,22 @@ def remove(schema: Schema, value: Any, paths: Fields, kept: Fields) -> Any:
     # A list's item goes whole before its fields would: without its key it could not be found any more.
     for path in sorted(paths, key=len):
         if not any(other[: len(path)] == path for other in kept):
-            value = _remove_one(schema, value, path)
+            value = _remove_one(schema, value, path, 0, kept)
     return value
 
 
-def _remove_one(schema: Schema, value: Any, path: Path) -> Any:
-    head, rest = path[0], path[1:]
+def _remove_one(schema: Schema, value: Any, path: Path, depth: int, kept: Fields) -> Any:
+    """Containers that become empty go too, unless they are themselves in `kept`."""
+    head, rest = path[depth], path[depth + 1 :]
     if isinstance(value, dict) and head.startswith("f:"):
         key = head[2:]
         if key not in value:
             return value
         out = dict(value)
         if rest:
-            out[key] = _remove_one(schema.child(key), value[key], rest)
-            if out[key] in ({}, []) and value[key] not in ({}, []):
+            out[key] = _remove_one(schema.child(key), value[key], path, depth + 1, kept)
+            emptied = out[key] in ({}, []) and value[key] not in ({}, [])
+            if emptied and path[: depth + 1] not in kept:
                 del out[key]
         else:
             del out[key]
@@ -199,7 +201,7 @@ def _remove_one(schema: Schema, value: Any, path: Path) -> Any:
             if item_element(schema, item) != head:
                 out_list.append(item)
             elif rest:
-                out_list.append(_remove_one(schema.items or ANY, item, rest))
+                out_list.append(_remove_one(schema.items or ANY, item, path, depth + 1, kept))
         return out_list
     return value
 
