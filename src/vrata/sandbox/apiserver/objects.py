@@ -28,6 +28,7 @@ from vrata.sandbox.apiserver.validate import name_said, validate_object
 NAMESPACES = "namespaces"
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 NAME_TRIES = 8
+_OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 _GENERATED_MAX = 58
 
 
@@ -128,14 +129,7 @@ class Objects:
         self, resource: Resource, namespace: str, obj: Obj, options: Options, managers: managed.Managers | None
     ) -> Obj:
         meta = obj["metadata"]
-        if resource.namespaced:
-            given = meta.setdefault("namespace", namespace)
-            if given != namespace:
-                raise errors.bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
-        else:
-            meta.pop("namespace", None)
+        self._place(resource, namespace, meta)
         if meta.get("resourceVersion"):
             raise ApiError(500, "InternalError", "resourceVersion should not be set on objects to be created")
         self._name(resource, namespace, meta)
@@ -168,6 +162,12 @@ class Objects:
             obj["metadata"]["resourceVersion"] = str(self.store.rv)
         return obj
 
+    def _place(self, resource: Resource, namespace: str, meta: Obj) -> None:
+        if not resource.namespaced:
+            meta.pop("namespace", None)
+        elif meta.setdefault("namespace", namespace) != namespace:
+            raise errors.bad_request(_OTHER_NAMESPACE)
+
     def add_default_account(self, namespace: str) -> None:
         """The ServiceAccount `default`, which every namespace has."""
         accounts = self.registry.find("", "v1", "serviceaccounts")
@@ -195,6 +195,8 @@ class Objects:
         """Defaults, allocation and validation."""
         set_defaults(resource, obj)
         causes = []
+        if resource.kind == "Ingress" and old is None:
+            self._default_class(obj)
         if resource.storage == "services":
             causes = allocate(obj, old, self.allocator)
         causes = validate_object(resource, obj, old) + causes
@@ -205,6 +207,20 @@ class Objects:
         if causes:
             unique = list(dict.fromkeys(causes))
             raise errors.object_invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), unique)
+
+    def _default_class(self, ingress: Obj) -> None:
+        """The DefaultIngressClass admission plugin's part: the newest class that is marked as the default."""
+        spec = ingress.setdefault("spec", {})
+        annotations = ingress["metadata"].get("annotations") or {}
+        if spec.get("ingressClassName") is not None or "kubernetes.io/ingress.class" in annotations:
+            return
+        marked = []
+        for record in self.store.scan("ingressclasses.networking.k8s.io"):
+            meta = record.load()["metadata"]
+            if (meta.get("annotations") or {}).get("ingressclass.kubernetes.io/is-default-class") == "true":
+                marked.append((meta["creationTimestamp"], meta["name"]))
+        if marked:
+            spec["ingressClassName"] = max(marked)[1]
 
     # ── update ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -378,9 +394,8 @@ class Objects:
         if unknown.warnings:
             path = unknown.warnings[0].split('"')[1]
             place = f"{namespace}/{name}" if resource.namespaced else f"/{name}"
-            raise errors.bad_request(
-                f"failed to create typed patch object ({place}; {gvk_text(resource)}): .{path}: field not declared in schema"
-            )
+            said = f"failed to create typed patch object ({place}; {gvk_text(resource)})"
+            raise errors.bad_request(f"{said}: .{path}: field not declared in schema")
         if config["metadata"].setdefault("name", name) != name:
             raise errors.bad_request(
                 f"the name of the object ({config['metadata']['name']}) does not match the name on the URL ({name})"
