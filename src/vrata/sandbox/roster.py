@@ -17,7 +17,6 @@ from vrata.sandbox.model import (
     server_id,
 )
 
-
 ADVERT_INTERVAL_MS = 50  # a dead host is noticed after 3.6 of them
 
 
