@@ -8,7 +8,7 @@ from vrata.sandbox.apiserver.fields import fill_defaults
 from vrata.sandbox.apiserver.resources import Resource
 
 
-def set_defaults(resource: Resource, obj: Obj) -> None:
+def set_defaults(resource: Resource, obj: Obj) -> None:  # noqa: PLR0912 -- a table of kinds
     """Fill in what Kubernetes fills in when it decodes this kind, in place."""
     if resource.crd:
         fill_defaults(resource.schema, obj)

@@ -70,13 +70,7 @@ class Deleter:
         for key, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
             if wanted.get(key) and wanted[key] != meta[key]:
                 said = f"Precondition failed: {word} in precondition: {wanted[key]}, {word} in object meta: {meta[key]}"
-                why = f"the {word} in the precondition ({wanted[key]}) does not match the {word} in record ({meta[key]}). "
-                why += (
-                    "The object might have been deleted and then recreated"
-                    if key == "uid"
-                    else "The object might have been modified"
-                )
-                raise errors.conflict(resource.plural, resource.group, meta["name"], said if key == "uid" else why)
+                raise errors.conflict(resource.plural, resource.group, meta["name"], said)
 
     def _grace(self, resource: Resource, obj: Obj, options: Obj) -> int:
         if resource.storage != "pods":

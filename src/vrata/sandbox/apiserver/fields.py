@@ -27,7 +27,7 @@ class Conformed:
 def conform(schema: Schema, value: Any, *, keep_null: bool = False) -> Conformed:
     """Copy `value` without the fields that `schema` does not know; `keep_null` for custom resources."""
     found = Conformed()
-    found.value = _conform(schema, value, "", found, keep_null)
+    found.value = _conform(schema, value, "", found, keep_null=keep_null)
     return found
 
 
@@ -52,7 +52,7 @@ def _matches(kind: str, value: Any) -> bool:
     return True
 
 
-def _conform(schema: Schema, value: Any, path: str, found: Conformed, keep_null: bool) -> Any:
+def _conform(schema: Schema, value: Any, path: str, found: Conformed, *, keep_null: bool) -> Any:
     if value is None:
         return None
     if not _matches(schema.type, value):
@@ -69,14 +69,16 @@ def _conform(schema: Schema, value: Any, path: str, found: Conformed, keep_null:
             child = schema.fields.get(key) or schema.values
             at = f"{path}.{key}" if path else key
             if child is not None:
-                result[key] = _conform(child, item, at, found, keep_null)
+                result[key] = _conform(child, item, at, found, keep_null=keep_null)
             elif schema.preserve or (schema.embedded and key in _ENTRY):
                 result[key] = item
             else:
                 found.unknown.append(at)
         return result
     if isinstance(value, list) and schema.items is not None:
-        return [_conform(schema.items, item, f"{path}[{i}]", found, keep_null) for i, item in enumerate(value)]
+        return [
+            _conform(schema.items, item, f"{path}[{i}]", found, keep_null=keep_null) for i, item in enumerate(value)
+        ]
     return value
 
 
@@ -123,9 +125,8 @@ def validate(schema: Schema, value: Any, path: str = "") -> list[Cause]:
     """Required fields and enums of a built-in kind (whose types `conform` has checked)."""
     causes: list[Cause] = []
     if isinstance(value, dict):
-        for key in schema.required:
-            if _blank(value.get(key)) and schema.child(key).type != "object":
-                causes.append(required(_join(path, key)))
+        missing = [key for key in schema.required if _blank(value.get(key)) and schema.child(key).type != "object"]
+        causes += [required(_join(path, key)) for key in missing]
         for key, item in value.items():
             below = schema.fields.get(key) or schema.values
             if below is not None:

@@ -132,6 +132,10 @@ class App:
                 return self._json({"kind": "APIGroup", "apiVersion": "v1"} | body_obj)
             case ["apis", group, version] if version in self._registry.groups().get(group, ()):
                 return self._json(discovery.resource_list(self._registry, group, f"{group}/{version}"))
+            case ["openapi", "v2"]:
+                binary = "protobuf" in accept
+                kind = openapi.V2_MEDIA if binary else "application/json"
+                return Response(openapi.v2_document(protobuf=binary), media_type=kind)
             case ["openapi", "v3"]:
                 return self._json(openapi.index(self._registry))
             case ["openapi", "v3", *rest]:

@@ -1,4 +1,4 @@
-"""pods/log: passes a container's log on from the kubelet that runs it, in plain HTTP as the sandbox's nodes serve it."""
+"""pods/log: passes a container's log on from its kubelet, in plain HTTP as the sandbox's nodes serve it."""
 
 from collections.abc import AsyncIterator
 from typing import Any

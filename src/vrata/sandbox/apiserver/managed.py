@@ -65,16 +65,16 @@ def item_element(schema: Schema, item: Any) -> str | None:
 def field_set(schema: Schema, value: Any, path: Path = (), *, containers: bool = False) -> Fields:
     """The leaves of a value, with the items of keyed lists; `containers` adds the maps themselves."""
     out: Fields = set()
-    _collect(schema, value, path, out, containers)
+    _collect(schema, value, path, out, containers=containers)
     return out
 
 
-def _collect(schema: Schema, value: Any, path: Path, out: Fields, containers: bool) -> None:
+def _collect(schema: Schema, value: Any, path: Path, out: Fields, *, containers: bool) -> None:
     if isinstance(value, dict) and schema.granular:
         if path and (not value or (containers and schema.values is not None)):
             out.add(path)
         for key, item in value.items():
-            _collect(schema.child(key), item, (*path, f"f:{key}"), out, containers)
+            _collect(schema.child(key), item, (*path, f"f:{key}"), out, containers=containers)
     elif isinstance(value, list) and schema.list_type != "atomic":
         if not value or containers:
             out.add(path)
@@ -84,7 +84,7 @@ def _collect(schema: Schema, value: Any, path: Path, out: Fields, containers: bo
                 continue
             out.add((*path, element))
             if isinstance(item, dict):
-                _collect(schema.items or ANY, item, (*path, element), out, containers)
+                _collect(schema.items or ANY, item, (*path, element), out, containers=containers)
     else:
         out.add(path)
 
@@ -135,11 +135,11 @@ def _compare(schema: Schema, old: Any, new: Any, path: Path, found: Difference) 
             elif element in after:
                 found.added.add(at)
                 if isinstance(after[element], dict):
-                    _collect(schema.items or ANY, after[element], at, found.added, True)
+                    _collect(schema.items or ANY, after[element], at, found.added, containers=True)
             else:
                 found.removed.add(at)
                 if isinstance(before[element], dict):
-                    _collect(schema.items or ANY, before[element], at, found.removed, True)
+                    _collect(schema.items or ANY, before[element], at, found.removed, containers=True)
     else:
         found.modified.add(path)
 
@@ -148,9 +148,9 @@ def _compare_at(child: Schema, had: bool, old: Any, has: bool, new: Any, at: Pat
     if had and has:
         _compare(child, old, new, at, found)
     elif has:
-        _collect(child, new, at, found.added, True)
+        _collect(child, new, at, found.added, containers=True)
     else:
-        _collect(child, old, at, found.removed, True)
+        _collect(child, old, at, found.removed, containers=True)
 
 
 def merge(schema: Schema, live: Any, config: Any) -> Any:
@@ -172,22 +172,25 @@ def merge(schema: Schema, live: Any, config: Any) -> Any:
 
 def remove(schema: Schema, value: Any, paths: Fields, kept: Fields) -> Any:
     """Take the fields at `paths` out of `value`, except those that `kept` still holds something under."""
-    for path in sorted(paths, key=len, reverse=True):
+    # A list's item goes whole before its fields would: without its key it could not be found any more.
+    for path in sorted(paths, key=len):
         if not any(other[: len(path)] == path for other in kept):
-            value = _remove_one(schema, value, path)
+            value = _remove_one(schema, value, path, 0, kept)
     return value
 
 
-def _remove_one(schema: Schema, value: Any, path: Path) -> Any:
-    head, rest = path[0], path[1:]
+def _remove_one(schema: Schema, value: Any, path: Path, depth: int, kept: Fields) -> Any:
+    """Containers that become empty go too, unless they are themselves in `kept`."""
+    head, rest = path[depth], path[depth + 1 :]
     if isinstance(value, dict) and head.startswith("f:"):
         key = head[2:]
         if key not in value:
             return value
         out = dict(value)
         if rest:
-            out[key] = _remove_one(schema.child(key), value[key], rest)
-            if out[key] in ({}, []) and value[key] not in ({}, []):
+            out[key] = _remove_one(schema.child(key), value[key], path, depth + 1, kept)
+            emptied = out[key] in ({}, []) and value[key] not in ({}, [])
+            if emptied and path[: depth + 1] not in kept:
                 del out[key]
         else:
             del out[key]
@@ -198,7 +201,7 @@ def _remove_one(schema: Schema, value: Any, path: Path) -> Any:
             if item_element(schema, item) != head:
                 out_list.append(item)
             elif rest:
-                out_list.append(_remove_one(schema.items or ANY, item, rest))
+                out_list.append(_remove_one(schema.items or ANY, item, path, depth + 1, kept))
         return out_list
     return value
 

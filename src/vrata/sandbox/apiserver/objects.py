@@ -28,6 +28,7 @@ from vrata.sandbox.apiserver.validate import name_said, validate_object
 NAMESPACES = "namespaces"
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 NAME_TRIES = 8
+_OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 _GENERATED_MAX = 58
 
 
@@ -128,14 +129,7 @@ class Objects:
         self, resource: Resource, namespace: str, obj: Obj, options: Options, managers: managed.Managers | None
     ) -> Obj:
         meta = obj["metadata"]
-        if resource.namespaced:
-            given = meta.setdefault("namespace", namespace)
-            if given != namespace:
-                raise errors.bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
-        else:
-            meta.pop("namespace", None)
+        self._place(resource, namespace, meta)
         if meta.get("resourceVersion"):
             raise ApiError(500, "InternalError", "resourceVersion should not be set on objects to be created")
         self._name(resource, namespace, meta)
@@ -167,6 +161,12 @@ class Objects:
         if resource.group == "events.k8s.io":
             obj["metadata"]["resourceVersion"] = str(self.store.rv)
         return obj
+
+    def _place(self, resource: Resource, namespace: str, meta: Obj) -> None:
+        if not resource.namespaced:
+            meta.pop("namespace", None)
+        elif meta.setdefault("namespace", namespace) != namespace:
+            raise errors.bad_request(_OTHER_NAMESPACE)
 
     def add_default_account(self, namespace: str) -> None:
         """The ServiceAccount `default`, which every namespace has."""
@@ -378,9 +378,8 @@ class Objects:
         if unknown.warnings:
             path = unknown.warnings[0].split('"')[1]
             place = f"{namespace}/{name}" if resource.namespaced else f"/{name}"
-            raise errors.bad_request(
-                f"failed to create typed patch object ({place}; {gvk_text(resource)}): .{path}: field not declared in schema"
-            )
+            said = f"failed to create typed patch object ({place}; {gvk_text(resource)})"
+            raise errors.bad_request(f"{said}: .{path}: field not declared in schema")
         if config["metadata"].setdefault("name", name) != name:
             raise errors.bad_request(
                 f"the name of the object ({config['metadata']['name']}) does not match the name on the URL ({name})"

@@ -1,6 +1,7 @@
 """/openapi/v3 made from the schemas: enough for kubectl's validation, `explain` and typed clients. No I/O."""
 
-from typing import Any
+import json
+from typing import Any, Final
 
 from vrata.sandbox.apiserver.errors import Obj
 from vrata.sandbox.apiserver.resources import Registry, Resource
@@ -18,6 +19,24 @@ _PREFIXES = {
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
 }
 _META = ("ObjectMeta", "OwnerReference", "ManagedFieldsEntry", "LabelSelector", "LabelSelectorRequirement", "Condition")
+
+
+V2_MEDIA: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_TITLE: Final = "Vrata sandbox"
+_VERSION: Final = "v1.37.0"
+
+
+def v2_document(*, protobuf: bool) -> bytes:
+    """/openapi/v2 without definitions: kubectl asks for it to check a `kind: List`, and then leaves the items to us."""
+    info = {"title": _TITLE, "version": _VERSION}
+    if not protobuf:
+        return json.dumps({"swagger": "2.0", "info": info, "paths": {}}).encode()
+
+    def text(number: int, value: bytes) -> bytes:
+        assert len(value) < 128
+        return bytes((number << 3 | 2, len(value))) + value
+
+    return text(1, b"2.0") + text(2, text(1, _TITLE.encode()) + text(2, _VERSION.encode())) + text(8, b"")
 
 
 def group_path(group: str, version: str) -> str:
@@ -162,7 +181,7 @@ def group_document(registry: Registry, group: str, version: str) -> Obj:
             }
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Vrata sandbox", "version": "v1.37.0"},
+        "info": {"title": _TITLE, "version": _VERSION},
         "paths": paths,
         "components": {"schemas": components.schemas},
     }

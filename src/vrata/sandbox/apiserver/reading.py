@@ -84,7 +84,7 @@ class Reader:
     # ── list ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def page(self, query: Query) -> bytes:
-        """A list, or one page of it; later pages carry the first one's resourceVersion, so a watch from it misses nothing."""
+        """A list, or a page of it; all pages carry the first one's resourceVersion: a watch from it misses nothing."""
         params = query.params
         limit = int(params["limit"]) if params.get("limit", "").isdigit() else 0
         rv, after = self._store.rv, None

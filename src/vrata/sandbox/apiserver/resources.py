@@ -1,7 +1,7 @@
 """Which resources are served, and what the verbs need to know of each. Custom ones come and go at run time. No I/O."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from vrata.sandbox.apiserver.errors import Obj
 from vrata.sandbox.apiserver.kinds.apps import TYPES
@@ -65,44 +65,59 @@ _EVENT_FIELDS = frozenset(
 ) | {"reason", "type", "source", "reportingComponent"}
 
 
+_POD_FIELDS = frozenset(
+    ("status.phase", "spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName",
+     "status.podIP", "spec.hostNetwork", "status.nominatedNodeName")
+)  # fmt: skip
+_NEW_EVENT_FIELDS = frozenset(
+    (
+        "reason",
+        "type",
+        "reportingController",
+        "regarding.kind",
+        "regarding.name",
+        "regarding.namespace",
+        "regarding.uid",
+    )
+)
+_POD_SUBRESOURCES = ("status", "log", "binding", "eviction")
+
+
+def _served(group: str, kind: str, plural: str, short: str = "", **more: Any) -> Resource:
+    """A built-in resource in v1; `short` are its short names, separated by spaces."""
+    schema = TYPES["EventsEvent" if group == "events.k8s.io" else kind]
+    return Resource(group, "v1", kind, plural, schema, short_names=tuple(short.split()), **more)
+
+
 def _builtin() -> tuple[Resource, ...]:
-    core, apps, net = ("", "v1"), ("apps", "v1"), ("networking.k8s.io", "v1")
-    everything = ("all",)
-    pod_fields = frozenset(
-        ("status.phase", "spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName",
-         "status.podIP", "spec.hostNetwork", "status.nominatedNodeName")
-    )  # fmt: skip
+    status, scalable = ("status",), ("status", "scale")
+    every: Any = {"categories": ("all",)}
+    counted: Any = {"generation": True}
+    crd: Any = {"categories": ("api-extensions",), "subresources": status, "namespaced": False} | counted
     return (
-        Resource(*core, "Namespace", "namespaces", TYPES["Namespace"], False, ("ns",), subresources=("status", "finalize"),
-                 selectable=frozenset(("status.phase",))),
-        Resource(*core, "Node", "nodes", TYPES["Node"], False, ("no",), subresources=("status",),
-                 selectable=frozenset(("spec.unschedulable",))),
-        Resource(*core, "Pod", "pods", TYPES["Pod"], True, ("po",), everything,
-                 ("status", "log", "binding", "eviction"), pod_fields, generation=True),
-        Resource(*core, "Service", "services", TYPES["Service"], True, ("svc",), everything, ("status",),
-                 frozenset(("spec.clusterIP", "spec.type"))),
-        Resource(*core, "Endpoints", "endpoints", TYPES["Endpoints"], True, ("ep",)),
-        Resource(*core, "Secret", "secrets", TYPES["Secret"], selectable=frozenset(("type",))),
-        Resource(*core, "ConfigMap", "configmaps", TYPES["ConfigMap"], True, ("cm",)),
-        Resource(*core, "ServiceAccount", "serviceaccounts", TYPES["ServiceAccount"], True, ("sa",)),
-        Resource(*core, "Event", "events", TYPES["Event"], True, ("ev",), selectable=_EVENT_FIELDS),
-        Resource("events.k8s.io", "v1", "Event", "events", TYPES["EventsEvent"], True, ("ev",),
-                 selectable=frozenset(("reason", "type", "reportingController", "regarding.kind", "regarding.name",
-                                       "regarding.namespace", "regarding.uid")), storage_name="events"),
-        Resource(*apps, "Deployment", "deployments", TYPES["Deployment"], True, ("deploy",), everything,
-                 ("status", "scale"), generation=True),
-        Resource(*apps, "ReplicaSet", "replicasets", TYPES["ReplicaSet"], True, ("rs",), everything,
-                 ("status", "scale"), frozenset(("status.replicas",)), generation=True),
-        Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", TYPES["EndpointSlice"], generation=True),
-        Resource(*net, "Ingress", "ingresses", TYPES["Ingress"], True, ("ing",), subresources=("status",),
-                 generation=True),
-        Resource(*net, "IngressClass", "ingressclasses", TYPES["IngressClass"], False, generation=True),
-        Resource("coordination.k8s.io", "v1", "Lease", "leases", TYPES["Lease"]),
-        Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions",
-                 TYPES["CustomResourceDefinition"], False, ("crd", "crds"), ("api-extensions",), ("status",),
-                 generation=True),
-        Resource("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews",
-                 TYPES["SelfSubjectAccessReview"], False, verbs=("create",)),
+        _served("", "Namespace", "namespaces", "ns", namespaced=False, subresources=("status", "finalize"),
+                selectable=frozenset(("status.phase",))),
+        _served("", "Node", "nodes", "no", namespaced=False, subresources=status,
+                selectable=frozenset(("spec.unschedulable",))),
+        _served("", "Pod", "pods", "po", subresources=_POD_SUBRESOURCES, selectable=_POD_FIELDS, **every, **counted),
+        _served("", "Service", "services", "svc", subresources=status,
+                selectable=frozenset(("spec.clusterIP", "spec.type")), **every),
+        _served("", "Endpoints", "endpoints", "ep"),
+        _served("", "Secret", "secrets", selectable=frozenset(("type",))),
+        _served("", "ConfigMap", "configmaps", "cm"),
+        _served("", "ServiceAccount", "serviceaccounts", "sa"),
+        _served("", "Event", "events", "ev", selectable=_EVENT_FIELDS),
+        _served("events.k8s.io", "Event", "events", "ev", selectable=_NEW_EVENT_FIELDS, storage_name="events"),
+        _served("apps", "Deployment", "deployments", "deploy", subresources=scalable, **every, **counted),
+        _served("apps", "ReplicaSet", "replicasets", "rs", subresources=scalable,
+                selectable=frozenset(("status.replicas",)), **every, **counted),
+        _served("discovery.k8s.io", "EndpointSlice", "endpointslices", **counted),
+        _served("networking.k8s.io", "Ingress", "ingresses", "ing", subresources=status, **counted),
+        _served("networking.k8s.io", "IngressClass", "ingressclasses", namespaced=False, **counted),
+        _served("coordination.k8s.io", "Lease", "leases"),
+        _served("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", "crd crds", **crd),
+        _served("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False,
+                verbs=("create",)),
     )  # fmt: skip
 
 

@@ -81,45 +81,48 @@ def allocate(service: Obj, old: Obj | None, allocator: Allocator) -> list[Cause]
 
 def _carry_over(spec: Obj, before: Obj) -> None:
     """What an update leaves out stays (clusterIP, node ports), what its new type can not have goes."""
-    kind, was = spec.get("type"), before.get("type")
-    if kind == "ExternalName":
-        if was not in (None, "ExternalName"):
-            for key in ("clusterIP", "clusterIPs"):
-                if spec.get(key) == before.get(key):
-                    spec.pop(key, None)
-        for key in ("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
-            if spec.get(key) == before.get(key):
-                spec.pop(key, None)
-    elif was not in (None, "ExternalName"):
-        for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+    _carry_addresses(spec, before)
+    _carry_ports(spec, before)
+    if spec.get("type") != "LoadBalancer" and before.get("type") == "LoadBalancer":
+        _drop_unchanged(spec, before, ("allocateLoadBalancerNodePorts", "loadBalancerClass"))
+    if not _needs_health_port(spec):
+        _drop_unchanged(spec, before, ("healthCheckNodePort",))
+    elif not spec.get("healthCheckNodePort") and before.get("healthCheckNodePort"):
+        spec["healthCheckNodePort"] = before["healthCheckNodePort"]
+
+
+def _drop_unchanged(spec: Obj, before: Obj, keys: tuple[str, ...]) -> None:
+    """Fields of the old type that the client did not touch; a changed one is left for validation to refuse."""
+    for key in keys:
+        if key in spec and spec[key] == before.get(key):
+            del spec[key]
+
+
+def _carry_addresses(spec: Obj, before: Obj) -> None:
+    keys = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+    if spec.get("type") == "ExternalName":
+        _drop_unchanged(spec, before, (*keys, "internalTrafficPolicy"))
+    elif before.get("type") not in (None, "ExternalName"):
+        for key in keys:
             if not spec.get(key) and before.get(key):
                 spec[key] = before[key]
-    old_ports = before.get("ports") or []
-    if kind in ("NodePort", "LoadBalancer"):
-        used = {port.get("nodePort") for port in spec.get("ports") or []}
-        for port in spec.get("ports") or []:
-            if port.get("nodePort"):
-                continue
-            for earlier in old_ports:
-                same = (earlier.get("port"), earlier.get("protocol")) == (port.get("port"), port.get("protocol"))
-                number = earlier.get("nodePort")
-                if same and number and number not in used and _wants_ports(spec):
-                    port["nodePort"] = number
-    else:
+
+
+def _carry_ports(spec: Obj, before: Obj) -> None:
+    old_ports, was = before.get("ports") or [], before.get("type")
+    if spec.get("type") not in ("NodePort", "LoadBalancer"):
         _drop_leftover_ports(spec, old_ports, was)
-        if was in ("NodePort", "LoadBalancer") and spec.get("externalTrafficPolicy") == before.get(
-            "externalTrafficPolicy"
-        ):
-            spec.pop("externalTrafficPolicy", None)
-    if kind != "LoadBalancer" and was == "LoadBalancer":
-        for key in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
-            if spec.get(key) == before.get(key):
-                spec.pop(key, None)
-    if _needs_health_port(spec):
-        if not spec.get("healthCheckNodePort") and before.get("healthCheckNodePort"):
-            spec["healthCheckNodePort"] = before["healthCheckNodePort"]
-    elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
-        spec.pop("healthCheckNodePort", None)
+        if was in ("NodePort", "LoadBalancer"):
+            _drop_unchanged(spec, before, ("externalTrafficPolicy",))
+        return
+    if not _wants_ports(spec):
+        return
+    earlier = {(port.get("port"), port.get("protocol")): port.get("nodePort") for port in old_ports}
+    used = {port.get("nodePort") for port in spec.get("ports") or []}
+    for port in spec.get("ports") or []:
+        number = earlier.get((port.get("port"), port.get("protocol")))
+        if number and number not in used and not port.get("nodePort"):
+            port["nodePort"] = number
 
 
 def _drop_leftover_ports(spec: Obj, old_ports: list[Obj], was: str | None) -> None:

@@ -101,14 +101,15 @@ Listener = Callable[[Event], None]
 class Store:
     """The only owner of the database; see the module's docstring."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, history: int = HISTORY) -> None:
+        self._limit = history
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA cache_size=-2048")
         self._db.executescript(_DDL)
         self._buckets: dict[str, _Bucket] = {}
-        self._history: deque[Event] = deque(maxlen=HISTORY)
+        self._history: deque[Event] = deque(maxlen=history)
         self._listeners: dict[str, set[Listener]] = {}
         self.uids: dict[str, tuple[str, Key]] = {}
         self.dependents: dict[str, set[tuple[str, Key]]] = {}
@@ -123,13 +124,13 @@ class Store:
             self._remember(_record(resource, decode(raw), raw, rv))
             self.rv = max(self.rv, rv)
         events = self._db.execute(
-            "SELECT rv, type, resource, namespace, data, previous FROM events ORDER BY rv DESC LIMIT ?", (HISTORY,)
+            "SELECT rv, type, resource, namespace, data, previous FROM events ORDER BY rv DESC LIMIT ?", (self._limit,)
         ).fetchall()
         for row in reversed(events):
             self._history.append(Event(*row))
         if self._history:
             self.rv = max(self.rv, self._history[-1].rv)
-        if len(self._history) == HISTORY:  # otherwise nothing was ever pruned
+        if len(self._history) == self._limit:  # otherwise nothing was ever pruned
             self.horizon = self._history[0].rv - 1
         self.rv = max(self.rv, 1)
 
@@ -221,11 +222,11 @@ class Store:
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
             (event.rv, event.type, event.resource, event.namespace, event.raw, event.previous),
         )
-        if event.rv % PRUNE_EVERY == 0 and len(self._history) == HISTORY:
+        if event.rv % PRUNE_EVERY == 0 and len(self._history) == self._limit:
             db.execute("DELETE FROM events WHERE rv < ?", (self._history[0].rv,))
 
     def _publish(self, event: Event, record: Record, old: Record | None) -> None:
-        if len(self._history) == HISTORY:
+        if len(self._history) == self._limit:
             self.horizon = self._history[0].rv
         self._history.append(event)
         for listener in tuple(self._listeners.get(event.resource, ())):

@@ -203,8 +203,8 @@ def _endpoints(obj: Obj, now: datetime) -> Cells:
     found = []
     for subset in obj.get("subsets") or []:
         for port in subset.get("ports") or [None]:
-            for address in subset.get("addresses") or []:
-                found.append(f"{address['ip']}:{port['port']}" if port else address["ip"])
+            suffix = f":{port['port']}" if port else ""
+            found += [f"{address['ip']}{suffix}" for address in subset.get("addresses") or []]
     return [_name(obj), _few(found) or _NONE, _age(obj, now)]
 
 
@@ -375,5 +375,6 @@ def render_table(resource: Resource, objects: list[Obj], now: datetime, include:
             }  # fmt: skip
         rows.append(entry)
     return {
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": definitions, "rows": rows,
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": definitions,
+        "rows": rows,
     }  # fmt: skip

@@ -7,38 +7,27 @@ from typing import Any
 
 from vrata.sandbox.apiserver.errors import Cause, Obj, duplicate, forbidden_field, invalid, not_supported, required
 from vrata.sandbox.apiserver.fields import validate, validate_custom
+from vrata.sandbox.apiserver.names import (
+    CONFIG_KEY,
+    CONFIG_KEY_SAID,
+    LABEL,
+    LABEL_SAID,
+    SUBDOMAIN,
+    SUBDOMAIN_SAID,
+    VALUE,
+    VALUE_SAID,
+    label_key_said,
+)
 from vrata.sandbox.apiserver.resources import Resource
 from vrata.sandbox.apiserver.selectors import label_selector_matches
 from vrata.sandbox.apiserver.validate_net import validate_ingress, validate_ingress_class, validate_service
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
-_QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
-_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
-_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+\Z")
-LABEL_SAID = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
-    "alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-SUBDOMAIN_SAID = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_NAME_PART_SAID = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_VALUE_SAID = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end "
-    "with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
 ANNOTATIONS_MAX = 256 * 1024
 
 
-def validate_object(resource: Resource, obj: Obj, old: Obj | None) -> list[Cause]:
+def validate_object(  # noqa: PLR0912 -- a table of kinds
+    resource: Resource, obj: Obj, old: Obj | None
+) -> list[Cause]:
     """All that is wrong with an object about to be stored (and, with `old`, with the change)."""
     causes = validate_metadata(resource, obj)
     if old is not None:
@@ -91,33 +80,22 @@ def name_said(resource: Resource, name: str, *, prefix: bool = False) -> str:
     if resource.kind in _LABEL_NAMED and not resource.crd:
         if len(probe) > 63:
             return "must be no more than 63 characters"
-        return "" if _LABEL.match(probe) else LABEL_SAID
+        return "" if LABEL.match(probe) else LABEL_SAID
     if len(probe) > 253:
         return "must be no more than 253 characters"
-    return "" if _SUBDOMAIN.match(probe) else SUBDOMAIN_SAID
-
-
-def _label_key_said(key: str) -> str:
-    prefix, slash, name = key.rpartition("/")
-    if slash and not (prefix and len(prefix) <= 253 and _SUBDOMAIN.match(prefix)):
-        return f"prefix part {SUBDOMAIN_SAID}"
-    if not name:
-        return "name part must be non-empty"
-    if len(name) > 63:
-        return "name part must be no more than 63 characters"
-    return "" if _QUALIFIED.match(name) else _NAME_PART_SAID
+    return "" if SUBDOMAIN.match(probe) else SUBDOMAIN_SAID
 
 
 def validate_labels(labels: Any, path: str) -> list[Cause]:
     """Keys and values of labels."""
     causes = []
     for key, value in (labels or {}).items():
-        if said := _label_key_said(key):
+        if said := label_key_said(key):
             causes.append(invalid(path, key, said))
         if len(value) > 63:
             causes.append(invalid(path, value, "must be no more than 63 characters"))
-        elif not _VALUE.match(value):
-            causes.append(invalid(path, value, _VALUE_SAID))
+        elif not VALUE.match(value):
+            causes.append(invalid(path, value, VALUE_SAID))
     return causes
 
 
@@ -132,7 +110,7 @@ def validate_metadata(resource: Resource, obj: Obj) -> list[Cause]:
     causes += validate_labels(meta.get("labels"), "metadata.labels")
     annotations = meta.get("annotations") or {}
     for key in annotations:
-        if said := _label_key_said(key.lower()):
+        if said := label_key_said(key.lower()):
             causes.append(invalid("metadata.annotations", key, said))
     size = sum(len(key) + len(value) for key, value in annotations.items())
     if size > ANNOTATIONS_MAX:
@@ -152,7 +130,7 @@ def validate_metadata(resource: Resource, obj: Obj) -> list[Cause]:
             invalid("metadata.ownerReferences", controllers, "Only one reference can have Controller set to true")
         )
     for i, finalizer in enumerate(meta.get("finalizers") or []):
-        if said := _label_key_said(finalizer):
+        if said := label_key_said(finalizer):
             causes.append(invalid(f"metadata.finalizers[{i}]", finalizer, said))
     return causes
 
@@ -174,7 +152,7 @@ def _pod_spec(spec: Obj, path: str) -> list[Cause]:
         for i, container in enumerate(spec.get(group) or []):
             at = f"{path}.{group}[{i}]"
             name = container.get("name", "")
-            if name and not (_LABEL.match(name) and len(name) <= 63):
+            if name and not (LABEL.match(name) and len(name) <= 63):
                 causes.append(invalid(f"{at}.name", name, LABEL_SAID))
             if name in names:
                 causes.append(duplicate(f"{at}.name", name))
@@ -304,6 +282,12 @@ def _workload(kind: str, obj: Obj, old: Obj | None) -> list[Cause]:
     return causes
 
 
+_PERCENT_SAID = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
+    "validation is '[0-9]+%')"
+)
+
+
 def _strategy(spec: Obj) -> list[Cause]:
     causes = []
     strategy = spec.get("strategy") or {}
@@ -318,8 +302,7 @@ def _strategy(spec: Obj) -> list[Cause]:
         if isinstance(value, int) and value < 0:
             causes.append(invalid(at, value, "must be greater than or equal to 0"))
         elif isinstance(value, str) and _percent(value) is None:
-            causes.append(invalid(at, value, "a valid percent string must be a numeric string followed by an ending '%' "
-                                  "(e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"))  # fmt: skip
+            causes.append(invalid(at, value, _PERCENT_SAID))
         amounts[key] = _percent(value) if isinstance(value, str) else value
     if rolling is not None and amounts["maxUnavailable"] == 0 and amounts["maxSurge"] == 0:
         causes.append(invalid("spec.strategy.rollingUpdate.maxUnavailable", rolling["maxUnavailable"],
@@ -334,16 +317,11 @@ def _data(kind: str, obj: Obj, old: Obj | None) -> list[Cause]:
     causes = []
     for part in ("data", "binaryData"):
         for key in obj.get(part) or {}:
-            if not _CONFIG_KEY.match(key) or len(key) > 253 or key in (".", ".."):
-                said = (
-                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
-                    "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
-                )
-                causes.append(invalid(f"{part}[{key}]", key, said))
+            good = CONFIG_KEY.match(key) and len(key) <= 253 and key not in (".", "..")
+            causes += [] if good else [invalid(f"{part}[{key}]", key, CONFIG_KEY_SAID)]
     if kind == "Secret" and obj.get("type") == "kubernetes.io/tls":
-        for key in ("tls.crt", "tls.key"):
-            if key not in (obj.get("data") or {}):
-                causes.append(required(f"data[{key}]"))
+        data = obj.get("data") or {}
+        causes += [required(f"data[{key}]") for key in ("tls.crt", "tls.key") if key not in data]
     if old is None:
         return causes
     if kind == "Secret" and obj.get("type") != old.get("type"):

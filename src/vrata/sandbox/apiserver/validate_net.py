@@ -14,23 +14,8 @@ from vrata.sandbox.apiserver.errors import (
     required,
     type_invalid,
 )
+from vrata.sandbox.apiserver.names import LABEL, LABEL_SAID, SUBDOMAIN, SUBDOMAIN_SAID, WILDCARD_SAID
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-_HOST = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
-_HOST_SAID = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_WILDCARD_SAID = (
-    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower "
-    "case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used "
-    "for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_LABEL_SAID = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
-    "alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
 _PORT_SAID = "must be between 1 and 65535, inclusive"
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 
@@ -44,12 +29,31 @@ def validate_service(obj: Obj, old: Obj | None) -> list[Cause]:
     spec = obj.get("spec") or {}
     causes = _service_ports(spec)
     kind = spec.get("type")
+    causes += _service_type(spec, kind)
+    for key, value in (spec.get("selector") or {}).items():
+        if not re.match(r"([a-z0-9.-]+/)?[A-Za-z0-9][-A-Za-z0-9_.]*\Z", key):
+            causes.append(invalid("spec.selector", key, "not a valid label key"))
+        if len(value) > 63:
+            causes.append(invalid("spec.selector", value, "must be no more than 63 characters"))
+    causes += _service_networks(spec)
+    timeout = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
+    if timeout is not None and not 0 < timeout <= 86400:
+        at = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
+        causes.append(invalid(at, timeout, "must be greater than 0 and less than 86400"))
+    if old is not None:
+        causes += _service_update(spec, old.get("spec") or {})
+    return causes
+
+
+def _service_type(spec: Obj, kind: str | None) -> list[Cause]:
+    """What only some types of Service can have."""
+    causes: list[Cause] = []
     if kind == "ExternalName":
         name = spec.get("externalName", "").rstrip(".")
         if not name:
             causes.append(required("spec.externalName"))
-        elif not _HOST.match(name):
-            causes.append(invalid("spec.externalName", name, _HOST_SAID))
+        elif not SUBDOMAIN.match(name):
+            causes.append(invalid("spec.externalName", name, SUBDOMAIN_SAID))
         if spec.get("clusterIP"):
             causes.append(forbidden_field("spec.clusterIPs", "may not be set when `type` is 'ExternalName'"))
     if kind in ("NodePort", "LoadBalancer") and spec.get("clusterIP") == "None":
@@ -63,21 +67,8 @@ def validate_service(obj: Obj, old: Obj | None) -> list[Cause]:
         said = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
         causes.append(invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], said))
     if kind != "LoadBalancer":
-        for key in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
-            if spec.get(key) is not None:
-                causes.append(forbidden_field(f"spec.{key}", "may only be used when `type` is 'LoadBalancer'"))
-    for key, value in (spec.get("selector") or {}).items():
-        if not re.match(r"([a-z0-9.-]+/)?[A-Za-z0-9][-A-Za-z0-9_.]*\Z", key):
-            causes.append(invalid("spec.selector", key, "not a valid label key"))
-        if len(value) > 63:
-            causes.append(invalid("spec.selector", value, "must be no more than 63 characters"))
-    causes += _service_networks(spec)
-    timeout = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
-    if timeout is not None and not 0 < timeout <= 86400:
-        at = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
-        causes.append(invalid(at, timeout, "must be greater than 0 and less than 86400"))
-    if old is not None:
-        causes += _service_update(spec, old.get("spec") or {})
+        given = [key for key in ("allocateLoadBalancerNodePorts", "loadBalancerClass") if spec.get(key) is not None]
+        causes += [forbidden_field(f"spec.{key}", "may only be used when `type` is 'LoadBalancer'") for key in given]
     return causes
 
 
@@ -120,8 +111,8 @@ def _service_ports(spec: Obj) -> list[Cause]:
         name = port.get("name", "")
         if not name and len(ports) > 1:
             causes.append(required(f"{at}.name"))
-        elif name and not (_LABEL.match(name) and len(name) <= 63):
-            causes.append(invalid(f"{at}.name", name, _LABEL_SAID))
+        elif name and not (LABEL.match(name) and len(name) <= 63):
+            causes.append(invalid(f"{at}.name", name, LABEL_SAID))
         elif name and name in names:
             causes.append(duplicate(f"{at}.name", name))
         names.append(name)
@@ -182,8 +173,8 @@ def validate_ingress(obj: Obj) -> list[Cause]:
         for j, host in enumerate(tls.get("hosts") or []):
             causes += _host(host, f"spec.tls[{i}].hosts[{j}]")
     name = spec.get("ingressClassName")
-    if name is not None and not _HOST.match(name):
-        causes.append(invalid("spec.ingressClassName", name, _HOST_SAID))
+    if name is not None and not SUBDOMAIN.match(name):
+        causes.append(invalid("spec.ingressClassName", name, SUBDOMAIN_SAID))
     return causes
 
 
@@ -195,8 +186,8 @@ def _host(host: str, at: str) -> list[Cause]:
     else:
         return [invalid(at, host, "must be a DNS name, not an IP address")]
     if host.startswith("*."):
-        return [] if _HOST.match(host[2:]) else [invalid(at, host, _WILDCARD_SAID)]
-    return [] if _HOST.match(host) and len(host) <= 253 else [invalid(at, host, _HOST_SAID)]
+        return [] if SUBDOMAIN.match(host[2:]) else [invalid(at, host, WILDCARD_SAID)]
+    return [] if SUBDOMAIN.match(host) and len(host) <= 253 else [invalid(at, host, SUBDOMAIN_SAID)]
 
 
 _BAD_IN_PATH = ("//", "/./", "/../", "%2f", "%2F")
@@ -211,12 +202,9 @@ def _path(path: Obj, at: str) -> list[Cause]:
     elif kind in ("Exact", "Prefix"):
         if not value.startswith("/"):
             causes.append(invalid(f"{at}.path", value, "must be an absolute path"))
-        for bad in _BAD_IN_PATH:
-            if bad in value:
-                causes.append(invalid(f"{at}.path", value, f"must not contain '{bad}'"))
-        for bad in ("/..", "/."):
-            if value.endswith(bad):
-                causes.append(invalid(f"{at}.path", value, f"cannot end with '{bad}'"))
+        said = [f"must not contain '{bad}'" for bad in _BAD_IN_PATH if bad in value]
+        said += [f"cannot end with '{bad}'" for bad in ("/..", "/.") if value.endswith(bad)]
+        causes += [invalid(f"{at}.path", value, text) for text in said]
     elif kind == "ImplementationSpecific":
         if value and not value.startswith("/"):
             causes.append(invalid(f"{at}.path", value, "must be an absolute path"))
@@ -235,8 +223,8 @@ def _backend(backend: Obj, at: str) -> list[Cause]:
         return []
     causes = []
     name = service.get("name", "")
-    if name and not (_LABEL.match(name) and len(name) <= 63):
-        causes.append(invalid(f"{at}.service.name", name, _LABEL_SAID))
+    if name and not (LABEL.match(name) and len(name) <= 63):
+        causes.append(invalid(f"{at}.service.name", name, LABEL_SAID))
     port = service.get("port") or {}
     number, text = port.get("number"), port.get("name")
     if not number and not text:
