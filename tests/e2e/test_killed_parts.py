@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from vrata.net import daemon
 from vrata.sandbox.demo.manifests import echo_deployment, service
 from vrata.sandbox.demo.stage import Stage
 
@@ -24,8 +25,8 @@ async def test_no_part_that_dies_takes_a_service_with_it(stage: Stage) -> None:
         if name in known:
             record = stage.sandbox.parts.record(name)
             assert record
-            assert record.process.is_alive(), f"{name} runs before it is killed"
-            record.process.send(signal.SIGKILL)
+            assert record.is_alive(), f"{name} runs before it is killed"
+            daemon.send(record.process, signal.SIGKILL)
             await asyncio.sleep(0.5)  # under load for a while without it
     await stage.sandbox.up(lambda _title, _seconds: None)
     assert all(stage.sandbox.parts.is_running(name) for name in known)

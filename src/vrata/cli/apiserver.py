@@ -15,12 +15,13 @@ BACKLOG = 512
 def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or int(port) > 65535:
         raise VrataError(f"--listen {address}: not HOST:PORT", remedy="say e.g. 127.0.0.1:6443")
     try:
         return socket.create_server((host, int(port)), family=_family(host), backlog=BACKLOG, reuse_port=False)
     except OSError as error:
-        raise VrataError(f"can not listen on {address}: {error.strerror}", remedy="choose another --listen") from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise VrataError(f"can not listen on {address}: {why}", remedy="choose another --listen") from error
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from vrata.base.files import write_atomic
 from vrata.net.command import inside
 
 _POLL_S = 0.01
+_KILL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,30 +36,46 @@ class DaemonId:
 def identify(pid: int) -> DaemonId | None:
     """Who has this process id now; None if nobody, or only a zombie that its parent has not collected."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        state, started = _state(pid)
     except OSError:
         return None
+    return None if state in "ZX" else started
+
+
+def _state(pid: int) -> tuple[str, DaemonId]:
+    stat = Path(f"/proc/{pid}/stat").read_text()
     fields = stat[stat.rindex(")") + 2 :].split()  # the command name before it may hold anything
-    return None if fields[0] in "ZX" else DaemonId(pid, int(fields[19]))
+    return fields[0], DaemonId(pid, int(fields[19]))
 
 
 def is_alive(daemon: DaemonId) -> bool:
-    """Whether exactly this process still runs."""
-    _reap(daemon.pid)
+    """Whether exactly this process still runs; a zombie does not."""
     return identify(daemon.pid) == daemon
 
 
-def spawn(argv: Sequence[str], *, log: Path, netns: str | None = None) -> DaemonId:
-    """Start a daemon in the namespace with its output appended to `log`; VrataError if the program is missing."""
-    if shutil.which(argv[0]) is None:
+def spawn(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    netns: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> DaemonId:
+    """Start a daemon in the namespace with its output appended to `log`; VrataError if the program is missing.
+
+    It may have ended already when this returns. It inherits the descriptors that are marked so
+    (os.set_inheritable).
+    """
+    environment = os.environ if env is None else env
+    if shutil.which(argv[0], path=environment.get("PATH")) is None:
         raise VrataError(f"{argv[0]}: command not found", remedy=f"install it: apt-get install {argv[0]}")
-    command = inside(netns, *argv)
+    command = inside(netns, *(("env", "-C", cwd) if cwd else ()), *argv)
     devnull, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         pid = os.posix_spawnp(
             command[0],
             command,
-            os.environ,
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, devnull, 0),
                 (os.POSIX_SPAWN_DUP2, output, 1),
@@ -71,10 +88,7 @@ def spawn(argv: Sequence[str], *, log: Path, netns: str | None = None) -> Daemon
     finally:
         os.close(devnull)
         os.close(output)
-    started = identify(pid)
-    if started is None:
-        raise VrataError(f"{argv[0]} ended as soon as it started", remedy=f"see {log}")
-    return started
+    return _state(pid)[1]  # ours until it is reaped, so it is there
 
 
 def write_record(path: Path, daemon: DaemonId) -> None:
@@ -113,12 +127,31 @@ async def wait_gone(daemon: DaemonId, timeout_s: float) -> bool:
     return True
 
 
+async def wait(daemon: DaemonId) -> int:
+    """Wait for the end of the daemon; its exit status (negative: the signal), or -1 if it was not our child."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    try:
+        descriptor = os.pidfd_open(daemon.pid)
+    except ProcessLookupError:
+        return _reap(daemon.pid)
+    try:
+        if is_alive(daemon):
+            loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
+            await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return _reap(daemon.pid)
+
+
 async def stop(daemon: DaemonId, number: signal.Signals, timeout_s: float) -> None:
     """Ask the daemon to end, and end it by force after the time."""
     send(daemon, number)
     if not await wait_gone(daemon, timeout_s):
         send(daemon, signal.SIGKILL)
-        await wait_gone(daemon, timeout_s)
+        await wait_gone(daemon, _KILL_S)
+    _reap(daemon.pid)
 
 
 class ExitWatch:
@@ -152,7 +185,10 @@ class ExitWatch:
             self._descriptor = -1
 
 
-def _reap(pid: int) -> None:
-    """Collect the process if it was our child and has ended; adopted daemons are somebody else's."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+def _reap(pid: int) -> int:
+    """Collect the process if it was our child and has ended; its exit status, -1 for somebody else's."""
+    try:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return -1
+    return os.waitstatus_to_exitcode(status) if reaped else -1

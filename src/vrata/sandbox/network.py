@@ -4,12 +4,12 @@ Building is idempotent: what exists is left alone, what is missing is added, so 
 """
 
 import asyncio
+import signal
 from pathlib import Path
 
 import msgspec
 
-from vrata.base.process import identify
-from vrata.net import ip, nft
+from vrata.net import daemon, ip, nft
 from vrata.sandbox.model import NETWORKS, POD_NETWORK, Machine, Topology
 from vrata.sandbox.roster import Paths
 
@@ -110,7 +110,9 @@ async def cut(layout: Topology, machine: Machine, *, up: bool = False) -> None:
 
 async def remove_namespaces(names: tuple[str, ...]) -> None:
     """Kill what runs in these namespaces and delete them."""
-    victims = [process for name in names for pid in ip.processes_in(name) if (process := identify(pid))]
-    await asyncio.gather(*(process.stop(0.0) for process in victims))
+    victims = [process for name in names for pid in ip.processes_in(name) if (process := daemon.identify(pid))]
+    for process in victims:
+        daemon.send(process, signal.SIGKILL)
+    await asyncio.gather(*(daemon.wait_gone(process, KILL_WAIT_S) for process in victims))
     for name in names:
         await ip.delete_namespace(name)

@@ -27,7 +27,7 @@ def part_rows(sandbox: Sandbox) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for part in sandbox.all_parts():
         record = sandbox.parts.record(part.name)
-        alive = record is not None and record.process.is_alive()
+        alive = record is not None and record.is_alive()
         pid = str(record.pid) if record and alive else "-"
         memory = f"{resident_mib(record.pid):.0f} MiB" if record and alive else "-"
         rows.append((part.name, part.machine or "this machine", "running" if alive else "dead", pid, memory))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 import msgspec
 
 from vrata.base.errors import VrataError
-from vrata.base.process import ProcessId, spawn
-from vrata.net.command import inside
+from vrata.net import daemon
+from vrata.net.daemon import DaemonId
 from vrata.sandbox.model import Topology
 from vrata.sandbox.roster import Part, Paths
 
@@ -28,9 +29,13 @@ class PartRecord(msgspec.Struct, frozen=True):
     loopback_port: int = 0
 
     @property
-    def process(self) -> ProcessId:
+    def process(self) -> DaemonId:
         """The identity of the process."""
-        return ProcessId(self.pid, self.start_ticks)
+        return DaemonId(self.pid, self.start_ticks)
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return daemon.is_alive(self.process)
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,15 @@ class Parts:
     def is_running(self, name: str) -> bool:
         """Whether the recorded process is alive."""
         record = self.record(name)
-        return record is not None and record.process.is_alive()
+        return record is not None and record.is_alive()
 
     async def ensure(self, part: Part) -> bool:
         """Start a part unless it runs as it should; True if it was started."""
         record = self.record(part.name)
-        if record and record.process.is_alive():
+        if record and record.is_alive():
             if record.argv == part.argv:
                 return False
-            await record.process.stop(STOP_GRACE_S)
+            await daemon.stop(record.process, signal.SIGTERM, STOP_GRACE_S)
         self._start(part, record.loopback_port if record else 0)
         return True
 
@@ -67,17 +72,18 @@ class Parts:
         argv = [sys.executable, "-m", "vrata", *part.argv]
         listening = listen_on_loopback(loopback_port) if part.listens_on_loopback else None
         if listening:
+            listening.set_inheritable(True)
             argv += ["--listen-fd", str(listening.fileno())]
             loopback_port = listening.getsockname()[1]
         netns = self.layout.machine(part.machine).netns if part.machine else None
         self.paths.state(part.name).mkdir(parents=True, exist_ok=True)
         for file in (self.paths.log(part.name), self.paths.process(part.name)):
             file.parent.mkdir(parents=True, exist_ok=True)
-        process = spawn(
-            inside(netns, *argv),
+        process = daemon.spawn(
+            argv,
             log=self.paths.log(part.name),
+            netns=netns,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"},
-            pass_fds=[listening.fileno()] if listening else [],
         )
         if listening:
             listening.close()
@@ -97,7 +103,9 @@ class Parts:
         """Stop every recorded part, all at once, bounded."""
         folder = self.paths.root / "parts"
         records = [self.record(file.stem) for file in folder.glob("*.json")] if folder.is_dir() else []
-        await asyncio.gather(*(record.process.stop(STOP_GRACE_S) for record in records if record))
+        await asyncio.gather(
+            *(daemon.stop(record.process, signal.SIGTERM, STOP_GRACE_S) for record in records if record)
+        )
 
 
 def listen_on_loopback(port: int) -> socket.socket:

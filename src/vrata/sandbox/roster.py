@@ -17,6 +17,8 @@ from vrata.sandbox.model import (
     server_id,
 )
 
+ADVERT_INTERVAL_MS = 50  # a dead host is noticed after 3.6 of them
+
 
 @dataclass(frozen=True)
 class Part:
@@ -99,6 +101,7 @@ def _cloud_part(paths: Paths) -> Part:
     argv = ["cloud", "serve", "--data-dir", str(paths.state("cloud"))]
     argv += ["--listen", f"{CLOUD_MGMT}:{CLOUD_PORT}", "--listen", f"{CLOUD_EXTERNAL}:{CLOUD_PORT}"]
     argv += ["--admin-password-file", str(paths.root / "admin-password")]
+    argv += ["--advert-interval-ms", str(ADVERT_INTERVAL_MS)]
     argv += ["--demo-password-file", str(paths.root / "demo-password")]
     argv += ["--host-secret-file", str(paths.root / "host-secret")]
     return Part("cloud", "cloud", tuple(argv), listens_on_loopback=True)

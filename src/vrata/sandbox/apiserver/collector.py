@@ -5,21 +5,25 @@ it sleeps until a write concerns it. Work is found again from the store when the
 """
 
 import asyncio
+import contextlib
 from collections import deque
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
+from vrata.base.clock import rfc3339
 from vrata.sandbox.apiserver.crd import CLEANUP
 from vrata.sandbox.apiserver.deletion import CRDS, FOREGROUND, ORPHAN, Deleter
 from vrata.sandbox.apiserver.errors import ApiError, Obj
-from vrata.sandbox.apiserver.objects import NAMESPACES, Objects, Options
+from vrata.sandbox.apiserver.objects import NAMESPACES, Objects
 from vrata.sandbox.apiserver.store import Event, Key, Record
 
 log = structlog.get_logger()
 BATCH: Final = 50  # deletions between two turns of the event loop
+EVENT_TTL: Final = timedelta(hours=1)  # as the API server's --event-ttl
+EXPIRE_EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0  # after the store refused a write
-_MANAGER = Options(manager="kube-controller-manager")
 Place = tuple[str, Key]
 
 
@@ -70,6 +74,21 @@ class Collector:
             for record in self._store.scan(resource.storage):
                 if b'"deletionTimestamp"' in record.raw or any(o not in self._store.uids for o in record.owners):
                     self._add((resource.storage, record.key))
+
+    async def expire_events(self) -> None:
+        """Remove Events that nobody has repeated for EVENT_TTL, until cancelled."""
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            limit = rfc3339(self._objects.now() - EVENT_TTL)
+            for record in list(self._store.scan("events")):
+                obj = record.load()
+                series = (obj.get("series") or {}).get("lastObservedTime")
+                last = (
+                    series or obj.get("lastTimestamp") or obj.get("eventTime") or obj["metadata"]["creationTimestamp"]
+                )
+                if str(last) < limit:
+                    with contextlib.suppress(ApiError):  # a full disk: the next round tries again
+                        self._store.delete(record)
 
     async def run(self) -> None:
         """Work until cancelled."""

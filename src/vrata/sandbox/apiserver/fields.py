@@ -76,10 +76,12 @@ def _conform(schema: Schema, value: Any, path: str, found: Conformed, *, keep_nu
                 found.unknown.append(at)
         return result
     if isinstance(value, list) and schema.items is not None:
+        blank: Any = {"object": {}, "string": ""}.get(schema.items.type) if not keep_null else None
+        value = [blank if item is None else item for item in value]
         return [
             _conform(schema.items, item, f"{path}[{i}]", found, keep_null=keep_null) for i, item in enumerate(value)
         ]
-    return value
+    return int(value) if schema.type == "integer" else value
 
 
 def fill_defaults(schema: Schema, value: Any) -> Any:

@@ -195,6 +195,8 @@ class Objects:
         """Defaults, allocation and validation."""
         set_defaults(resource, obj)
         causes = []
+        if resource.kind == "Ingress" and old is None:
+            self._default_class(obj)
         if resource.storage == "services":
             causes = allocate(obj, old, self.allocator)
         causes = validate_object(resource, obj, old) + causes
@@ -205,6 +207,20 @@ class Objects:
         if causes:
             unique = list(dict.fromkeys(causes))
             raise errors.object_invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), unique)
+
+    def _default_class(self, ingress: Obj) -> None:
+        """The DefaultIngressClass admission plugin's part: the newest class that is marked as the default."""
+        spec = ingress.setdefault("spec", {})
+        annotations = ingress["metadata"].get("annotations") or {}
+        if spec.get("ingressClassName") is not None or "kubernetes.io/ingress.class" in annotations:
+            return
+        marked = []
+        for record in self.store.scan("ingressclasses.networking.k8s.io"):
+            meta = record.load()["metadata"]
+            if (meta.get("annotations") or {}).get("ingressclass.kubernetes.io/is-default-class") == "true":
+                marked.append((meta["creationTimestamp"], meta["name"]))
+        if marked:
+            spec["ingressClassName"] = max(marked)[1]
 
     # ── update ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -114,13 +114,13 @@ def label_selector_text(selector_obj: Obj | None) -> str:
         values = ",".join(rule.get("values") or [])
         match rule.get("operator"):
             case "In":
-                parts.append(f"{rule['key']} in ({values})")
+                parts.append(f"{rule.get('key', '')} in ({values})")
             case "NotIn":
-                parts.append(f"{rule['key']} notin ({values})")
+                parts.append(f"{rule.get('key', '')} notin ({values})")
             case "Exists":
-                parts.append(rule["key"])
+                parts.append(rule.get("key", ""))
             case _:
-                parts.append(f"!{rule['key']}")
+                parts.append(f"!{rule.get('key', '')}")
     return ",".join(parts)
 
 
@@ -131,6 +131,6 @@ def label_selector_matches(selector_obj: Obj, labels: Mapping[str, str]) -> bool
         return False
     for rule in selector_obj.get("matchExpressions") or []:
         operator = {"In": "in", "NotIn": "notin", "Exists": "exists"}.get(rule.get("operator"), "absent")
-        if not Requirement(rule["key"], operator, frozenset(rule.get("values") or [])).matches(labels):
+        if not Requirement(rule.get("key", ""), operator, frozenset(rule.get("values") or [])).matches(labels):
             return False
     return True

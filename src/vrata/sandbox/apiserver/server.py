@@ -120,7 +120,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, server)
-        collecting = asyncio.create_task(self.collector.run())
+        collecting = asyncio.gather(self.collector.run(), self.collector.expire_events())
         log.info("apiserver.ready", listen=[str(s.getsockname()) for s in sockets], resource_version=self.store.rv)
         try:
             await server.serve(list(sockets))

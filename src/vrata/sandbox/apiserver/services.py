@@ -193,9 +193,9 @@ def _ports(service: Obj, allocator: Allocator) -> list[Cause]:
         if not number:
             continue
         where = f"spec.ports[{i}].nodePort"
-        if allocator.node_ports.get((number, port["protocol"]), owner) != owner:
+        if allocator.node_ports.get((number, port.get("protocol", "TCP")), owner) != owner:
             causes.append(invalid(where, number, "provided port is already allocated"))
-        elif number not in allocator.ports and (number, port["protocol"]) not in allocator.node_ports:
+        elif number not in allocator.ports and (number, port.get("protocol", "TCP")) not in allocator.node_ports:
             span = f"{allocator.ports.start}-{allocator.ports.stop - 1}"
             causes.append(
                 invalid(where, number, f"provided port is not in the valid range. The range of valid ports is {span}")
@@ -206,14 +206,14 @@ def _ports(service: Obj, allocator: Allocator) -> list[Cause]:
     shared: dict[int, int] = {}  # one node port for equal ports of several protocols
     for i, port in enumerate(ports):
         if port.get("nodePort"):
-            shared.setdefault(port["port"], port["nodePort"])
+            shared.setdefault(port.get("port", 0), port["nodePort"])
             continue
-        number = shared.get(port["port"])
-        if number is None or allocator.node_ports.get((number, port["protocol"]), owner) != owner:
-            number = allocator.free_port(owner, {port["protocol"]}, taken)
+        number = shared.get(port.get("port", 0))
+        if number is None or allocator.node_ports.get((number, port.get("protocol", "TCP")), owner) != owner:
+            number = allocator.free_port(owner, {port.get("protocol", "TCP")}, taken)
         if number is None:
             return [invalid(f"spec.ports[{i}].nodePort", 0, "failed to allocate a nodePort: range is full")]
-        port["nodePort"] = shared[port["port"]] = number
+        port["nodePort"] = shared[port.get("port", 0)] = number
         taken.add(number)
     return []
 

@@ -263,6 +263,7 @@ def _workload(kind: str, obj: Obj, old: Obj | None) -> list[Cause]:
         causes.append(invalid("spec.selector", {}, f"empty selector is invalid for {kind.lower()}"))
     else:
         causes += validate_labels(selector.get("matchLabels"), "spec.selector.matchLabels")
+        causes += _expressions(selector.get("matchExpressions") or [])
         if not label_selector_matches(selector, labels):
             causes.append(
                 invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
@@ -279,6 +280,21 @@ def _workload(kind: str, obj: Obj, old: Obj | None) -> list[Cause]:
         causes += _strategy(spec)
     if old is not None and (old.get("spec") or {}).get("selector") != selector:
         causes.append(invalid("spec.selector", selector, "field is immutable"))
+    return causes
+
+
+def _expressions(rules: list[Obj]) -> list[Cause]:
+    causes = []
+    for i, rule in enumerate(rules):
+        at = f"spec.selector.matchExpressions[{i}]"
+        operator, values = rule.get("operator"), rule.get("values")
+        if operator in ("In", "NotIn") and not values:
+            causes.append(required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        elif operator in ("Exists", "DoesNotExist") and values:
+            said = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            causes.append(forbidden_field(f"{at}.values", said))
+        elif operator and operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            causes.append(invalid(f"{at}.operator", operator, "not a valid selector operator"))
     return causes
 
 

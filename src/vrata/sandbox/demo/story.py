@@ -232,7 +232,7 @@ async def _left_in_cloud(cloud) -> list[str]:  # type: ignore[no-untyped-def]
 def idle_memory_mib(stage: Stage) -> float:
     """Resident memory of all parts and of the daemons of instances, MiB; shared pages are counted every time."""
     records = [stage.sandbox.parts.record(part.name) for part in stage.sandbox.all_parts()]
-    pids = {record.pid for record in records if record and record.process.is_alive()}
+    pids = {record.pid for record in records if record and record.is_alive()}
     for _, netns in stage.sandbox.instance_namespaces():
         pids |= set(ip.processes_in(netns))
     return sum(resident_mib(pid) for pid in pids)

@@ -16,10 +16,11 @@ import msgspec
 import structlog
 
 from vrata.base import clock
+from vrata.base.errors import VrataError
 from vrata.base.ids import kernel_name
-from vrata.base.process import ProcessId, identify, spawn
-from vrata.net import ip
-from vrata.net.command import CommandFailed, inside
+from vrata.net import daemon, ip
+from vrata.net.command import CommandFailed
+from vrata.net.daemon import DaemonId
 from vrata.sandbox.kubelet import probes
 from vrata.sandbox.kubelet.model import Container, Pod, Probe, RunningContainer, RunningPod, expand, field_value
 from vrata.sandbox.kubelet.settings import Settings
@@ -91,8 +92,8 @@ class PodRunner:
         """Keep one container's process running as its restart policy says, and its probes asked."""
         state = self.running.containers.setdefault(container.name, RunningContainer())
         while True:
-            process = ProcessId(state.pid, state.start_ticks)
-            if not process.is_alive():
+            process = DaemonId(state.pid, state.start_ticks)
+            if not state.pid or not daemon.is_alive(process):
                 if state.exit_code is not None and not self._restarts(state.exit_code):
                     return
                 started = await self._start(container, state)
@@ -102,7 +103,7 @@ class PodRunner:
                 process = started
             probing = asyncio.create_task(self._probe(container, state, process))
             try:
-                exit_code = await process.wait()
+                exit_code = await daemon.wait(process)
             finally:
                 probing.cancel()
             self._ended(state, exit_code)
@@ -119,19 +120,20 @@ class PodRunner:
     def _restart_delay_s(state: RunningContainer) -> float:
         return min(RESTART_FIRST_S * 2.0 ** min(state.restarts, 10), RESTART_MAX_S)
 
-    async def _start(self, container: Container, state: RunningContainer) -> ProcessId | None:
+    async def _start(self, container: Container, state: RunningContainer) -> DaemonId | None:
         if self.log_file(container.name).exists() and state.restarts:
             self.log_file(container.name).replace(self.log_file(container.name, previous=True))
         env = self._environment(container)
         try:
             argv = self._argv(container, env)
-            process = spawn(
-                inside(self.running.netns, *argv),
+            process = daemon.spawn(
+                argv,
+                netns=self.running.netns,
                 log=self.log_file(container.name),
                 env=env,
                 cwd=container.working_dir or "/",
             )
-        except (OSError, ValueError) as error:
+        except (VrataError, OSError, ValueError) as error:
             state.message = f"cannot start: {error}"
             state.restarts += 1
             self._changed()
@@ -190,10 +192,10 @@ class PodRunner:
                 env[variable.name] = expand(variable.value, env)
         return env
 
-    async def _probe(self, container: Container, state: RunningContainer, process: ProcessId) -> None:
+    async def _probe(self, container: Container, state: RunningContainer, process: DaemonId) -> None:
         """Startup first, then readiness and liveness side by side, until the process ends."""
         if container.startup_probe and not await self._until_started(container, container.startup_probe):
-            await process.stop(self.pod.spec.termination_grace_period_seconds)
+            await daemon.stop(process, signal.SIGTERM, self.pod.spec.termination_grace_period_seconds)
             return
 
         def set_ready(*, ready: bool) -> None:
@@ -209,7 +211,7 @@ class PodRunner:
             async for good in self._verdicts(container, probe):
                 if not good:
                     log.info("liveness probe failed: restarting", pod=self.running.key, container=container.name)
-                    await process.stop(self.pod.spec.termination_grace_period_seconds)
+                    await daemon.stop(process, signal.SIGTERM, self.pod.spec.termination_grace_period_seconds)
                     return
 
         async with asyncio.TaskGroup() as group:
@@ -258,7 +260,8 @@ class PodRunner:
             await probes.ask(
                 hook, container, self.running.address, self.running.netns, max(deadline - loop.time(), 1.0)
             )
-        await ProcessId(state.pid, state.start_ticks).stop(max(deadline - loop.time(), 0.1))
+        process = DaemonId(state.pid, state.start_ticks)
+        await daemon.stop(process, signal.SIGTERM, max(deadline - loop.time(), 0.1))
 
     async def abandon(self) -> None:
         """Stop supervising, leave everything running: the kubelet is about to end."""
@@ -284,8 +287,8 @@ def new_running(settings: Settings, pod: Pod, address: str) -> RunningPod:
 async def remove(settings: Settings, running: RunningPod) -> None:
     """Remove whatever is left of a pod: processes, namespace with its link, files, in this order."""
     for pid in ip.processes_in(running.netns):
-        if process := identify(pid):
-            process.send(signal.SIGKILL)
+        if process := daemon.identify(pid):
+            daemon.send(process, signal.SIGKILL)
     try:
         await ip.delete_namespace(running.netns)
     except CommandFailed as error:
