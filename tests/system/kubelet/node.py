@@ -82,7 +82,7 @@ class Node:
     def container(self, pod: str) -> Json:
         """The status of a pod's container, empty until there is one."""
         found: Json = self.cluster.get("pod", pod)["status"]
-        return (found.get("containerStatuses") or [{}])[0] | {"phase": found["phase"]}
+        return {**(found.get("containerStatuses") or [{}])[0], "phase": found["phase"]}
 
     def is_ready(self, pod: str) -> bool:
         return bool(self.container(pod).get("ready"))
