@@ -19,7 +19,8 @@ table ip {TABLE} {{
   map idle-services {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
   map idle-nodeports {{ type inet_proto . inet_service : verdict; }}
   set {HAIRPINS} {{ type ipv4_addr . ipv4_addr; }}
-  chain refuse {{ reject; }}
+  # A reset, unlike an ICMP error, is not held back by the kernel's rate limit (icmp_ratelimit in ip-sysctl).
+  chain refuse {{ meta l4proto tcp reject with tcp reset; reject; }}
   chain dispatch {{
     ip daddr . meta l4proto . th dport vmap @services
     fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap @nodeports

@@ -126,6 +126,9 @@ class PodRunner:
         env = self._environment(container)
         try:
             argv = self._argv(container, env)
+            # Said here, because to whom a pod's command is missing no package need be the remedy.
+            if shutil.which(argv[0], path=env["PATH"]) is None:
+                raise FileNotFoundError(f"{argv[0]!r} is no program on this machine; correct `command`")
             process = daemon.spawn(
                 argv,
                 netns=self.running.netns,

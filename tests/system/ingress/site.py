@@ -1,0 +1,204 @@
+"""The Ingress controller as a process, its HAProxy on loopback, echo servers for pods, objects through kubectl."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.kubernetes import Cluster, wait_for
+
+from vrata.haproxy.process import HaproxyProcess
+from vrata.net.daemon import DaemonId
+
+PUBLISHED = "203.0.113.77"
+Json = dict[str, Any]
+
+
+def free_port() -> int:
+    """A port nobody has right now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Echoes:
+    """Echo servers, each on a port of its own: the pods of these tests."""
+
+    _running: dict[str, tuple[int, subprocess.Popen[bytes]]] = field(default_factory=dict)
+
+    def port(self, pod: str) -> int:
+        """The port of a pod's server, started when first asked for."""
+        if pod not in self._running:
+            number = free_port()
+            argv = [sys.executable, "-m", "vrata.sandbox.echo", "--port", str(number)]
+            process = subprocess.Popen(argv, env=os.environ | {"POD_NAME": pod}, stderr=subprocess.DEVNULL)
+            self._running[pod] = number, process
+            wait_for(lambda: reachable(number), f"{pod} listens")
+        return self._running[pod][0]
+
+    def stop(self) -> None:
+        """End them all."""
+        for _, process in self._running.values():
+            process.kill()
+            process.wait()
+
+
+def reachable(port: int) -> bool:
+    """Whether somebody listens on loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def service(name: str) -> Json:
+    """A Service whose slices the test writes itself."""
+    spec = {"ports": [{"name": "http", "port": 80}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+def endpoint(name: str, pod: str, port: int, *, ready: bool = True) -> Json:
+    """A slice with one endpoint on loopback."""
+    labels = {"kubernetes.io/service-name": name}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": f"{name}-{pod}", "labels": labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": ready}}],
+        "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+    }
+
+
+def ingress(name: str, *paths: tuple[str, str, str, str], default: str = "") -> Json:
+    """Paths are (host, pathType, path, Service)."""
+
+    def backend(target: str) -> Json:
+        return {"service": {"name": target, "port": {"number": 80}}}
+
+    rules = [
+        ({"host": host} if host else {})
+        | {"http": {"paths": [{"pathType": kind, "path": path, "backend": backend(target)}]}}
+        for host, kind, path, target in paths
+    ]
+    spec: Json = {"ingressClassName": "vrata", "rules": rules}
+    if default:
+        spec["defaultBackend"] = backend(default)
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name}, "spec": spec}
+
+
+@dataclass
+class Seen:
+    """What a load of requests met."""
+
+    good: int = 0
+    bad: list[str] = field(default_factory=list)
+
+
+class Site:
+    """One controller with its HAProxy."""
+
+    def __init__(self, cluster: Cluster, directory: Path, *, proxy_protocol: bool = False) -> None:
+        self.cluster, self.directory = cluster, directory / "haproxy"
+        self.log = directory / "log"
+        self.http, self.health = free_port(), free_port()
+        self._proxy = "--proxy-protocol" if proxy_protocol else "--no-proxy-protocol"
+        self._haproxy = HaproxyProcess(self.directory)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start (again) and wait until HAProxy says that it is well."""
+        argv = [sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
+        argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
+        argv += [self._proxy, "--directory", str(self.directory)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+        wait_for(self.is_healthy, "HAProxy answers /healthz")
+
+    def is_healthy(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError):
+            return self.ask("", "/healthz", port=self.health)[0] == 200
+        return False
+
+    def stop(self) -> None:
+        """End whatever runs, however."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        asyncio.run(self._haproxy.stop())
+
+    def apply(self, *objects: Json) -> None:
+        """Write objects."""
+        self.cluster.kubectl(
+            "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        )
+
+    def ask(self, host: str, path: str, *, port: int = 0) -> tuple[int, Any]:
+        """Status and body (decoded, if JSON) of one GET on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.http, timeout=5)
+        try:
+            connection.request("GET", path, headers={"Host": host} if host else {})
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            return answer.status, json.loads(body) if body.startswith("{") else body
+        finally:
+            connection.close()
+
+    def pod(self, host: str, path: str = "/") -> str:
+        """The pod that answers, or the status if none does."""
+        status, body = self.ask(host, path)
+        return str(body["pod"]) if status == 200 else str(status)
+
+    def until(self, host: str, path: str, expected: str) -> None:
+        """Wait until this pod (or status) answers."""
+        wait_for(lambda: self.pod(host, path) == expected, f"{expected} answers {host}{path}")
+
+    def haproxy(self) -> DaemonId | None:
+        """The master, if it runs."""
+        return self._haproxy.running()
+
+    def worker(self) -> str:
+        """The worker's pid: another one after each reload."""
+        return asyncio.run(self._haproxy.runtime.information())["Pid"]
+
+    def reloads(self) -> int:
+        """How often this controller has reloaded HAProxy, its start included."""
+        return self.log.read_text().count("haproxy reload")
+
+    @contextlib.contextmanager
+    def load(self, host: str) -> Iterator[Seen]:
+        """Ask all the time, each time on a new connection."""
+        seen, stop = Seen(), threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    status, _ = self.ask(host, "/")
+                except (OSError, http.client.HTTPException) as error:
+                    status, reason = 0, f"{type(error).__name__}: {error}"
+                else:
+                    reason = str(status)
+                if status == 200:
+                    seen.good += 1
+                else:
+                    seen.bad.append(f"{time.monotonic():.3f} {reason}")
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield seen
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()

@@ -1,0 +1,233 @@
+"""The Ingress controller with a real HAProxy: routes, endpoints, reloads, crashes, the way out."""
+
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.kubernetes import Cluster, own_cluster, wait_for
+from tests.system.ingress.site import PUBLISHED, Echoes, Site, endpoint, ingress, service
+
+CLASS = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "IngressClass",
+    "metadata": {"name": "vrata"},
+    "spec": {"controller": "vrata.dev/ingress-controller"},
+}
+
+
+@pytest.fixture(scope="module")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with own_cluster(tmp_path_factory.mktemp("ingress")) as (cluster, _):
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def echoes() -> Iterator[Echoes]:
+    made = Echoes()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def site(kubernetes: Cluster, echoes: Echoes) -> Iterator[Site]:
+    """One controller with two Services: `web` (pod `one`) and `shop` (pod `two`)."""
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        made = Site(kubernetes, Path(folder))
+        front = service("front")
+        front["spec"]["type"] = "LoadBalancer"
+        made.apply(
+            CLASS,
+            front,
+            service("web"),
+            endpoint("web", "one", echoes.port("one")),
+            service("shop"),
+            endpoint("shop", "two", echoes.port("two")),
+            service("empty"),
+        )
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+
+
+def test_exact_wins_over_prefix_and_the_longer_prefix_over_the_shorter(site: Site) -> None:
+    site.apply(
+        ingress(
+            "paths",
+            ("paths.example", "Prefix", "/", "web"),
+            ("paths.example", "Prefix", "/shop", "shop"),
+            ("paths.example", "Exact", "/shop/exact", "web"),
+        )
+    )
+    site.until("paths.example", "/shop", "two")
+    for path, pod in {
+        "/": "one",
+        "/other": "one",
+        "/shop/": "two",
+        "/shop/deep?x=/": "two",
+        "/shopping": "one",
+        "/shop/exact": "one",
+        "/shop/exact/": "two",
+    }.items():
+        assert site.pod("paths.example", path) == pod, path
+    assert site.pod("PATHS.example:8080", "/shop") == "two"
+
+
+def test_a_wildcard_serves_one_label_and_yields_to_the_full_name(site: Site) -> None:
+    site.apply(
+        ingress("wild", ("*.wild.example", "Prefix", "/", "web"), ("full.wild.example", "Prefix", "/", "shop")),
+    )
+    site.until("full.wild.example", "/", "two")
+    assert site.pod("any.wild.example") == "one"
+    assert site.pod("two.labels.wild.example") == "404"
+    assert site.pod("wild.example") == "404"
+
+
+def test_nobodys_names_are_404_until_there_is_a_default_and_again_without_it(site: Site) -> None:
+    status, body = site.ask("nobody.example", "/")
+    assert (status, body) == (404, "no Ingress serves this host and path\n")
+    site.apply(ingress("default", ("named.example", "Exact", "/", "web"), default="shop"))
+    site.until("nobody.example", "/", "two")
+    assert site.pod("named.example", "/") == "one"
+    assert site.pod("named.example", "/elsewhere") == "two"
+    site.cluster.kubectl("delete", "ingress", "default")
+    site.until("nobody.example", "/", "404")
+
+
+def test_a_service_without_endpoints_is_503_and_a_missing_one_is_told(site: Site) -> None:
+    site.apply(
+        ingress("empty", ("empty.example", "Prefix", "/", "empty"), ("missing.example", "Prefix", "/", "missing"))
+    )
+    site.until("empty.example", "/", "503")
+    assert site.pod("missing.example") == "503"
+    query = ("get", "events", "-o", "jsonpath={.items[*].message}")
+    told = "no Service 'default/missing'; create it, then it is served"
+    wait_for(lambda: told in site.cluster.kubectl(*query), "an event says what to do")
+
+
+def test_an_ingress_carries_the_address_of_the_service_in_front(site: Site) -> None:
+    site.apply(ingress("status", ("status.example", "Prefix", "/", "web")))
+    patch = f'{{"status":{{"loadBalancer":{{"ingress":[{{"ip":"{PUBLISHED}"}}]}}}}}}'
+    site.cluster.kubectl("patch", "service", "front", "--subresource=status", "--type=merge", "-p", patch)
+    query = ("get", "ingress", "status", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")
+    wait_for(lambda: site.cluster.kubectl(*query) == PUBLISHED, "the Ingress has the address")
+
+
+def test_endpoints_and_routes_come_and_go_without_a_reload(site: Site, echoes: Echoes) -> None:
+    site.apply(ingress("live", ("live.example", "Prefix", "/", "web")))
+    site.until("live.example", "/", "one")
+    worker, reloads = site.worker(), site.reloads()
+    with site.load("live.example") as seen:
+        site.apply(endpoint("web", "three", echoes.port("three")))
+        site.until("live.example", "/", "three")
+        site.apply(endpoint("web", "one", echoes.port("one"), ready=False))
+        wait_for(lambda: {site.pod("live.example") for _ in range(10)} == {"three"}, "only the new pod answers")
+        site.apply(endpoint("web", "one", echoes.port("one")))
+        site.cluster.kubectl("delete", "endpointslice", "web-three")
+        wait_for(lambda: {site.pod("live.example") for _ in range(10)} == {"one"}, "only the old pod answers")
+        site.apply(ingress("live", ("live.example", "Prefix", "/", "web"), ("more.example", "Prefix", "/x", "shop")))
+        site.until("more.example", "/x", "two")
+    assert seen.good > 20
+    assert not seen.bad
+    assert (site.worker(), site.reloads()) == (worker, reloads)
+
+
+def test_a_new_backend_is_one_reload_that_nobody_notices(site: Site, echoes: Echoes) -> None:
+    site.apply(ingress("steady", ("steady.example", "Prefix", "/", "web")))
+    site.until("steady.example", "/", "one")
+    master, worker, reloads = site.haproxy(), site.worker(), site.reloads()
+    with site.load("steady.example") as seen:
+        site.apply(
+            service("fresh"),
+            endpoint("fresh", "four", echoes.port("four")),
+            ingress("fresh", ("fresh.example", "Prefix", "/", "fresh")),
+        )
+        site.until("fresh.example", "/", "four")
+    assert seen.good > 20
+    assert not seen.bad
+    assert (site.haproxy(), site.reloads()) == (master, reloads + 1)
+    assert site.worker() != worker
+
+
+def test_a_killed_controller_is_missed_by_nobody_and_adopts_what_serves(site: Site, echoes: Echoes) -> None:
+    site.apply(ingress("kill", ("kill.example", "Prefix", "/", "web")))
+    site.until("kill.example", "/", "one")
+    master, worker = site.haproxy(), site.worker()
+    assert site.process
+    with site.load("kill.example") as seen:
+        site.process.kill()
+        site.process.wait()
+        site.apply(endpoint("web", "five", echoes.port("five")))
+        site.start()
+        site.until("kill.example", "/", "five")
+    assert seen.good > 20
+    assert not seen.bad
+    assert (site.haproxy(), site.worker()) == (master, worker)
+    site.cluster.kubectl("delete", "endpointslice", "web-five")
+
+
+def test_a_killed_haproxy_comes_back_with_every_route(site: Site) -> None:
+    site.apply(ingress("back", ("back.example", "Prefix", "/", "web")))
+    site.until("back.example", "/", "one")
+    master = site.haproxy()
+    assert master
+    os.kill(master.pid, signal.SIGKILL)
+    wait_for(lambda: site.haproxy() not in {None, master}, "HAProxy runs again")
+    wait_for(site.is_healthy, "it answers")
+    site.until("back.example", "/", "one")
+
+
+def test_the_proxy_protocol_brings_the_clients_address_and_sigterm_drains(kubernetes: Cluster, site: Site) -> None:
+    site.apply(ingress("proxied", ("proxied.example", "Prefix", "/", "web")))
+    site.until("proxied.example", "/", "one")
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        proxied = Site(kubernetes, Path(folder), proxy_protocol=True)
+        try:
+            proxied.start()
+            wait_for(
+                lambda: b'"198.51.100.7"' in _through_proxy(proxied.http, "/"), "the pod sees the client's address"
+            )
+            with pytest.raises(ConnectionError):
+                assert not proxied.ask("proxied.example", "/"), "a connection without the header is closed"
+            _ends_after_its_last_request(proxied)
+        finally:
+            proxied.stop()
+
+
+def _through_proxy(port: int, path: str) -> bytes:
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 80\r\n")
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: proxied.example\r\nConnection: close\r\n\r\n".encode())
+        while data := connection.recv(65536):
+            answer += data
+    return answer
+
+
+def _ends_after_its_last_request(site: Site) -> None:
+    answers: list[bytes] = []
+    slow = threading.Thread(target=lambda: answers.append(_through_proxy(site.http, "/delay/1500")))
+    slow.start()
+    wait_for(lambda: _busy(site), "the slow request is under way")
+    assert site.process
+    site.process.terminate()
+    assert site.process.wait(10) == 0
+    slow.join()
+    assert answers[0].startswith(b"HTTP/1.1 200")
+    assert site.haproxy() is None
+    assert not site.directory.exists()
+
+
+def _busy(site: Site) -> bool:
+    """Whether a request waits for a pod right now."""
+    with socket.socket(socket.AF_UNIX) as stats:
+        stats.connect(str(site.directory / "stats.sock"))
+        stats.sendall(b"show sess\n")
+        stats.shutdown(socket.SHUT_WR)
+        return b"srv=s-" in stats.makefile("rb").read()
