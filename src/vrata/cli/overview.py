@@ -1,6 +1,7 @@
 """`vrata status`: what runs, where, and which addresses there are."""
 
 import asyncio
+import sys
 
 import click
 
@@ -16,7 +17,7 @@ def command(name: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 200)
     for title, columns, rows in (
         ("machines", ("machine", "role", "addresses", "namespace"), machine_rows(sandbox)),
         ("parts", ("part", "on", "state", "pid", "memory"), part_rows(sandbox)),

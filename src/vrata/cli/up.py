@@ -21,14 +21,17 @@ from vrata.base import log
     help="Use this API server instead of the sandbox's own.",
 )
 @click.option("--controllers/--no-controllers", default=True, show_default=True, help="Run the workload controllers.")
-def command(name: str, hosts: int, workers: int, kubeconfig: Path | None, *, controllers: bool) -> None:
+@click.option("--advert-interval-ms", default=50, show_default=True, help="Of VRRP; 3.6 of them make a takeover.")
+def command(
+    name: str, hosts: int, workers: int, kubeconfig: Path | None, advert_interval_ms: int, *, controllers: bool
+) -> None:
     """Bring up (or repair) the sandbox: a cloud and a cluster on this machine."""
     from vrata.sandbox.lifecycle import Sandbox
     from vrata.sandbox.model import Options
 
     log.configure()
     outside = str(kubeconfig.resolve()) if kubeconfig else ""
-    sandbox = Sandbox(Options(name, hosts, workers, outside, controllers))
+    sandbox = Sandbox(Options(name, hosts, workers, outside, controllers, advert_interval_ms))
     begun = time.monotonic()
 
     def progress(title: str, seconds: float) -> None:

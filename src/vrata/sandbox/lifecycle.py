@@ -156,6 +156,8 @@ class Sandbox:
                 return await kube.get(resources.NAMESPACES, dict, "kube-system") is not None
 
         await self._until("the API server answers", answers)
+        if not self.options.kubeconfig:
+            await self._publish_api_server()
 
     def _write_kubeconfig(self, file: Path, server: str, authority: Path) -> None:
         token = (self.paths.root / "token").read_text().strip()
@@ -186,6 +188,19 @@ class Sandbox:
                 cluster["certificate-authority"] = str((source.parent / cluster["certificate-authority"]).resolve())
         write_atomic(self.paths.node_kubeconfig, yaml.safe_dump(document, sort_keys=False))
         self.paths.node_kubeconfig.chmod(0o600)
+
+    async def _publish_api_server(self) -> None:
+        """Give the Service `kubernetes` its endpoint, so that a pod finds the API server where it always is."""
+        body = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [model.MASTER_ADDRESS], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": model.API_PORT, "protocol": "TCP"}],
+        }
+        async with Kube(config.load(self.paths.kubeconfig)) as kube:
+            await kube.patch(resources.ENDPOINT_SLICES, "kubernetes", body, "default", strategy="apply")
 
     async def _make_tenant(self) -> None:
         async with Cloud("vrata-admin", self.paths.clouds) as admin, Cloud("vrata", self.paths.clouds) as demo:

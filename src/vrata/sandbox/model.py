@@ -9,6 +9,7 @@ from vrata.base.ids import KernelName, kernel_name, mac_address
 HOSTS_MIN, HOSTS_MAX = 1, 20
 WORKERS_MIN, WORKERS_MAX = 1, 50
 NAME_MAX = 32
+ADVERT_MIN_MS, ADVERT_MAX_MS = 10, 40950  # RFC 9568: centiseconds in twelve bits
 
 EXTERNAL, TENANT, MGMT = "external", "tenant", "mgmt"
 NETWORKS = {EXTERNAL: "203.0.113.0/24", TENANT: "10.10.0.0/24", MGMT: "172.31.0.0/24"}
@@ -29,6 +30,7 @@ class Options:
     workers: int = 2
     kubeconfig: str = ""  # an API server to use instead of the sandbox's own
     controllers: bool = True
+    advert_interval_ms: int = 50  # of VRRP; a dead host is noticed after 3.6 of them
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot be built."""
@@ -38,6 +40,10 @@ class Options:
             raise InvalidInput("--name", self.name, f"use 1 to {NAME_MAX} letters, digits and dashes")
         if not HOSTS_MIN <= self.hosts <= HOSTS_MAX:
             raise InvalidInput("--hosts", self.hosts, f"use {HOSTS_MIN} to {HOSTS_MAX}")
+        if not ADVERT_MIN_MS <= self.advert_interval_ms <= ADVERT_MAX_MS:
+            raise InvalidInput(
+                "--advert-interval-ms", self.advert_interval_ms, f"use {ADVERT_MIN_MS} to {ADVERT_MAX_MS}"
+            )
         if not WORKERS_MIN <= self.workers <= WORKERS_MAX:
             raise InvalidInput("--workers", self.workers, f"use {WORKERS_MIN} to {WORKERS_MAX}")
 

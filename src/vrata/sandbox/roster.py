@@ -17,8 +17,6 @@ from vrata.sandbox.model import (
     server_id,
 )
 
-ADVERT_INTERVAL_MS = 50  # a dead host is noticed after 3.6 of them
-
 
 @dataclass(frozen=True)
 class Part:
@@ -77,7 +75,10 @@ class Paths:
 def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
     """The processes of a sandbox, in the order in which they are started."""
     kube = ("--kubeconfig", str(paths.node_kubeconfig))
-    found = [_cloud_part(paths), *([_relay_part(options, layout)] if options.kubeconfig else [_apiserver_part(paths)])]
+    found = [
+        _cloud_part(options, paths),
+        *([_relay_part(options, layout)] if options.kubeconfig else [_apiserver_part(paths)]),
+    ]
     for host in layout.of_role("host"):
         bridges = [word for network in (EXTERNAL, TENANT) for word in ("--bridge", f"{network}={network}")]
         url = f"http://{CLOUD_MGMT}:{CLOUD_PORT}"
@@ -97,11 +98,11 @@ def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def _cloud_part(paths: Paths) -> Part:
+def _cloud_part(options: Options, paths: Paths) -> Part:
     argv = ["cloud", "serve", "--data-dir", str(paths.state("cloud"))]
     argv += ["--listen", f"{CLOUD_MGMT}:{CLOUD_PORT}", "--listen", f"{CLOUD_EXTERNAL}:{CLOUD_PORT}"]
     argv += ["--admin-password-file", str(paths.root / "admin-password")]
-    argv += ["--advert-interval-ms", str(ADVERT_INTERVAL_MS)]
+    argv += ["--advert-interval-ms", str(options.advert_interval_ms)]
     argv += ["--demo-password-file", str(paths.root / "demo-password")]
     argv += ["--host-secret-file", str(paths.root / "host-secret")]
     return Part("cloud", "cloud", tuple(argv), listens_on_loopback=True)

@@ -47,19 +47,19 @@ async def nodes_are_private(stage: Stage) -> None:
 
 async def service_gets_an_address(stage: Stage) -> None:
     """A Service of type LoadBalancer gets a floating IP that answers from the internet."""
-    took = await _apply_until_answer(stage, "shop", "hello")
+    took = await apply_until_answer(stage, "shop", "hello")
     address = await stage.address_of("shop")
     stage.say(f"  Service shop: {address} answered from the internet {took:.2f} s after `kubectl apply`")
     times = []
     for number in range(APPLY_TRIALS):
         name = f"trial-{number}"
-        times.append(await _apply_until_answer(stage, name, "hello"))
+        times.append(await apply_until_answer(stage, name, "hello"))
         await stage.kubectl("delete", "service", name, "--wait=false")
     stage.figure("apply_to_first_200_median", statistics.median(times), "s", APPLY_GOAL_S)
     stage.say(f"    of {APPLY_TRIALS}: fastest {min(times):.2f} s, slowest {max(times):.2f} s")
 
 
-async def _apply_until_answer(stage: Stage, name: str, app: str) -> float:
+async def apply_until_answer(stage: Stage, name: str, app: str) -> float:
     begun = time.monotonic()
     await stage.apply(service(name, "LoadBalancer", app))
     address = await stage.address_of(name)
@@ -116,17 +116,10 @@ async def one_balancer_for_many_names(stage: Stage) -> None:
 
 async def balancer_dies(stage: Stage) -> None:
     """The active one dies in three ways; the address stays and goes on answering."""
-    address = await stage.address_of("shop")
-    host, _ = await stage.holder(address)
-    machine = stage.sandbox.layout.machine(host)
-    gap = await _gap(stage, address, lambda: network.cut(stage.sandbox.layout, machine))
-    after, _ = await _other_holder(stage, address, host)
-    stage.say(f"  {host} cut off: {address} moved to {after}")
-    stage.figure("gap_host_cut_off", gap, "ms", GAP_GOAL_MS)
-    await network.cut(stage.sandbox.layout, machine, up=True)
+    stage.figure("gap_host_cut_off", await cut_active_host(stage, "shop"), "ms", GAP_GOAL_MS)
     for program in ("haproxy", "keepalived"):
         name = f"fresh-{program}"
-        await _apply_until_answer(stage, name, "hello")
+        await apply_until_answer(stage, name, "hello")
         await stage.pair_of(name)
         address = await stage.address_of(name)
         host, netns = await stage.holder(address)
@@ -135,6 +128,18 @@ async def balancer_dies(stage: Stage) -> None:
         check(status == 200, f"{address} answers after {program} was killed")
         stage.say(f"  fresh pair, {program} of the active one (on {host}) killed: {address} answers")
         stage.figure(f"gap_{program}_killed", gap, "ms", GAP_GOAL_MS)
+
+
+async def cut_active_host(stage: Stage, name: str) -> float:
+    """Cut off the host that is active for a Service and plug it in again; the gap its clients saw, ms."""
+    address = await stage.address_of(name)
+    host, _ = await stage.holder(address)
+    machine = stage.sandbox.layout.machine(host)
+    gap = await _gap(stage, address, lambda: network.cut(stage.sandbox.layout, machine))
+    after, _ = await _other_holder(stage, address, host)
+    stage.say(f"  {host} cut off: {address} moved to {after}")
+    await network.cut(stage.sandbox.layout, machine, up=True)
+    return gap
 
 
 async def _gap(stage: Stage, address: str, fault) -> float:  # type: ignore[no-untyped-def]
