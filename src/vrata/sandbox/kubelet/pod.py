@@ -17,7 +17,7 @@ import structlog
 
 from vrata.base import clock
 from vrata.base.errors import VrataError
-from vrata.base.ids import kernel_name
+from vrata.base.ids import kernel_name, mac_address
 from vrata.net import daemon, ip
 from vrata.net.command import CommandFailed
 from vrata.net.daemon import DaemonId
@@ -77,7 +77,9 @@ class PodRunner:
         await ip.add_namespace(netns)
         present = {entry["ifname"] for entry in await ip.query("link", "show", netns=netns)}
         if "eth0" not in present:
-            await ip.batch([f"link add {link} type veth peer name eth0 netns {netns}"])
+            # The address decides the MAC: a neighbour entry that a former pod of this address left stays true.
+            mac = mac_address(self.settings.sandbox, self.running.address)
+            await ip.batch([f"link add {link} type veth peer name eth0 address {mac} netns {netns}"])
         await ip.batch([f"link set {link} master {self.settings.bridge} up"])
         await ip.batch(
             [
