@@ -71,7 +71,7 @@ class Sandbox:
         check_root()
         check_tools()
         self._prepare_files()
-        await self._step("machines and networks", progress, network.build(self.paths, self.layout))
+        await self._step("machines and networks", progress, self._build())
         wanted = self.all_parts()
         await self._step("cloud and API server", progress, self._start_control(wanted))
         await self._step("tenant network, router, ports", progress, self._make_tenant())
@@ -91,6 +91,13 @@ class Sandbox:
             if not file.exists():
                 write_atomic(file, secrets.token_hex(16))
                 file.chmod(0o600)
+
+    async def _build(self) -> None:
+        """Make the machines that are missing; what still runs in a namespace without a name ends first."""
+        existing = ip.list_namespaces()
+        lost = {machine.name for machine in self.layout.machines if machine.netns not in existing}
+        await self.parts.stop([part.name for part in self.all_parts() if part.machine in lost])
+        await network.build(self.paths, self.layout)
 
     async def _start_control(self, wanted: tuple[Part, ...]) -> None:
         control = [part for part in wanted if part.name in CONTROL]

@@ -4,12 +4,14 @@ Building is idempotent: what exists is left alone, what is missing is added, so 
 """
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
 import msgspec
 
 from vrata.net import daemon, ip, nft
+from vrata.net.command import CommandFailed
 from vrata.sandbox.model import NETWORKS, POD_NETWORK, Machine, Topology
 from vrata.sandbox.roster import Paths
 
@@ -59,17 +61,22 @@ async def build(paths: Paths, layout: Topology) -> None:
         + [f"link set {network} up" for network in NETWORKS],
         netns=layout.fabric,
     )
-    await asyncio.gather(*(_build_machine(layout, machine) for machine in layout.machines))
+    await asyncio.gather(*(_build_machine(layout, machine, present) for machine in layout.machines))
 
 
 async def _interfaces(netns: str) -> frozenset[str]:
     return frozenset(entry["ifname"] for entry in await ip.query("link", "show", netns=netns))
 
 
-async def _build_machine(layout: Topology, machine: Machine) -> None:
+async def _build_machine(layout: Topology, machine: Machine, plugged: frozenset[str]) -> None:
     netns = machine.netns
     await ip.add_namespace(netns, NODE_SYSCTLS | BRIDGE_SYSCTLS)
     present = await _interfaces(netns)
+    # A cable whose other end went with a lost namespace: the kernel clears up only some time later.
+    stale = [link for link in machine.links if link.interface not in present and link.fabric_end in plugged]
+    for link in stale:
+        with contextlib.suppress(CommandFailed):  # or just now
+            await ip.batch([f"link delete {link.fabric_end}"], netns=layout.fabric)
     await ip.batch(
         [
             f"link add {link.fabric_end} type veth peer name {link.interface} address {link.mac} netns {netns}"

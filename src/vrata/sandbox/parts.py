@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -99,13 +100,17 @@ class Parts:
             tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]) if log.exists() else ""
             raise VrataError(f"{name} ended right after its start:\n  {tail}\n", remedy=f"see `vrata logs {name}`")
 
-    async def stop_all(self) -> None:
-        """Stop every recorded part, all at once, bounded."""
-        folder = self.paths.root / "parts"
-        records = [self.record(file.stem) for file in folder.glob("*.json")] if folder.is_dir() else []
+    async def stop(self, names: Iterable[str]) -> None:
+        """Stop these parts, all at once, bounded; those that never started are fine."""
+        records = [self.record(name) for name in names]
         await asyncio.gather(
             *(daemon.stop(record.process, signal.SIGTERM, STOP_GRACE_S) for record in records if record)
         )
+
+    async def stop_all(self) -> None:
+        """Stop every recorded part."""
+        folder = self.paths.root / "parts"
+        await self.stop([file.stem for file in folder.glob("*.json")] if folder.is_dir() else [])
 
 
 def listen_on_loopback(port: int) -> socket.socket:

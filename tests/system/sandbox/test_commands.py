@@ -188,11 +188,11 @@ def test_up_again_repairs_a_lost_node_with_what_runs_on_it(first: Place) -> None
     subprocess.run(["ip", "netns", "delete", first.netns("worker-0")], check=True)
     first.bring_up()
     address = model.topology(Options(first.name, 1, 1)).machine("worker-0").address
-    url = f"http://{address}:10250/healthz"
-    answer = subprocess.run(
-        inside(first.netns("master-0"), "curl", "-s", "-m", "2", url), capture_output=True, text=True, check=False
+    curl = inside(first.netns("master-0"), "curl", "-s", "-m", "1", f"http://{address}:10250/healthz")
+    wait_for(
+        lambda: subprocess.run(curl, capture_output=True, check=False).stdout == b"ok",
+        "the kubelet listens in the new namespace",
     )
-    assert answer.stdout == "ok", "the kubelet listens in the new namespace"
     changed = {name for name, process in first.processes().items() if before[name] != process}
     assert changed == {"kubelet-worker-0", "node-worker-0"}
     assert not [name for name in changed if daemon.is_alive(before[name])]
