@@ -17,6 +17,7 @@ import yaml
 from vrata.base import clock
 from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
+from vrata.cloud.clouds import write_clouds_yaml
 from vrata.host.store import HostStore
 from vrata.kube import config, resources
 from vrata.kube.client import ApiError, Kube
@@ -25,9 +26,10 @@ from vrata.net import ip
 from vrata.net.command import CommandFailed, run
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.sandbox import model, network, tenant
+from vrata.sandbox.apiserver import pki
 from vrata.sandbox.model import Options, Topology
 from vrata.sandbox.parts import Parts, check_root, check_tools
-from vrata.sandbox.roster import Part, Paths, parts
+from vrata.sandbox.roster import API_SERVER_NAMES, Part, Paths, parts
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.05
@@ -101,6 +103,9 @@ class Sandbox:
 
     async def _start_control(self, wanted: tuple[Part, ...]) -> None:
         control = [part for part in wanted if part.name in CONTROL]
+        if not self.options.kubeconfig:
+            # Before the server starts, so that nobody waits for its keys, and again from the same files afterwards.
+            pki.prepare(self.paths.state("apiserver"), API_SERVER_NAMES, self.paths.root / "token")
         for part in control:
             await self.parts.ensure(part)
         await asyncio.gather(self._wait_cloud(), self._wait_api_server())
@@ -114,71 +119,34 @@ class Sandbox:
                 return answer.status == 200
 
         await self._until("the cloud answers", answers)
-        write_atomic(self.paths.clouds, self._clouds_yaml(url))
         inside = f"http://{model.CLOUD_EXTERNAL}:{model.CLOUD_PORT}"
-        write_atomic(self.paths.node_clouds, self._clouds_yaml(inside))
-        for file in (self.paths.clouds, self.paths.node_clouds):
-            file.chmod(0o600)
-
-    def _clouds_yaml(self, url: str) -> str:
-        def entry(user: str, project: str, password_file: str) -> dict[str, object]:
-            return {
-                "region_name": "RegionOne",
-                "identity_api_version": "3",
-                "auth": {
-                    "auth_url": f"{url}/identity/v3",
-                    "username": user,
-                    "password": (self.paths.root / password_file).read_text(),
-                    "project_name": project,
-                    "user_domain_name": "Default",
-                    "project_domain_name": "Default",
-                },
-            }
-
-        clouds = {
-            "vrata": entry("demo", "demo", "demo-password"),
-            "vrata-admin": entry("admin", "admin", "admin-password"),
+        passwords = {
+            f"{user}_password": (self.paths.root / f"{user}-password").read_text() for user in ("demo", "admin")
         }
-        return yaml.safe_dump({"clouds": clouds}, sort_keys=False)
+        write_clouds_yaml(self.paths.clouds, url, **passwords)
+        write_clouds_yaml(self.paths.node_clouds, inside, **passwords)
 
     async def _wait_api_server(self) -> None:
         if self.options.kubeconfig:
             await self._write_outside_kubeconfigs()
         else:
-            authority = self.paths.state("apiserver") / "ca.crt"
-
-            async def has_authority() -> bool:
-                self.parts.check_alive("apiserver")
-                return authority.exists()
-
-            await self._until("the API server has its certificate", has_authority)
-            port = self._loopback_port("apiserver")
-            self._write_kubeconfig(self.paths.kubeconfig, f"https://127.0.0.1:{port}", authority)
-            self._write_kubeconfig(
-                self.paths.node_kubeconfig, f"https://{model.MASTER_ADDRESS}:{model.API_PORT}", authority
-            )
+            credentials = pki.prepare(self.paths.state("apiserver"), API_SERVER_NAMES, self.paths.root / "token")
+            name = f"vrata-{self.options.name}"
+            url = f"https://127.0.0.1:{self._loopback_port('apiserver')}"
+            pki.write_kubeconfig(self.paths.kubeconfig, url, credentials, name)
+            inside = f"https://{model.MASTER_ADDRESS}:{model.API_PORT}"
+            pki.write_kubeconfig(self.paths.node_kubeconfig, inside, credentials, name)
 
         async def answers() -> bool:
+            for part in ("apiserver", "relay"):
+                if self.parts.record(part):
+                    self.parts.check_alive(part)
             async with Kube(config.load(self.paths.kubeconfig)) as kube:
                 return await kube.get(resources.NAMESPACES, dict, "kube-system") is not None
 
         await self._until("the API server answers", answers)
         if not self.options.kubeconfig:
             await self._publish_api_server()
-
-    def _write_kubeconfig(self, file: Path, server: str, authority: Path) -> None:
-        token = (self.paths.root / "token").read_text().strip()
-        name = f"vrata-{self.options.name}"
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority": str(authority)}}],
-            "users": [{"name": name, "user": {"token": token}}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
-            "current-context": name,
-        }
-        write_atomic(file, yaml.safe_dump(document, sort_keys=False))
-        file.chmod(0o600)
 
     async def _write_outside_kubeconfigs(self) -> None:
         """The given kubeconfig as it is for us; for the machines with the relay's address and the true server name."""

@@ -1,40 +1,20 @@
 """Carries TCP from inside the sandbox to an API server outside: listens in a machine's namespace, connects from ours."""
 
 import asyncio
-import ctypes
-import os
 import socket
-import threading
 
 from vrata.base.errors import VrataError
-from vrata.net.command import NETNS_DIR
+from vrata.net.netns import in_namespace
 
-CLONE_NEWNET = 0x40000000
 CHUNK = 65536
 
 
 def listen_inside(netns: str, address: str, port: int) -> socket.socket:
-    """A listening socket that belongs to a namespace: a socket stays where it was made (network_namespaces(7)).
-
-    Made in a thread of its own, which ends with the foreign namespace.
-    """
-    made: list[socket.socket | OSError] = []
-
-    def enter_and_listen() -> None:
-        try:
-            with (NETNS_DIR / netns).open("rb") as handle:
-                if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            made.append(socket.create_server((address, port), backlog=512))
-        except OSError as error:
-            made.append(error)
-
-    thread = threading.Thread(target=enter_and_listen)
-    thread.start()
-    thread.join()
-    if isinstance(made[0], OSError):
-        raise VrataError(f"cannot listen on {address}:{port} in {netns}: {made[0]}") from made[0]
-    return made[0]
+    """A listening socket that belongs to a namespace: it stays where it was made (network_namespaces(7))."""
+    try:
+        return in_namespace(netns, lambda: socket.create_server((address, port), backlog=512))
+    except OSError as error:
+        raise VrataError(f"cannot listen on {address}:{port} in {netns}: {error}") from error
 
 
 async def relay(listening: socket.socket, host: str, port: int) -> None:

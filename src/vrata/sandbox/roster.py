@@ -17,6 +17,8 @@ from vrata.sandbox.model import (
     server_id,
 )
 
+API_SERVER_NAMES = (MASTER_ADDRESS, "127.0.0.1", "localhost", "10.96.0.1")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -111,7 +113,7 @@ def _cloud_part(options: Options, paths: Paths) -> Part:
 def _apiserver_part(paths: Paths) -> Part:
     argv = ["apiserver", "--data-dir", str(paths.state("apiserver")), "--listen", f"{MASTER_ADDRESS}:{API_PORT}"]
     argv += ["--token-file", str(paths.root / "token"), "--service-cidr", SERVICE_NETWORK]
-    argv += ["--san", MASTER_ADDRESS, "--san", "127.0.0.1", "--san", "localhost", "--san", "10.96.0.1"]
+    argv += [word for name in API_SERVER_NAMES for word in ("--san", name)]
     return Part("apiserver", "master-0", tuple(argv), listens_on_loopback=True)
 
 
