@@ -13,31 +13,46 @@ from vrata.base import log
     epilog="Examples: vrata up     vrata up --name second --workers 3     vrata up --kubeconfig FILE --no-controllers"
 )
 @click.option("--name", default="default", show_default=True, help="Several sandboxes can run side by side.")
-@click.option("--hosts", default=2, show_default=True, help="Machines that carry gateways and balancers.")
-@click.option("--workers", default=2, show_default=True, help="Kubernetes nodes that run pods.")
+@click.option("--hosts", type=int, help="Machines that carry gateways and balancers.  [default: 2]")
+@click.option("--workers", type=int, help="Kubernetes nodes that run pods.  [default: 2]")
 @click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Use this API server instead of the sandbox's own.",
 )
-@click.option("--controllers/--no-controllers", default=True, show_default=True, help="Run the workload controllers.")
-@click.option("--advert-interval-ms", default=50, show_default=True, help="Of VRRP; 3.6 of them make a takeover.")
+@click.option("--controllers/--no-controllers", default=None, help="Run the workload controllers.  [default: yes]")
+@click.option("--advert-interval-ms", type=int, help="Of VRRP; 3.6 of them make a takeover.  [default: 50]")
 def command(
-    name: str, hosts: int, workers: int, kubeconfig: Path | None, advert_interval_ms: int, *, controllers: bool
+    name: str,
+    hosts: int | None,
+    workers: int | None,
+    kubeconfig: Path | None,
+    advert_interval_ms: int | None,
+    *,
+    controllers: bool | None,
 ) -> None:
-    """Bring up (or repair) the sandbox: a cloud and a cluster on this machine."""
+    """Bring up (or repair, or enlarge) the sandbox: a cloud and a cluster on this machine.
+
+    A sandbox that exists keeps the options it was brought up with, but for those given now.
+    """
     from vrata.sandbox.lifecycle import Sandbox
-    from vrata.sandbox.model import Options
 
     log.configure()
-    outside = str(kubeconfig.resolve()) if kubeconfig else ""
-    sandbox = Sandbox(Options(name, hosts, workers, outside, controllers, advert_interval_ms))
+    sandbox = Sandbox.wanted(
+        name,
+        hosts=hosts,
+        workers=workers,
+        kubeconfig=str(kubeconfig.resolve()) if kubeconfig else None,
+        controllers=controllers,
+        advert_interval_ms=advert_interval_ms,
+    )
+    options = sandbox.options
     begun = time.monotonic()
 
     def progress(title: str, seconds: float) -> None:
         click.echo(f"  ✓ {title:<34} {seconds:5.1f} s")
 
-    click.echo(f"sandbox {name!r}: {hosts} hosts, 1 master, {workers} workers")
+    click.echo(f"sandbox {name!r}: {options.hosts} hosts, 1 master, {options.workers} workers")
     asyncio.run(sandbox.up(progress))
     click.echo(f"up after {time.monotonic() - begun:.1f} s; try:")
     option = "" if name == "default" else f" --name {name}"

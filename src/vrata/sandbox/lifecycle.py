@@ -64,6 +64,14 @@ class Sandbox:
             remedy = "vrata up" + (f" --name {name}" if name != "default" else "")
             raise VrataError(f"there is no sandbox {name!r}", remedy=f"bring it up with `{remedy}`") from None
 
+    @classmethod
+    def wanted(cls, name: str, **given: object) -> "Sandbox":
+        """The sandbox of this name as it is, changed by the options given (None: as it is, or the default)."""
+        Options(name=name).check()
+        file = Paths(home() / name).options
+        known = msgspec.json.decode(file.read_bytes(), type=Options) if file.exists() else Options(name=name)
+        return cls(known.grown(exists=file.exists(), **given))
+
     def all_parts(self) -> tuple[Part, ...]:
         """Every process this sandbox should have."""
         return parts(self.options, self.layout, self.paths)

@@ -1,7 +1,7 @@
 """The sandbox as data: machines, their links and addresses. Pure; names by rule."""
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vrata.base.errors import InvalidInput
 from vrata.base.ids import KernelName, kernel_name, mac_address
@@ -31,6 +31,19 @@ class Options:
     kubeconfig: str = ""  # an API server to use instead of the sandbox's own
     controllers: bool = True
     advert_interval_ms: int = 50  # of VRRP; a dead host is noticed after 3.6 of them
+
+    def grown(self, *, exists: bool, **given: object) -> "Options":
+        """These options with what was given (not None) instead; a sandbox that exists can only grow."""
+        wanted = replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        if exists:
+            for key in ("hosts", "workers"):
+                if getattr(wanted, key) < getattr(self, key):
+                    raise InvalidInput(
+                        f"--{key}", getattr(wanted, key), f"it has {getattr(self, key)}; `vrata down` first"
+                    )
+            if wanted.kubeconfig != self.kubeconfig:
+                raise InvalidInput("--kubeconfig", wanted.kubeconfig, "it uses another API server; `vrata down` first")
+        return wanted
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot be built."""
