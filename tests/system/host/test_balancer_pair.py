@@ -9,6 +9,7 @@ from tests.support.traffic import get, prober
 from tests.system.host.lab import FIXED, FLOATING, HOSTS, INSTANCES, PORT, VIP, Lab, balancer, lab
 
 from vrata.base.clock import monotonic_s
+from vrata.base.wire import VrrpState
 from vrata.haproxy.runtime import RuntimeClient
 from vrata.net import ip
 
@@ -154,4 +155,4 @@ async def test_a_single_instance_without_a_peer_serves_over_both_families(short_
         await ip.batch(["address add fd00::50/64 dev tenant nodad"], netns=it.client.netns)
         assert await it.answers(it.client, VIP)
         assert await it.answers(it.client, "fd00::100")
-        assert it.state(HOSTS[0]) == "MASTER"
+        await wait_until(lambda: it.state(HOSTS[0]) is VrrpState.MASTER, it.logs)
