@@ -17,7 +17,7 @@ from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
 from vrata.host import status
 from vrata.host.apply import apply_action, remove_instance
-from vrata.host.model import Observed, Settings, record_of
+from vrata.host.model import Observed, Settings, StartHaproxy, record_of
 from vrata.host.observe import observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.plan import plan_instance
@@ -128,20 +128,30 @@ class InstanceKeeper:
             parts = self._adopt(directory, record_of(self._settings, desired).netns)
             observed = await observe_instance(self._store, self.id, parts)
             self._take_over(observed, parts)
-            await self._carry_out(observed, desired, parts)
+            finished = await self._carry_out(observed, desired, parts)
         except (VrataError, OSError) as error:
             return self._failed(error)
+        if not finished:
+            return 0.0
         self._failures = 0
         self._set(generation=desired.generation, error=None)
         return LOOK_AGAIN_S
 
-    async def _carry_out(self, observed: Observed, desired: DesiredInstance, parts: InstanceParts) -> None:
+    async def _carry_out(self, observed: Observed, desired: DesiredInstance, parts: InstanceParts) -> bool:
+        """Do the plan's actions; False if it was left, between two of them, for something newer to be built.
+
+        It is left only before HAProxy starts: a floating IP that comes right after its load balancer is then part of
+        the first configuration, not of a reload.
+        """
         for action in plan_instance(observed, desired, self._settings):
+            if isinstance(action, StartHaproxy) and self.desired is not desired:
+                return False
             began = monotonic_s()
             await apply_action(action, parts, self._store)
             self._watch(parts)
             step = type(action).__name__
             log.info("step", instance=self.id, step=step, reason=action.reason, took_ms=_ms(monotonic_s() - began))
+        return True
 
     def _adopt(self, directory: Path, netns: str) -> InstanceParts:
         if self._parts is None or self._parts.netns != netns:

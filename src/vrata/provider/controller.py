@@ -6,6 +6,7 @@ looked for at long intervals.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -23,7 +24,14 @@ from vrata.provider.apply import apply_action
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import balancer_name, desired, floating_description, is_serving
 from vrata.provider.model import Desired, Settings
-from vrata.provider.observe import BALANCING, NETWORK, observe_external_network, observe_node_subnet, observe_world
+from vrata.provider.observe import (
+    BALANCING,
+    NETWORK,
+    observe_external_network,
+    observe_node_subnet,
+    observe_world,
+    observed_balancer,
+)
 from vrata.provider.plan import Plan, plan_ensure, plan_remove
 
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
@@ -125,12 +133,16 @@ class Provider:
         plan = plan_ensure(wanted, world, subnet_id=await self._vip_subnet())
         if plan.problem:
             self.events.warning(about, "SyncLoadBalancerFailed", plan.problem)
-        await self._apply(plan)
+        answers = await self._apply(plan)
+        if world.balancer is None and answers:
+            # The floating IP needs no ACTIVE balancer: while the hosts build the pair, it is on its way to them.
+            created = replace(world, balancer=observed_balancer(answers[0]["loadbalancer"]))
+            plan = plan_ensure(wanted, created, subnet_id=self._subnet_id)
+            await self._apply(plan)
         if plan.address:
             await self._write_status(service, about, plan.address, wanted)
         if not plan.settled:
-            # Right after the create, the floating IP is next and needs no ACTIVE balancer: go on at once.
-            return Requeue(after_s=0.0 if world.balancer is None else BUSY_POLL_S)
+            return Requeue(after_s=BUSY_POLL_S)
         self._settled[key] = wanted, clock.monotonic_s()
         return self._watch_endpoints(service, about)
 
@@ -138,9 +150,8 @@ class Provider:
         known, seen_s = self._settled.get(key, (None, 0.0))
         return known == wanted and clock.monotonic_s() < seen_s + DRIFT_CHECK_S
 
-    async def _apply(self, plan: Plan) -> None:
-        for action in plan.actions:
-            await apply_action(self.cloud, action, await self._floating_network())
+    async def _apply(self, plan: Plan) -> list[dict[str, Any]]:
+        return [await apply_action(self.cloud, action, await self._floating_network()) for action in plan.actions]
 
     async def _remove(self, service: Service, about: About) -> Requeue:
         self._settled.pop(service.metadata.key, None)

@@ -53,6 +53,13 @@ async def observe_balancer(cloud: Cloud, name: str) -> Observed | None:
     orphans: tuple[str, ...] = ()
     if entry["provisioning_status"] == "ACTIVE":
         listeners, orphans = await _tree(cloud, entry["id"])
+    return observed_balancer(entry, listeners, orphans)
+
+
+def observed_balancer(
+    entry: Json, listeners: tuple[ObservedListener, ...] = (), orphans: tuple[str, ...] = ()
+) -> Observed:
+    """A load balancer as an answer of the API tells it."""
     return Observed(
         id=entry["id"],
         provisioning_status=entry["provisioning_status"],
