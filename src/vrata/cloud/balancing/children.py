@@ -20,7 +20,7 @@ def create_listener(call: Call) -> Answer:
     balancer = _parent(call, values["loadbalancer_id"])
     nested = values.pop("default_pool", None)
     if nested is not None:
-        pool = store.checked(model.POOL, nested, None)
+        pool = store.checked_part(model.POOL, nested, "listener_.listener.default_pool")
         values["default_pool_id"] = store.insert_pool(call, balancer, pool)["id"]
     row = store.insert_listener(call, balancer, values)
     if values.get("default_pool_id"):
@@ -96,6 +96,8 @@ def _end_update(
     changes = {}
     for name, value in values.items():
         default = fields[name].default
+        if value is None and fields[name].required:
+            raise ApiError(400, f"Invalid input for field/attribute {name}. Value: 'None'. Mandatory field missing.")
         changes[name] = default if value is None and default is not UNSET else value
     changes |= {"updated_at": now()}
     if row["provisioning_status"] in {"ACTIVE", "ERROR"}:
@@ -205,7 +207,7 @@ def batch_members(call: Call) -> Answer:
     asked = call.body.get("members") if isinstance(call.body, dict) else None
     if not isinstance(asked, list):
         raise ApiError(400, 'Missing argument: "members"')
-    bodies = [(one, store.checked(model.MEMBER, one, None)) for one in asked]
+    bodies = [(one, store.checked_part(model.MEMBER, one, "members_.members")) for one in asked]
     balancer = store.begin_change(call, pool["load_balancer_id"])
     old = {
         (row["address"], row["protocol_port"]): row
