@@ -133,6 +133,13 @@ def test_batch_members_make_the_list_true(demo: Any, balancer: Any, cloud: Cloud
     wait_for(lambda: len(hosts[0].instances(balancer.id)[0]["pools"][0]["members"]) == 2)
     assert cloud.request("PUT", path, {"members": members}, headers)[0] == 202
     assert demo.load_balancer.get_load_balancer(balancer.id).provisioning_status == "ACTIVE"
+    twice = [{"address": "10.10.0.16", "protocol_port": 1}] * 2
+    status, said, _ = cloud.request("PUT", path, {"members": twice}, headers)
+    assert (status, said["faultstring"][:41]) == (400, "Validation failure: Member must be update")
+    plain = [{"address": "10.10.0.12", "protocol_port": 30080}]
+    assert cloud.request("PUT", path + "?additive_only=true", {"members": plain}, headers)[0] == 202
+    wait_active(demo, balancer.id)
+    assert {one.weight for one in demo.load_balancer.members(pool_id)} == {1}
     more = [{"address": "10.10.0.16", "protocol_port": 1}]
     assert cloud.request("PUT", path + "?additive_only=true", {"members": more}, headers)[0] == 202
     wait_active(demo, balancer.id)
@@ -194,6 +201,9 @@ def test_null_for_what_a_pool_must_have_is_refused_and_not_an_error(cloud: Cloud
     path = f"/load-balancer/v2.0/lbaas/pools/{balancer.pools[0]['id']}"
     assert cloud.request("PUT", path, {"pool": {"lb_algorithm": None}}, headers)[0] == 400
     assert cloud.request("PUT", path, {"pool": {"session_persistence": {}}}, headers)[0] == 400
+    monitor = cloud.request("GET", path, None, headers)[1]["pool"]["healthmonitor_id"]
+    where = f"/load-balancer/v2.0/lbaas/healthmonitors/{monitor}"
+    assert cloud.request("PUT", where, {"healthmonitor": {"delay": None}}, headers)[0] == 400
     status, said, _ = cloud.request("PUT", path, {"pool": {"tls_enabled": None}}, headers)
     assert (status, said["pool"]["tls_enabled"]) == (200, False)
 

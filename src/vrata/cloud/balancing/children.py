@@ -215,12 +215,18 @@ def batch_members(call: Call) -> Answer:
     }
     new = {(values["address"], values["protocol_port"]): (given, values) for given, values in bodies}
     if len(new) < len(bodies):
-        twice = next(k for k in new if sum((v["address"], v["protocol_port"]) == k for _, v in bodies) > 1)
-        raise ApiError(409, f"Another member on this pool is already using ip {twice[0]} on protocol_port {twice[1]}")
+        raise store.refuse(model.broken("Member must be updated only once in the same request."))
     changed = False
     for key, (given, values) in new.items():
         if key in old:
-            names = given.keys() - {"address", "protocol_port", "request_sriov", "project_id", "tenant_id"}
+            # As in Octavia these three return to their defaults where they are not given; a name stays.
+            names = {*given, "weight", "backup", "admin_state_up"} - {
+                "address",
+                "protocol_port",
+                "request_sriov",
+                "project_id",
+                "tenant_id",
+            }
             changes = {name: values.get(name) for name in names if values.get(name) != old[key][name]}
             if changes:
                 changed = True
@@ -268,7 +274,7 @@ def update_monitor(call: Call) -> Answer:
     assert pool is not None
     _obey(
         model.check_monitor,
-        row | {name: value for name, value in values.items() if value is not None},
+        row | {n: value for n, value in values.items() if value is not None or n in {"http_version", "domain_name"}},
         pool["protocol"],
     )
     return _end_update(call, t.health_monitors, model.MONITOR, row=row, balancer=balancer, values=values)

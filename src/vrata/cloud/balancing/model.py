@@ -236,9 +236,7 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
     """Rules of one monitor on a pool of this protocol; the values with HTTP's defaults filled in."""
     out = dict(values)
     if values["type"] not in MONITORS_OF_STREAM:
-        raise broken(
-            f"The type {values['type']} of health monitor is not allowed on a pool of protocol {pool_protocol}."
-        )
+        raise broken(f"The {values['type']} type is only supported for pools of type UDP/SCTP.")
     if values["delay"] < values["timeout"]:
         raise broken("The delay of a health monitor must be greater than or equal to its timeout.")
     if values["type"] in HTTP_MONITORS:
@@ -246,7 +244,7 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
     else:
         for name in (*HTTP_DEFAULTS, "http_version", "domain_name"):
             if out.get(name) is not None:
-                raise broken(f"The {name} option is not valid for a health monitor of type {values['type']}.")
+                raise Broken(400, f"{name} is not a valid option for health monitors of type {values['type']}")
     return out
 
 
