@@ -85,7 +85,7 @@ def parse(body: Mapping[str, Any], fields: Mapping[str, Field], *, updating: boo
 
 def _str(field: Field, name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise Problem("invalid", name, value, f"Wrong type. Expected 'string', got '{type(value).__name__}'")
+        raise Problem("invalid", name, value, "Value should be string")
     if len(value) > field.length:
         raise Problem("invalid", name, value, f"Value should have a maximum character requirement of {field.length}")
     if (_CONTROL_BUT_LINES if field.lines else _CONTROL).search(value):
@@ -103,10 +103,15 @@ def _number(field: Field, name: str, value: Any) -> Any:
     if isinstance(value, float) and field.kind == "int" and value != number:
         raise Problem("invalid", name, value, "Wrong type. Expected 'int', got 'float'")
     if field.least is not None and number < field.least:
-        raise Problem("invalid", name, value, f"Value should be greater or equal to {field.least:g}")
+        raise Problem("invalid", name, value, f"Value should be greater or equal to {_bound(field.least)}")
     if field.most is not None and number > field.most:
-        raise Problem("invalid", name, value, f"Value should be lower or equal to {field.most:g}")
+        raise Problem("invalid", name, value, f"Value should be lower or equal to {_bound(field.most)}")
     return number
+
+
+def _bound(number: float) -> str:
+    """1 as 1, not as 1.0, and large numbers in full."""
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def _bool(_field: Field, name: str, value: Any) -> bool:

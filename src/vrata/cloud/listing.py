@@ -63,7 +63,7 @@ def page(
     shown = rows[start:stop]
     body: dict[str, Any] = {collection: select_fields(call, shown)}
     links = _links(call, shown, (start > 0, stop < len(rows))) if limit is not None else []
-    if links:
+    if links or style.strict:
         body[f"{collection}_links"] = links
     return body
 
@@ -84,7 +84,7 @@ def _wanted(call: Call, style: Style, known: Sequence[str], done: frozenset[str]
         if name in known:
             wanted.setdefault(name, []).append(value)
         elif style.strict:
-            raise ApiError(400, f'Unknown argument: "{raw}"')
+            raise ApiError(400, "One or more arguments are either duplicate or invalid")
     return wanted
 
 
@@ -155,9 +155,9 @@ def _limit(text: str | None, style: Style) -> int | None:
         limit = int(text)
     except ValueError as error:
         raise ApiError(400, f"Supplied pagination limit '{text}' is not valid.", "InvalidInput") from error
-    if limit < 0:
+    if limit < 0 and not style.strict:
         raise ApiError(400, f"Supplied pagination limit '{text}' is not valid.", "InvalidInput")
-    return style.page if limit == 0 else min(limit, style.page or limit)
+    return style.page if limit <= 0 else min(limit, style.page or limit)
 
 
 def _links(call: Call, shown: Sequence[Mapping[str, Any]], more: tuple[bool, bool]) -> list[dict[str, str]]:

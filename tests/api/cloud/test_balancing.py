@@ -133,6 +133,13 @@ def test_batch_members_make_the_list_true(demo: Any, balancer: Any, cloud: Cloud
     wait_for(lambda: len(hosts[0].instances(balancer.id)[0]["pools"][0]["members"]) == 2)
     assert cloud.request("PUT", path, {"members": members}, headers)[0] == 202
     assert demo.load_balancer.get_load_balancer(balancer.id).provisioning_status == "ACTIVE"
+    twice = [{"address": "10.10.0.16", "protocol_port": 1}] * 2
+    status, said, _ = cloud.request("PUT", path, {"members": twice}, headers)
+    assert (status, said["faultstring"][:41]) == (400, "Validation failure: Member must be update")
+    plain = [{"address": "10.10.0.12", "protocol_port": 30080}]
+    assert cloud.request("PUT", path + "?additive_only=true", {"members": plain}, headers)[0] == 202
+    wait_active(demo, balancer.id)
+    assert {one.weight for one in demo.load_balancer.members(pool_id)} == {1}
     more = [{"address": "10.10.0.16", "protocol_port": 1}]
     assert cloud.request("PUT", path + "?additive_only=true", {"members": more}, headers)[0] == 202
     wait_active(demo, balancer.id)
@@ -175,6 +182,32 @@ def test_children_are_made_changed_and_deleted_one_by_one(demo: Any, world: Simp
     wait_for(lambda: lb.find_load_balancer(balancer.id) is None)
 
 
+def test_answers_have_octavias_shape(cloud: Cloud, balancer: Any) -> None:
+    headers, base = {"X-Auth-Token": cloud.token()}, "/load-balancer/v2.0/lbaas"
+    listed = cloud.request("GET", f"{base}/loadbalancers?name=nobody", None, headers)[1]
+    assert listed == {"loadbalancers": [], "loadbalancers_links": []}
+    status, said, _ = cloud.request("GET", f"{base}/pools?nonsense=1", None, headers)
+    assert (status, said["faultstring"]) == (400, "One or more arguments are either duplicate or invalid")
+    missing = "0" * 8 + "-0000-0000-0000-" + "0" * 12
+    said = cloud.request("GET", f"{base}/healthmonitors/{missing}", None, headers)[1]
+    assert said["faultstring"] == f"Health Monitor {missing} not found."
+    pool = f"{base}/pools/{balancer.pools[0]['id']}"
+    assert "description" not in cloud.request("GET", f"{pool}/members", None, headers)[1]["members"][0]
+    assert cloud.request("GET", pool, None, headers)[1]["pool"]["tls_versions"] is None
+
+
+def test_null_for_what_a_pool_must_have_is_refused_and_not_an_error(cloud: Cloud, balancer: Any) -> None:
+    headers = {"X-Auth-Token": cloud.token()}
+    path = f"/load-balancer/v2.0/lbaas/pools/{balancer.pools[0]['id']}"
+    assert cloud.request("PUT", path, {"pool": {"lb_algorithm": None}}, headers)[0] == 400
+    assert cloud.request("PUT", path, {"pool": {"session_persistence": {}}}, headers)[0] == 400
+    monitor = cloud.request("GET", path, None, headers)[1]["pool"]["healthmonitor_id"]
+    where = f"/load-balancer/v2.0/lbaas/healthmonitors/{monitor}"
+    assert cloud.request("PUT", where, {"healthmonitor": {"delay": None}}, headers)[0] == 400
+    status, said, _ = cloud.request("PUT", path, {"pool": {"tls_enabled": None}}, headers)
+    assert (status, said["pool"]["tls_enabled"]) == (200, False)
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -185,8 +218,13 @@ def test_children_are_made_changed_and_deleted_one_by_one(demo: Any, world: Simp
         ({"listeners": [{"protocol": "TERMINATED_HTTPS", "protocol_port": 1}]}, 501, "Provider 'amphora' does not"),
         ({"listeners": [{"protocol": "TCP", "protocol_port": 70000}]}, 400, "field/attribute protocol_port"),
         ({"listeners": [{"protocol": "TCP", "protocol_port": 1}] * 2}, 409, "Another Listener on this Load"),
-        ({"pools": [{"protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"}]}, 400, "Pools must be named"),
-        ({"nonsense": 1}, 400, "Unknown attribute"),
+        ({"pools": [{"name": "a", "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"}] * 2}, 400, "Pool names must be"),
+        ({"nonsense": 1}, 400, "Unknown attribute for argument load_balancer.loadbalancer: nonsense"),
+        ({"nonsense": 1, "also": 1}, 400, "Unknown attributes for argument load_balancer.loadbalancer: also, nonsense"),
+        ({"listeners": [{"protocol": "TCP", "protocol_port": 1, "default_pool": {"name": "q"}}]}, 400, "Pool 'q' was"),
+        ({"listeners": [{"loadbalancer_id": "x"}]}, 400, "argument load_balancer.loadbalancer.listeners: loadb"),
+        ({"listeners": [{"protocol": "TCP", "protocol_port": 1, "hsts_max_age": 1}]}, 400, "The HSTS feature"),
+        ({"vip_vnic_type": "normal"}, 400, "Unknown attribute"),
         ({"provider": "nobody"}, 400, "Provider 'nobody' is not enabled."),
         ({"vip_address": "10.10.0.1"}, 409, "already allocated"),
     ],

@@ -115,7 +115,7 @@ def _providers(call: Call) -> Answer:
 def _empty(collection: str) -> Any:
     def serve(call: Call) -> Answer:
         store.authorize(call, write=False)
-        return Answer(body={collection: []})
+        return Answer(body={collection: [], f"{collection}_links": []})
 
     return serve
 
@@ -160,7 +160,7 @@ def _list_quotas(call: Call) -> Answer:
     if not call.caller.admin:
         query = query.where(t.quotas.c.project_id == call.caller.project_id)
     rows = [_quota_of(call, one) | {"project_id": one, "tenant_id": one} for one in call.tx.column(query)]
-    return Answer(body={"quotas": rows})
+    return Answer(body={"quotas": rows, "quotas_links": []})
 
 
 def _set_quota(call: Call) -> Answer:
@@ -173,11 +173,12 @@ def _set_quota(call: Call) -> Answer:
     for raw, value in asked.items():
         name = _ALIAS.get(raw, raw)
         if name not in QUOTAS:
-            raise ApiError(400, f"Unknown attribute for argument quota: {raw}")
+            raise store.unknown_attributes("quotas.quota", {raw})
+        if raw != name and name in asked:
+            continue
         if value is not None and not (type(value) is int and -1 <= value <= QUOTA_MAX):
-            raise ApiError(
-                400, f"Invalid input for field/attribute {raw}. Value: '{value}'. Value should be -1 to {QUOTA_MAX}"
-            )
+            bound = f"lower or equal to {QUOTA_MAX}" if type(value) is int and value > 0 else "greater or equal to -1"
+            raise ApiError(400, f"Invalid input for field/attribute {raw}. Value: '{value}'. Value should be {bound}")
         values[name] = value
     if call.tx.lock(t.quotas, project_id) is None:
         call.tx.insert(t.quotas, {"project_id": project_id, **values})
@@ -188,8 +189,7 @@ def _set_quota(call: Call) -> Answer:
 
 def _reset_quota(call: Call) -> Answer:
     store.admin_only(call)
-    if not call.tx.execute(sa.delete(t.quotas).where(t.quotas.c.project_id == call.path["project_id"])):
-        raise ApiError(404, f"Quota {call.path['project_id']} not found.")
+    call.tx.execute(sa.delete(t.quotas).where(t.quotas.c.project_id == call.path["project_id"]))
     return Answer(202)
 
 

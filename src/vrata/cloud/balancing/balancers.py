@@ -11,6 +11,10 @@ from vrata.cloud.balancing.status import Event
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
 from vrata.cloud.store import Row
 
+_OWNED = {"loadbalancer_id", "listener_id", "project_id", "tenant_id"}  # what a nested object has from its parent
+NESTED_LISTENER = {name: field for name, field in model.LISTENER.items() if name not in _OWNED}
+NESTED_POOL = {name: field for name, field in model.POOL.items() if name not in _OWNED}
+
 
 def create(call: Call) -> Answer:
     """POST: the whole tree in one transaction."""
@@ -47,12 +51,10 @@ def _supported(values: Row) -> str:
         raise ApiError(400, f"Provider '{provider}' is not enabled.")
     if values.pop("additional_vips", None):
         raise store.refuse(model.unsupported("additional_vips"))
-    if values.pop("vip_vnic_type", None) not in {None, "normal"}:
-        raise store.refuse(model.unsupported("vip_vnic_type direct"))
     if values.get("flavor_id"):
-        raise ApiError(400, f"Validation failure: Invalid flavor_id: {values['flavor_id']} is not an enabled flavor.")
+        raise ApiError(400, "Validation failure: Invalid flavor_id.")
     if values.get("availability_zone"):
-        raise ApiError(400, f"Validation failure: Invalid availability_zone {values['availability_zone']}.")
+        raise ApiError(400, "Validation failure: Invalid availability zone.")
     return str(provider)
 
 
@@ -60,31 +62,33 @@ def _graph(call: Call, balancer: Row, nested_pools: list[Any], nested_listeners:
     """Pools first (listeners refer to them by name), then listeners."""
     by_name: dict[str, str] = {}
     for body in nested_pools:
-        values = store.checked(model.POOL, body, None)
-        if not values["name"]:
-            raise ApiError(400, "Pools must be named when creating a fully populated loadbalancer.")
+        values = store.checked_part(NESTED_POOL, body, f"{store.IN_TREE}.pools")
         if values["name"] in by_name:
-            raise ApiError(400, f"Validation failure: Pool name {values['name']} is used twice.")
+            raise _used_twice()
         by_name[values["name"]] = store.insert_pool(call, balancer, values)["id"]
     for body in nested_listeners:
-        values = store.checked(model.LISTENER, body, None)
+        values = store.checked_part(NESTED_LISTENER, body, f"{store.IN_TREE}.listeners")
         pool = values.pop("default_pool", None)
         if pool is not None:
             values["default_pool_id"] = _nested_pool(call, balancer, pool, by_name)
         store.insert_listener(call, balancer, values)
 
 
+def _used_twice() -> ApiError:
+    return store.refuse(model.broken("Pool names must be unique when creating a fully populated loadbalancer."))
+
+
 def _nested_pool(call: Call, balancer: Row, body: Row, by_name: dict[str, str]) -> str:
     name = body.get("name")
     if name and body.keys() == {"name"}:
         if name not in by_name:
-            raise ApiError(400, f"Missing details for Pool object: {name}")
+            raise ApiError(400, f"Validation failure: Pool '{name}' was referenced but no full definition was found.")
         return by_name[name]
-    values = store.checked(model.POOL, body, None)
+    values = store.checked_part(NESTED_POOL, body, f"{store.IN_TREE}.listeners.default_pool")
     if not values["name"]:
-        raise ApiError(400, "Pools must be named when creating a fully populated loadbalancer.")
+        raise ApiError(400, "Validation failure: Pools must be named when creating a fully populated loadbalancer.")
     if values["name"] in by_name:
-        raise ApiError(400, f"Validation failure: Pool name {values['name']} is used twice.")
+        raise _used_twice()
     by_name[values["name"]] = row_id = str(store.insert_pool(call, balancer, values)["id"])
     return row_id
 
@@ -100,9 +104,11 @@ def _expanded(call: Call, balancer_id: str) -> Row:
         pool["members"] = view.members(call, [row for row in members if row["pool_id"] == pool["id"]])
         mine = view.monitors(call, [row for row in monitors if row["pool_id"] == pool["id"]])
         pool["healthmonitor"] = mine[0] if mine else None
+        pool.pop("healthmonitor_id", None)
+        del pool["loadbalancers"]
     listeners = view.listeners(call, call.tx.all(_children(t.listeners, balancer_id)))
     for listener in listeners:
-        listener["default_pool"] = next((p for p in pools if p["id"] == listener["default_pool_id"]), None)
+        del listener["loadbalancers"]
     return {"listeners": listeners, "pools": pools}
 
 

@@ -20,7 +20,7 @@ def create_listener(call: Call) -> Answer:
     balancer = _parent(call, values["loadbalancer_id"])
     nested = values.pop("default_pool", None)
     if nested is not None:
-        pool = store.checked(model.POOL, nested, None)
+        pool = store.checked_part(model.POOL, nested, "listener_.listener.default_pool")
         values["default_pool_id"] = store.insert_pool(call, balancer, pool)["id"]
     row = store.insert_listener(call, balancer, values)
     if values.get("default_pool_id"):
@@ -96,6 +96,8 @@ def _end_update(
     changes = {}
     for name, value in values.items():
         default = fields[name].default
+        if value is None and fields[name].required:
+            raise ApiError(400, f"Invalid input for field/attribute {name}. Value: 'None'. Mandatory field missing.")
         changes[name] = default if value is None and default is not UNSET else value
     changes |= {"updated_at": now()}
     if row["provisioning_status"] in {"ACTIVE", "ERROR"}:
@@ -205,7 +207,7 @@ def batch_members(call: Call) -> Answer:
     asked = call.body.get("members") if isinstance(call.body, dict) else None
     if not isinstance(asked, list):
         raise ApiError(400, 'Missing argument: "members"')
-    bodies = [(one, store.checked(model.MEMBER, one, None)) for one in asked]
+    bodies = [(one, store.checked_part(model.MEMBER, one, "members_.members")) for one in asked]
     balancer = store.begin_change(call, pool["load_balancer_id"])
     old = {
         (row["address"], row["protocol_port"]): row
@@ -213,12 +215,18 @@ def batch_members(call: Call) -> Answer:
     }
     new = {(values["address"], values["protocol_port"]): (given, values) for given, values in bodies}
     if len(new) < len(bodies):
-        twice = next(k for k in new if sum((v["address"], v["protocol_port"]) == k for _, v in bodies) > 1)
-        raise ApiError(409, f"Another member on this pool is already using ip {twice[0]} on protocol_port {twice[1]}")
+        raise store.refuse(model.broken("Member must be updated only once in the same request."))
     changed = False
     for key, (given, values) in new.items():
         if key in old:
-            names = given.keys() - {"address", "protocol_port", "request_sriov", "project_id", "tenant_id"}
+            # As in Octavia these three return to their defaults where they are not given; a name stays.
+            names = {*given, "weight", "backup", "admin_state_up"} - {
+                "address",
+                "protocol_port",
+                "request_sriov",
+                "project_id",
+                "tenant_id",
+            }
             changes = {name: values.get(name) for name in names if values.get(name) != old[key][name]}
             if changes:
                 changed = True
@@ -266,7 +274,7 @@ def update_monitor(call: Call) -> Answer:
     assert pool is not None
     _obey(
         model.check_monitor,
-        row | {name: value for name, value in values.items() if value is not None},
+        row | {n: value for n, value in values.items() if value is not None or n in {"http_version", "domain_name"}},
         pool["protocol"],
     )
     return _end_update(call, t.health_monitors, model.MONITOR, row=row, balancer=balancer, values=values)

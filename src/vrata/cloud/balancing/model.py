@@ -69,7 +69,7 @@ _TLS_LISTENER = {
     "hsts_include_subdomains": Field("bool"), "hsts_preload": Field("bool"),
 }  # fmt: skip
 _TLS_POOL = {
-    "tls_enabled": Field("bool"), "tls_container_ref": Field(), "ca_tls_container_ref": Field(),
+    "tls_enabled": Field("bool", default=False), "tls_container_ref": Field(), "ca_tls_container_ref": Field(),
     "crl_container_ref": Field(), "tls_ciphers": Field(length=2048), "tls_versions": Field("strings"),
     "alpn_protocols": Field("strings"),
 }  # fmt: skip
@@ -82,7 +82,6 @@ LOAD_BALANCER = {
     "vip_network_id": Field("uuid", update=False),
     "vip_qos_policy_id": Field("uuid"),
     "vip_sg_ids": Field("list"),
-    "vip_vnic_type": Field(update=False, choices=("normal", "direct")),
     "additional_vips": Field("list"),
     "provider": Field(update=False),
     "flavor_id": Field("uuid", update=False),
@@ -151,17 +150,34 @@ def check_listener(values: Mapping[str, Any]) -> None:
         raise unsupported(f"{values['protocol']} listeners")
     if values.get("l7policies"):
         raise unsupported("L7 policies")
-    for name in ("default_tls_container_ref", "sni_container_refs", "client_ca_tls_container_ref"):
-        if values.get(name):
-            raise broken(f"{name} needs a listener of protocol TERMINATED_HTTPS.")
+    _check_no_tls(values)
     headers = values.get("insert_headers") or {}
     if headers and values["protocol"] != "HTTP":
-        raise broken(f"insert_headers is not allowed on a listener of protocol {values['protocol']}.")
+        raise Broken(400, f"insert-headers is not a valid option for a {values['protocol']} protocol listener.")
     for name, value in headers.items():
         if name not in INSERT_HEADERS:
             raise Broken(400, f"{name} is not a valid option for insert_headers")
-        if str(value).lower() not in {"true", "false"}:
+        if not isinstance(value, str):
+            raise Broken(
+                400, f"Invalid input for field/attribute insert_headers. Value: '{headers}'. Value should be string"
+            )
+        if value.lower() not in {"true", "false"}:
             raise Broken(400, f"{value} is not a valid option for a header {name} value")
+
+
+def _check_no_tls(values: Mapping[str, Any]) -> None:
+    """None of the listeners that are carried ends TLS."""
+    if values.get("default_tls_container_ref") or values.get("sni_container_refs"):
+        raise broken(f"Certificate container references are not allowed on {values['protocol']} protocol listeners.")
+    if values.get("client_ca_tls_container_ref"):
+        raise broken(
+            "An SNI or default certificate container reference must be provided with a client CA container reference."
+        )
+    client = values.get("client_authentication")
+    if client not in {None, "NONE"}:
+        raise broken(f"Client authentication setting {client} requires a client CA container reference.")
+    if any(values.get(name) for name in ("hsts_max_age", "hsts_include_subdomains", "hsts_preload")):
+        raise broken("The HSTS feature can only be used for listeners using the TERMINATED_HTTPS protocol.")
 
 
 def check_pool(values: Mapping[str, Any]) -> None:
@@ -173,28 +189,30 @@ def check_pool(values: Mapping[str, Any]) -> None:
     if values.get("tls_enabled"):
         raise unsupported("TLS to members")
     persistence = values.get("session_persistence")
-    if persistence:
+    if persistence is not None:
         _check_persistence(persistence)
 
 
 def _check_persistence(persistence: Mapping[str, Any]) -> None:
     unknown = persistence.keys() - {"type", "cookie_name", "persistence_timeout", "persistence_granularity"}
     if unknown:
-        raise Broken(400, f"Invalid input for field/attribute session_persistence. Unknown attribute: {min(unknown)}")
+        raise Broken(400, f"Unknown attribute for argument pool_.pool.session_persistence: {min(unknown)}")
     kind, cookie = persistence.get("type"), persistence.get("cookie_name")
+    if kind is None:
+        raise Broken(400, "Invalid input for field/attribute type. Value: 'None'. Mandatory field missing.")
     if kind not in {"SOURCE_IP", "HTTP_COOKIE", "APP_COOKIE"}:
         raise Broken(
             400, f"Invalid input for field/attribute type. Value: '{kind}'. Value should be one of: "
             "APP_COOKIE, HTTP_COOKIE, SOURCE_IP",
         )  # fmt: skip
     if kind == "APP_COOKIE" and not cookie:
-        raise broken("session_persistence of type APP_COOKIE needs a cookie_name.")
+        raise broken('Field "cookie_name" must be specified when using the "APP_COOKIE" session persistence type.')
     if kind != "APP_COOKIE" and cookie:
         raise broken('Field "cookie_name" can only be specified with session persistence of type "APP_COOKIE".')
     if cookie is not None and not _is_token(cookie):
         raise broken("Supplied cookie_name is invalid.")
     if persistence.get("persistence_timeout") or persistence.get("persistence_granularity"):
-        raise broken("persistence_timeout and persistence_granularity are only for UDP and SCTP pools.")
+        raise broken("persistence_timeout and persistence_granularity is only for UDP and SCTP protocol pools.")
 
 
 def _is_token(text: object) -> bool:
@@ -210,7 +228,7 @@ def check_pair(listener_protocol: str, pool_protocol: str) -> None:
     """A listener may have this pool."""
     if pool_protocol not in POOLS_OF_LISTENER[listener_protocol]:
         raise broken(
-            f'The pool protocol "{pool_protocol}" is invalid while the listener protocol is "{listener_protocol}".'
+            f"The pool protocol '{pool_protocol}' is invalid while the listener protocol is '{listener_protocol}'."
         )
 
 
@@ -218,9 +236,7 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
     """Rules of one monitor on a pool of this protocol; the values with HTTP's defaults filled in."""
     out = dict(values)
     if values["type"] not in MONITORS_OF_STREAM:
-        raise broken(
-            f"The type {values['type']} of health monitor is not allowed on a pool of protocol {pool_protocol}."
-        )
+        raise broken(f"The {values['type']} type is only supported for pools of type UDP/SCTP.")
     if values["delay"] < values["timeout"]:
         raise broken("The delay of a health monitor must be greater than or equal to its timeout.")
     if values["type"] in HTTP_MONITORS:
@@ -228,7 +244,7 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
     else:
         for name in (*HTTP_DEFAULTS, "http_version", "domain_name"):
             if out.get(name) is not None:
-                raise broken(f"The {name} option is not valid for a health monitor of type {values['type']}.")
+                raise Broken(400, f"{name} is not a valid option for health monitors of type {values['type']}")
     return out
 
 

@@ -5,6 +5,7 @@ only legal transitions of `status.py` pass.
 """
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,8 +21,15 @@ from vrata.cloud.store import Row
 # table -> the sentence's noun and the quota's name
 NOUNS = {
     "load_balancers": ("Load Balancer", "loadbalancer"), "listeners": ("Listener", "listener"),
-    "pools": ("Pool", "pool"), "members": ("Member", "member"), "health_monitors": ("HealthMonitor", "healthmonitor"),
+    "pools": ("Pool", "pool"), "members": ("Member", "member"), "health_monitors": ("Health Monitor", "healthmonitor"),
 }  # fmt: skip
+
+# what Octavia calls the argument that holds a body
+_ARGUMENTS = {
+    "loadbalancer": "load_balancer", "listener": "listener_", "pool": "pool_", "member": "member_",
+    "healthmonitor": "health_monitor_",
+}  # fmt: skip
+IN_TREE = "load_balancer.loadbalancer"  # the path of what is nested in a load balancer
 
 DIALECT = Dialect(
     lambda error: (
@@ -33,7 +41,7 @@ DIALECT = Dialect(
             "debuginfo": None,
         }
     ),
-    "Invalid input: the request body is not valid JSON.",
+    "Request is not in valid JSON format",
 )
 
 
@@ -64,16 +72,32 @@ def find(call: Call, table: sa.Table, row_id: str) -> Row:
     return row
 
 
-def checked(fields: dict[str, Field], body: Any, wrapper: str | None, *, updating: bool = False) -> Row:
-    """The values of a body, 400 with WSME's sentence for a wrong one."""
-    inner = body.get(wrapper) if isinstance(body, dict) and wrapper else body
+def unknown_attributes(path: str, names: Iterable[str]) -> ApiError:
+    """400 as Octavia words attributes that it does not know."""
+    names = sorted(names)
+    return ApiError(400, f"Unknown attribute{'s' * (len(names) > 1)} for argument {path}: {', '.join(names)}")
+
+
+def checked(fields: dict[str, Field], body: Any, wrapper: str, *, updating: bool = False) -> Row:
+    """The values of a body that comes in a wrapper, 400 with Octavia's sentence for a wrong one."""
+    argument = _ARGUMENTS[wrapper]
+    if not isinstance(body, dict):
+        raise ApiError(400, f'Missing argument: "{argument}"')
+    if body.keys() - {wrapper}:
+        raise unknown_attributes(argument, body.keys() - {wrapper})
+    return checked_part(fields, body.get(wrapper), f"{argument}.{wrapper}", updating=updating)
+
+
+def checked_part(fields: dict[str, Field], inner: Any, path: str, *, updating: bool = False) -> Row:
+    """The values of an object at this path of a body."""
     if not isinstance(inner, dict):
-        raise ApiError(400, f'Missing argument: "{wrapper or "object"}"')
+        raise ApiError(400, f'Missing argument: "{path}"')
+    unknown = {name for name in inner if name not in fields or (updating and not fields[name].update)}
+    if unknown:
+        raise unknown_attributes(path, unknown)
     try:
         return parse(inner, fields, updating=updating)
     except Problem as problem:
-        if problem.kind in {"unknown", "readonly"}:
-            raise ApiError(400, f"Unknown attribute for argument {wrapper}: {problem.name}") from problem
         raise ApiError(
             400, f"Invalid input for field/attribute {problem.name}. Value: '{problem.value}'. {problem.why}"
         ) from problem
@@ -154,14 +178,14 @@ def insert_listener(call: Call, balancer: Row, values: Row) -> Row:
     pool_id = values.get("default_pool_id")
     if pool_id is not None:
         check_default_pool(call, balancer, values["protocol"], pool_id)
-    taken = sa.select(t.listeners.c.id).where(
+    taken = sa.select(t.listeners.c.protocol).where(
         t.listeners.c.load_balancer_id == balancer["id"],
         t.listeners.c.protocol_port == values["protocol_port"],
         t.listeners.c.transport == "tcp",
     )
-    if call.tx.value(taken):
+    if other := call.tx.value(taken):
         raise ApiError(
-            409, f"Another Listener on this Load Balancer is already using protocol {values['protocol']} and "
+            409, f"Another Listener on this Load Balancer is already using protocol {other} and "
             f"protocol_port {values['protocol_port']}",
         )  # fmt: skip
     count_quota(call, balancer["project_id"], t.listeners)
@@ -193,13 +217,14 @@ def cidrs(balancer: Row, values: Row) -> list[str] | None:
             net = ipaddress.ip_network(cidr, strict=False)
         except (ValueError, TypeError) as error:
             raise ApiError(
-                400, f"Invalid input for field/attribute allowed_cidrs. Value: '{cidr}'. Value should be IPv4 or IPv6 "
+                400, f"Invalid input for field/attribute allowed_cidrs. Value: '{values['allowed_cidrs']}'. "
+                "Value should be IPv4 or IPv6 "
                 "CIDR format",
             ) from error  # fmt: skip
         if net.version != ipaddress.ip_address(balancer["vip_address"]).version:
             raise ApiError(
-                400, f"Validation failure: Allowed CIDR {cidr} IP version does not match VIP address "
-                f"{balancer['vip_address']} IP version.",
+                400, f"Validation failure: CIDR {cidr} IP version incompatible with all VIPs "
+                f"['{balancer['vip_address']}'] IP version.",
             )  # fmt: skip
         out.append(str(net))
     return out or None
@@ -220,10 +245,12 @@ def insert_pool(call: Call, balancer: Row, values: Row) -> Row:
     if row.get("tls_enabled") is None:
         row.pop("tls_enabled", None)
     call.tx.insert(t.pools, row)
-    members = [checked(model.MEMBER, one, None) for one in values.get("members") or ()]
+    members = [checked_part(model.MEMBER, one, f"{IN_TREE}.pools.members") for one in values.get("members") or ()]
     insert_members(call, row, members)
     if values.get("healthmonitor"):
-        insert_monitor(call, row, checked(model.MONITOR, values["healthmonitor"], None))
+        insert_monitor(
+            call, row, checked_part(model.MONITOR, values["healthmonitor"], f"{IN_TREE}.pools.healthmonitor")
+        )
     return row
 
 

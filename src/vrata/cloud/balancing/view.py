@@ -13,10 +13,10 @@ _HIDDEN = {
     "load_balancers": {"generation", "vip_port_owned", "topology"},
     "listeners": {"load_balancer_id", "transport"},
     "pools": {"load_balancer_id"},
-    "members": {"pool_id"},
+    "members": {"pool_id", "description"},
     "health_monitors": {"pool_id", "description"},
 }
-_LISTS = ("sni_container_refs", "tls_versions", "alpn_protocols", "vip_sg_ids", "additional_vips")
+_LISTS = ("sni_container_refs", "vip_sg_ids", "additional_vips")
 
 
 def _base(table: sa.Table, row: Row) -> Row:
@@ -82,9 +82,9 @@ def pools(call: Call, rows: list[Row]) -> list[Row]:
             "loadbalancers": [{"id": row["load_balancer_id"]}],
             "listeners": _refs(by_listener[row["id"]]),
             "members": _refs(members[row["id"]]),
-            "healthmonitor_id": next(iter(monitors[row["id"]]), None),
             "session_persistence": _persistence(row["session_persistence"]),
         }
+        | ({"healthmonitor_id": monitors[row["id"]][0]} if monitors[row["id"]] else {})
         for row in rows
     ]
 
@@ -117,9 +117,7 @@ def status_tree(call: Call, balancer: Row) -> Row:
         for row in tx.all(sa.select(t.health_monitors).where(t.health_monitors.c.pool_id.in_(pool_ids)))
     }
     shown = {
-        row["id"]: _short(row)
-        | {"members": by_pool[row["id"]]}
-        | ({"health_monitor": monitors_[row["id"]]} if row["id"] in monitors_ else {})
+        row["id"]: _short(row) | {"members": by_pool[row["id"]]} | {"health_monitor": monitors_.get(row["id"])}
         for row in pool_rows
     }
     listener_rows = tx.all(sa.select(t.listeners).where(t.listeners.c.load_balancer_id == balancer["id"]))
@@ -127,7 +125,7 @@ def status_tree(call: Call, balancer: Row) -> Row:
         _short(row) | {"pools": [shown[row["default_pool_id"]]] if row["default_pool_id"] in shown else []}
         for row in listener_rows
     ]
-    return {"statuses": {"loadbalancer": _short(balancer) | {"listeners": tree, "pools": list(shown.values())}}}
+    return {"statuses": {"loadbalancer": _short(balancer) | {"listeners": tree}}}
 
 
 def _short(row: Row) -> Row:
