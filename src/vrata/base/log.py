@@ -1,10 +1,23 @@
-"""Structured logs: one JSON-free, readable line per event on stderr, level from `VRATA_LOG` (default info)."""
+"""Structured logs: one readable line (logfmt) per event on stderr, level from `VRATA_LOG` (default info)."""
 
+import contextlib
 import logging
 import os
-import sys
 
 import structlog
+
+
+class _Stderr:
+    """Writes lines to stderr; a full disk under the log costs the line, never the process that wrote it."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, message.encode(errors="replace") + b"\n")
+
+    log = debug = info = warn = warning = error = critical = fatal = exception = failure = msg
 
 
 def configure() -> None:
@@ -20,5 +33,5 @@ def configure() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=_Stderr,
     )

@@ -11,6 +11,7 @@ from collections import defaultdict
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -21,6 +22,8 @@ from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.desired import Builder
 from vrata.cloud.settings import Settings
 from vrata.cloud.store import Store, Tx
+
+log = structlog.get_logger(__name__)
 
 NAME_MAX = 255
 
@@ -158,9 +161,14 @@ class Agents:
         """Look for hosts that fell silent, for as long as the service runs."""
         while True:
             await asyncio.sleep(self.settings.sweep_interval_s)
-            moment = time.time()
-            if await self.store.read(lambda tx, at=moment: settle.silent_hosts(tx, at, self.settings)):  # type: ignore[misc]
-                await self.store.write(lambda tx, at=moment: settle.bury_silent(tx, at, self.settings))  # type: ignore[misc]
+            try:
+                await self._bury_silent(time.time())
+            except sa.exc.SQLAlchemyError as error:  # a full disk, a database that restarts: looked at again
+                log.warning("silent hosts not looked for", error=str(error).partition("\n")[0])
+
+    async def _bury_silent(self, moment: float) -> None:
+        if await self.store.read(lambda tx: settle.silent_hosts(tx, moment, self.settings)):
+            await self.store.write(lambda tx: settle.bury_silent(tx, moment, self.settings))
 
     async def watch_replicas(self) -> None:
         """Wake polls for what other replicas committed (PostgreSQL only)."""
@@ -170,11 +178,12 @@ class Agents:
             waiting = self.hub.waiting()
             if not waiting:
                 continue
-            rows = await self.store.read(
-                lambda tx, names=waiting: tx.all(  # type: ignore[misc]
-                    sa.select(t.hosts.c.name, t.hosts.c.revision).where(t.hosts.c.name.in_(names))
-                )
-            )
+            query = sa.select(t.hosts.c.name, t.hosts.c.revision).where(t.hosts.c.name.in_(waiting))
+            try:
+                rows = await self.store.read(lambda tx, asked=query: tx.all(asked))  # type: ignore[misc]
+            except sa.exc.SQLAlchemyError as error:
+                log.warning("other replicas' changes not seen", error=str(error).partition("\n")[0])
+                continue
             fresh = {row["name"]: row["revision"] for row in rows}
             self.hub.changed(frozenset(name for name, revision in fresh.items() if known.get(name) != revision))
             known = fresh

@@ -230,6 +230,11 @@ def fill(folder: Path) -> Path:
     return made
 
 
+def dead(processes: dict[str, daemon.DaemonId]) -> list[str]:
+    """Names of the parts that run no more."""
+    return [name for name, process in processes.items() if not daemon.is_alive(process)]
+
+
 def test_a_full_disk_is_said_in_one_line_and_what_runs_goes_on(second: Place) -> None:
     before = second.processes()
     filling = fill(second.home)
@@ -240,7 +245,7 @@ def test_a_full_disk_is_said_in_one_line_and_what_runs_goes_on(second: Place) ->
         assert second.cluster.get("nodes")["items"]
         big = f"--from-literal=a={'x' * 100_000}"
         assert "the store could not be written" in second.cluster.refused("create", "configmap", "more", big)
-        assert all(daemon.is_alive(process) for process in before.values())
+        assert dead(before) == []
     finally:
         filling.unlink()
     wait_for(lambda: second.cluster.run("create", "configmap", "later").status == 0, "it writes again")
@@ -273,5 +278,5 @@ def test_z_down_leaves_nothing_and_the_other_sandbox_alone(first: Place, second:
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     assert not [name for name in recorded if name in links]
     assert the_line(first.vrata("down")).startswith(f"vrata: there is no sandbox '{first.name}'")
-    assert all(daemon.is_alive(process) for process in second.processes().values())
+    assert dead(second.processes()) == []
     assert second.cluster.get("nodes")["items"]

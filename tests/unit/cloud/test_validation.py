@@ -47,7 +47,6 @@ MONITOR: dict[str, Any] = {"type": "HTTP", "delay": 5, "timeout": 3, "max_retrie
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"delay": 2},
         {"url_path": "no-slash"},
         {"url_path": '/with"quote'},
         {"url_path": "/with space"},

@@ -237,8 +237,6 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
     out = dict(values)
     if values["type"] not in MONITORS_OF_STREAM:
         raise broken(f"The {values['type']} type is only supported for pools of type UDP/SCTP.")
-    if values["delay"] < values["timeout"]:
-        raise broken("The delay of a health monitor must be greater than or equal to its timeout.")
     if values["type"] in HTTP_MONITORS:
         _check_http(out)
     else:
