@@ -273,10 +273,6 @@ class Sandbox:
             for name in _recorded_instances(self.paths.state(host.name))
         ]
 
-    def leftovers(self) -> list[str]:
-        """Recorded namespaces that still exist."""
-        return sorted(set(network.recorded_namespaces(self.paths)) & ip.list_namespaces())
-
 
 def _recorded_instances(state_dir: Path) -> list[str]:
     store = HostStore(state_dir)
