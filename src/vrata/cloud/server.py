@@ -13,13 +13,6 @@ from vrata.cloud.store import Store
 GRACE_S = 3  # how long running requests may take after SIGTERM
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the command owns them."""
-
-    def install_signal_handlers(self) -> None:
-        """Leave the signals alone."""
-
-
 async def run(store: Store, settings: Settings, sockets: list[socket.socket]) -> None:
     """Serve until a signal comes."""
     app = application(store, settings)
@@ -27,7 +20,7 @@ async def run(store: Store, settings: Settings, sockets: list[socket.socket]) ->
         app, http="httptools", lifespan="on", log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
     )  # fmt: skip
-    server = _Server(config)
+    server = uvicorn.Server(config)
 
     def stop() -> None:
         server.should_exit = True

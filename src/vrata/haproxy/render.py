@@ -43,18 +43,13 @@ def quote(word: str) -> str:
     """One argument of a configuration line, exactly as given; InvalidInput for control characters.
 
     Single quotes make everything literal (section 2.2); a single quote itself is put in double quotes. Where HAProxy
-    reads the argument as a log format, also double the per cent signs with `literal_format` before quoting.
+    reads the argument as a log format, the caller also doubles the per cent signs before quoting.
     """
     if not word.isprintable():
         raise InvalidInput("text", word, "use printable characters only")
     if _PLAIN.fullmatch(word):
         return word
     return "'" + word.replace("'", "'\"'\"'") + "'"
-
-
-def literal_format(text: str) -> str:
-    """Text for an argument that is a log format, in which `%` would begin an expression."""
-    return text.replace("%", "%%")
 
 
 def check_name(field: str, value: str) -> str:

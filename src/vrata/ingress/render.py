@@ -22,11 +22,6 @@ def render_config(settings: Settings, routing: Routing, directory: str) -> str:
     return f"{head}\n{frontend}\n{backends}"
 
 
-def structure(routing: Routing) -> frozenset[str]:
-    """What cannot be changed in a running HAProxy of this version: the set of backends."""
-    return frozenset(routing.backends)
-
-
 def render_maps(routing: Routing) -> dict[str, dict[str, str]]:
     """The content of each map: key → value."""
     return {

@@ -21,8 +21,7 @@ async def ensure_external(admin: Cloud) -> str:
         {
             "name": EXTERNAL,
             "router:external": True,
-            "provider:physical_network": EXTERNAL,
-            "provider:network_type": "flat",
+            **_flat(EXTERNAL),
         },
     )
     start, end = EXTERNAL_POOL
@@ -47,8 +46,7 @@ async def ensure_tenant_network(admin: Cloud, project_id: str) -> tuple[str, str
         {
             "name": TENANT,
             "project_id": project_id,
-            "provider:physical_network": TENANT,
-            "provider:network_type": "flat",
+            **_flat(TENANT),
         },
     )
     start, end = TENANT_POOL
