@@ -35,6 +35,26 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of every message: immutable, keyword-only, defaults left out."""
 
 
+class FirewallRule(Wire, frozen=True, kw_only=True):
+    """What a security group lets in (Neutron's ingress rule; what answers it is let out by itself).
+
+    `protocol` None: any, else "tcp", "udp", "icmp", "ipv6-icmp" or a number as text. `remotes` are CIDRs; empty:
+    from everywhere. Ports are inclusive; for ICMP they are type and code, as in Neutron.
+    """
+
+    ethertype: str  # IPv4, IPv6
+    protocol: str | None = None
+    port_range_min: int | None = None
+    port_range_max: int | None = None
+    remotes: tuple[str, ...] = ()
+
+
+class Firewall(Wire, frozen=True, kw_only=True):
+    """Everything that may enter through a leg besides VRRP, peers and neighbour discovery; no rule: nothing."""
+
+    rules: tuple[FirewallRule, ...] = ()
+
+
 class Leg(Wire, frozen=True, kw_only=True):
     """One interface of an instance: where it is plugged in and which addresses it has.
 
@@ -51,6 +71,8 @@ class Leg(Wire, frozen=True, kw_only=True):
     virtual: tuple[str, ...] = ()
     gateway: str | None = None
     mtu: int = 1500
+    firewall: Firewall | None = None  # None: everything may enter
+    routes: tuple[tuple[str, str], ...] = ()  # (destination CIDR, next hop) besides the default one
 
 
 class Vrrp(Wire, frozen=True, kw_only=True):
@@ -80,6 +102,63 @@ class HealthMonitor(Wire, frozen=True, kw_only=True):
     domain_name: str | None = None
 
 
+class Certificate(Wire, frozen=True, kw_only=True):
+    """A certificate with its chain and its private key, PEM, leaf first, key last. Kept in files of mode 0600."""
+
+    ref: str  # the key manager's reference: says which one in errors
+    pem: str = ""
+
+
+class Tls(Wire, frozen=True, kw_only=True):
+    """What both ends of TLS share; empty tuples and None: the product's safe default."""
+
+    ciphers: str | None = None  # OpenSSL's cipher list
+    versions: tuple[str, ...] = ()  # of SSLv3, TLSv1, TLSv1.1, TLSv1.2, TLSv1.3
+    alpn_protocols: tuple[str, ...] = ()  # of h2, http/1.1, http/1.0
+    ca_pem: str | None = None  # whom the other side's certificate must come from
+    crl_pem: str | None = None
+
+
+class ListenerTls(Tls, frozen=True, kw_only=True):
+    """TLS ended by a listener. Both references given by `default_certificate` and `sni_certificates`."""
+
+    default_certificate: Certificate | None = None
+    sni_certificates: tuple[Certificate, ...] = ()
+    client_authentication: str = "NONE"  # NONE, OPTIONAL, MANDATORY against `ca_pem` and `crl_pem`
+    hsts_max_age: int | None = None  # seconds
+    hsts_include_subdomains: bool = False
+    hsts_preload: bool = False
+
+
+class PoolTls(Tls, frozen=True, kw_only=True):
+    """TLS spoken to members: with `certificate` as client, members verified against `ca_pem` where given."""
+
+    certificate: Certificate | None = None
+
+
+class L7Rule(Wire, frozen=True, kw_only=True):
+    """Octavia L7 rule; all rules of a policy must match."""
+
+    id: str
+    type: str  # HOST_NAME, PATH, FILE_TYPE, HEADER, COOKIE, SSL_CONN_HAS_CERT, SSL_VERIFY_RESULT, SSL_DN_FIELD
+    compare_type: str  # REGEX, STARTS_WITH, ENDS_WITH, CONTAINS, EQUAL_TO
+    value: str
+    key: str | None = None
+    invert: bool = False
+
+
+class L7Policy(Wire, frozen=True, kw_only=True):
+    """Octavia L7 policy. A listener's policies come in the order in which they are to be tried."""
+
+    id: str
+    action: str  # REJECT, REDIRECT_TO_POOL, REDIRECT_TO_URL, REDIRECT_PREFIX
+    rules: tuple[L7Rule, ...]
+    redirect_pool_id: str | None = None
+    redirect_url: str | None = None
+    redirect_prefix: str | None = None
+    redirect_http_code: int | None = None
+
+
 class Member(Wire, frozen=True, kw_only=True):
     """Octavia member; weight 0 drains."""
 
@@ -97,9 +176,12 @@ class Pool(Wire, frozen=True, kw_only=True):
 
     id: str
     protocol: str  # TCP, HTTP, HTTPS, PROXY, PROXYV2, UDP
-    lb_algorithm: str  # ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP
+    lb_algorithm: str  # ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP, SOURCE_IP_PORT
     persistence_type: str | None = None  # SOURCE_IP, HTTP_COOKIE, APP_COOKIE
     cookie_name: str | None = None
+    persistence_timeout: int | None = None  # seconds; UDP only
+    persistence_granularity: str | None = None  # netmask or prefix length; UDP only
+    tls: PoolTls | None = None
     members: tuple[Member, ...] = ()
     healthmonitor: HealthMonitor | None = None
 
@@ -108,7 +190,7 @@ class Listener(Wire, frozen=True, kw_only=True):
     """Octavia listener; timeouts in milliseconds; listens on every virtual address of the instance."""
 
     id: str
-    protocol: str  # TCP, HTTP, HTTPS, UDP
+    protocol: str  # TCP, HTTP, HTTPS, TERMINATED_HTTPS, PROMETHEUS, UDP
     protocol_port: int
     default_pool_id: str | None = None
     connection_limit: int = -1  # -1: no limit
@@ -117,7 +199,9 @@ class Listener(Wire, frozen=True, kw_only=True):
     timeout_member_data: int = 50_000
     timeout_tcp_inspect: int = 0
     allowed_cidrs: tuple[str, ...] = ()  # empty: everybody
-    insert_headers: tuple[str, ...] = ()  # of X-Forwarded-For, X-Forwarded-Port, X-Forwarded-Proto
+    insert_headers: tuple[str, ...] = ()  # X-Forwarded-For, -Port, -Proto; X-SSL-* where TLS is ended
+    tls: ListenerTls | None = None
+    l7policies: tuple[L7Policy, ...] = ()
 
 
 class FloatingNat(Wire, frozen=True, kw_only=True):
@@ -143,6 +227,8 @@ class DesiredInstance(Wire, frozen=True, kw_only=True):
     generation: int
     legs: tuple[Leg, ...]
     vrrp: Vrrp
+    threads: int = 1  # of HAProxy
+    max_connections: int | None = None  # of the whole instance; None: what the machine allows
     listeners: tuple[Listener, ...] = ()
     pools: tuple[Pool, ...] = ()
     floating: tuple[FloatingNat, ...] = ()
