@@ -18,7 +18,7 @@ async def test_no_part_that_dies_takes_a_service_with_it(stage: Stage) -> None:
     await stage.apply(echo_deployment("steady"), service("steady", "LoadBalancer"))
     address = await stage.address_of("steady")
     await stage.until_answers("client", f"http://{address}/")
-    options = ("--seconds", "300", "--timeout-ms", "1000", "--interval-ms", "10", "--keep-alive", "1")
+    options = ("--seconds", "300", "--timeout-ms", "5000", "--interval-ms", "10", "--keep-alive", "1")
     probe = await stage.start_probe("client", address, *options)
     known = {entry.name for entry in stage.sandbox.all_parts()}
     for name in PARTS:

@@ -58,7 +58,7 @@ class Settings:
     http_port: int = 8080
     health_port: int = 8081
     accept_proxy: bool = True
-    connect_timeout_ms: int = 2_000
+    connect_timeout_ms: int = 500  # then another pod is tried; a lost SYN would be sent again only after a second
     client_timeout_ms: int = 60_000
     server_timeout_ms: int = 60_000
     tunnel_timeout_ms: int = 3_600_000

@@ -138,6 +138,18 @@ def test_endpoints_and_routes_come_and_go_without_a_reload(site: Site, echoes: E
     assert (site.worker(), site.reloads()) == (worker, reloads)
 
 
+def test_a_pod_that_swallows_connections_costs_no_request(site: Site) -> None:
+    """As a pod whose network is gone before its endpoint is: nothing refuses the connection, nothing accepts it."""
+    site.apply(ingress("silent", ("silent.example", "Prefix", "/", "web")))
+    site.until("silent.example", "/", "one")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, socket.socket() as fills_the_queue:
+        fills_the_queue.connect(silent.getsockname())
+        site.apply(endpoint("web", "silent", silent.getsockname()[1]))
+        wait_for(lambda: "web-silent" in site.cluster.kubectl("get", "endpointslices"), "the endpoint is known")
+        assert {site.pod("silent.example") for _ in range(8)} == {"one"}
+        site.cluster.kubectl("delete", "endpointslice", "web-silent")
+
+
 def test_a_new_backend_is_one_reload_that_nobody_notices(site: Site, echoes: Echoes) -> None:
     site.apply(ingress("steady", ("steady.example", "Prefix", "/", "web")))
     site.until("steady.example", "/", "one")

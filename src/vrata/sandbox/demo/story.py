@@ -179,7 +179,7 @@ async def _kill(netns: str, program: str) -> None:
 async def rolling_update_under_load(stage: Stage) -> None:
     """A Deployment behind the Ingress is replaced pod by pod under load; no request fails."""
     address = await stage.address_of("vrata-ingress", "vrata-ingress")
-    options = ("--host-header", "red.example", "--seconds", "60", "--interval-ms", "5", "--timeout-ms", "2000")
+    options = ("--host-header", "red.example", "--seconds", "60", "--interval-ms", "5", "--timeout-ms", "5000")
     probe = await stage.start_probe("client", address, *options, "--fresh", "2", "--keep-alive", "2")
     await asyncio.sleep(1.0)
     begun = time.monotonic()
