@@ -83,7 +83,7 @@ def prober(
     """Ask all the time from a thread in the machine's namespace, each time anew or (`keep`) on one connection."""
     seen = Seen()
     stop = threading.Event()
-    timeout = timeout_s or (0.5 if keep else 0.05)
+    timeout = timeout_s or (5.0 if keep else 0.05)
 
     def work() -> None:
         enter(machine.netns)

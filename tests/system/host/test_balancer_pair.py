@@ -51,7 +51,7 @@ async def test_killed_agents_drop_nothing_and_adopt_what_runs(short_path: Path) 
         daemons = {(host, name): it.pid(host, name) for host in HOSTS for name in ("haproxy", "keepalived")}
         active = it.active()
         with (
-            prober(it.client, VIP, PORT, timeout_s=1.0) as anew,
+            prober(it.client, VIP, PORT, timeout_s=5.0) as anew,
             prober(it.client, VIP, PORT, keep=True) as kept,
         ):
             for host in HOSTS:
@@ -74,7 +74,7 @@ async def test_members_and_weights_change_without_a_reload(short_path: Path) -> 
         await it.want_pair()
         await it.settle()
         workers = [await worker_pid(it, host) for host in HOSTS]
-        with prober(it.client, VIP, PORT) as seen:
+        with prober(it.client, VIP, PORT, timeout_s=5.0) as seen:
             await it.want_pair(generation=2, members=("m1", "m2"))
             await it.settle(2)
             await members_are(it, m1="ONLINE", m2="ONLINE")
@@ -101,7 +101,7 @@ async def test_a_floating_address_comes_and_goes_live_without_a_dropped_connecti
         await it.settle()
         active = it.active()
         with (
-            prober(it.client, VIP, PORT, timeout_s=1.0) as anew,
+            prober(it.client, VIP, PORT, timeout_s=5.0) as anew,
             prober(it.client, VIP, PORT, keep=True) as kept,
         ):
             began = monotonic_s()
