@@ -27,7 +27,7 @@ ADMIN, DEMO = "admin-password", "demo-password"
 NETWORKS = ("external", "tenant")
 
 
-def wait_for(what: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+def wait_for(what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     """The first true value of `what`; AssertionError when the deadline passes."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -59,7 +59,12 @@ class Cloud:
         command = [sys.executable, "-c", "from vrata.cli.main import main; main()", "cloud"]
         if self.database:
             subprocess.run([*command, "migrate", *where], check=True, capture_output=True)
-        files = ("admin-password", "admin"), ("demo-password", "demo"), ("host-secret", "secret")
+        files = (
+            ("admin-password", "admin"),
+            ("demo-password", "demo"),
+            ("host-secret", "secret"),
+            ("secret-key", "keys"),
+        )
         options = [part for name, file in files for part in (f"--{name}-file", str(self.directory / file))]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ DATA_DIR = click.option(
 
 @click.group()
 def command() -> None:
-    """Serve the OpenStack-compatible APIs: Keystone v3, Neutron v2.0, Octavia v2 under one address."""
+    """Serve the OpenStack-compatible APIs under one address: Keystone v3, Neutron v2.0, Octavia v2, Barbican v1."""
 
 
 @command.command()
@@ -43,6 +44,12 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
 @click.option(
     "--host-secret-file", type=click.Path(dir_okay=False, path_type=Path), help="Secret shared with the hosts."
 )
+@click.option(
+    "--secret-key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keys that seal the key manager's secrets, one a line; the first seals, all open. "
+    "Default: secret.key in --data-dir.",
+)
 @click.option("--public-url", default="", help="Address in the catalog; without it, the one each request came by.")
 @click.option("--region", default="RegionOne", show_default=True)
 @click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
@@ -56,6 +63,7 @@ def serve(
     admin_password_file: Path | None,
     demo_password_file: Path | None,
     host_secret_file: Path | None,
+    secret_key_file: Path | None,
     public_url: str,
     region: str,
     advert_interval_ms: int,
@@ -69,6 +77,7 @@ def serve(
     from vrata.cloud import migrate as migrations
     from vrata.cloud import schema
     from vrata.cloud.identity.bootstrap import bootstrap
+    from vrata.cloud.keymanager.vault import Vault, new_key
     from vrata.cloud.settings import Settings
     from vrata.cloud.store import Store
 
@@ -81,10 +90,14 @@ def serve(
                 f"the database is at {found or 'base'}, not at {schema.HEAD}", remedy="run `vrata cloud migrate`"
             )
         _migrate_apart(url)
+    key_file = secret_key_file or (data_dir / "secret.key" if data_dir else None)
+    keys = tuple(_secret(key_file, new_key).split()) if key_file else ()
+    Vault(keys)  # refuses a malformed key now, not at the first secret
     settings = Settings(
         public_url=public_url,
         region=region,
         host_secret=_secret(host_secret_file) if host_secret_file else "",
+        secret_keys=keys,
         advert_interval_ms=advert_interval_ms,
         host_timeout_s=host_timeout_s,
     )
@@ -127,12 +140,16 @@ def _url(database: str | None, data_dir: Path | None) -> str:
     return f"sqlite:///{data_dir.absolute() / 'cloud.db'}"
 
 
-def _secret(path: Path) -> str:
+def _random() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _secret(path: Path, make: Callable[[], str] = _random) -> str:
     """The file's content, made at first use."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24) + "\n")
+        path.write_text(make() + "\n")
     text = path.read_text().strip()
     if not text:
         raise VrataError(f"{path} is empty", remedy="write the secret into it, or remove it to have one made")

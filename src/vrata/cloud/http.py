@@ -84,7 +84,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, body (encoded as JSON; None: empty) and headers."""
+    """Status, body (encoded as JSON; bytes as they are; None: empty) and headers."""
 
     status: int = 200
     body: Any = None
@@ -112,6 +112,7 @@ class Endpoint:
     handler: Handler
     write: bool = False
     public: bool = False  # no token needed
+    raw: bool = False  # the body is bytes, not JSON
 
 
 def now() -> datetime:
@@ -124,6 +125,8 @@ def encode(answer: Answer) -> Response:
     headers = {"x-openstack-request-id": f"req-{ids.new_uuid()}", **answer.headers}
     if answer.body is None:
         return Response(status_code=answer.status, headers=headers)
+    if isinstance(answer.body, bytes):
+        return Response(answer.body, answer.status, headers)
     return Response(_json.encode(answer.body), answer.status, headers, "application/json")
 
 
@@ -138,13 +141,15 @@ def base_url(request: Request, settings: Settings) -> str:
     return f"{request.headers.get('x-forwarded-proto', request.url.scheme)}://{host}"
 
 
-async def read_body(request: Request, dialect: Dialect) -> Any:
-    """The JSON body, None if there is none."""
+async def read_body(request: Request, dialect: Dialect, *, raw_body: bool = False) -> Any:
+    """The JSON body, or (`raw_body`) its bytes; None if there is none."""
     raw = await request.body()
     if len(raw) > BODY_MAX:
         raise ApiError(413, f"The request body is larger than {BODY_MAX} bytes.")
     if not raw:
         return None
+    if raw_body:
+        return raw
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -191,7 +196,7 @@ def routes(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialec
 
 
 async def _call(request: Request, endpoint: Endpoint, dialect: Dialect, frame: Frame) -> Answer:
-    body = await read_body(request, dialect)
+    body = await read_body(request, dialect, raw_body=endpoint.raw)
     token = request.headers.get("x-auth-token", "")
     query = list(request.query_params.multi_items())
     settings, store = frame.settings, frame.store

@@ -17,6 +17,8 @@ from vrata.cloud.http import Dialect, Endpoint, Frame, routes
 from vrata.cloud.identity import api as identity
 from vrata.cloud.identity import auth, tokens
 from vrata.cloud.identity.dialect import DIALECT as KEYSTONE
+from vrata.cloud.keymanager import api as keymanager
+from vrata.cloud.keymanager.access import DIALECT as BARBICAN
 from vrata.cloud.network import api as network
 from vrata.cloud.network.resource import DIALECT as NEUTRON
 from vrata.cloud.settings import Settings
@@ -41,6 +43,8 @@ def application(store: Store, settings: Settings) -> Starlette:
         *mount(identity.ENDPOINTS, ("/identity",), KEYSTONE),
         *mount(network.ROOT, ("/network",), NEUTRON),
         *mount(network.ENDPOINTS, ("/network/v2.0",), NEUTRON),
+        *mount(keymanager.ROOT, ("/key-manager",), BARBICAN),
+        *mount(keymanager.ENDPOINTS, ("/key-manager/v1",), BARBICAN),
         *mount(balancing.ROOT, (balancer,), OCTAVIA),
         *mount(balancing.ENDPOINTS, versions, OCTAVIA),
     ]

@@ -10,6 +10,7 @@ class Settings:
     public_url: str = ""  # empty: catalog addresses follow the request
     region: str = "RegionOne"
     host_secret: str = ""
+    secret_keys: tuple[str, ...] = ()  # of the key manager: the first seals, all open
     token_life_s: int = 24 * 3600
     host_timeout_s: float = 10.0  # a host that is silent for longer is dead
     sweep_interval_s: float = 1.0  # how often silent hosts are looked for

@@ -13,6 +13,9 @@ from vrata.base import ids, wire
 from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.cloud.balancing import carry, plan
 from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.tls import TlsBuilder
+from vrata.cloud.keymanager.material import Reader
+from vrata.cloud.keymanager.vault import Vault
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as n
 from vrata.cloud.network.plan import with_prefix
@@ -27,6 +30,7 @@ class Builder:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._vault = Vault(settings.secret_keys)
         self._built: dict[tuple[str, int], DesiredInstance] = {}
 
     def desired(self, tx: Tx, host: str) -> wire.DesiredSet:
@@ -72,19 +76,24 @@ class Builder:
         subnet = _need(tx, n.subnets, balancer["vip_subnet_id"])
         network = _need(tx, n.networks, balancer["vip_network_id"])
         port = _need(tx, n.ports, row["vrrp_port_id"])
+        more = [(vip, _need(tx, n.subnets, vip["subnet_id"])) for vip in balancer["additional_vips"] or ()]
         legs = [
             wire.Leg(
                 name="tenant",
                 physical_network=network["provider_physical_network"] or "",
                 mac_address=port["mac_address"],
                 fixed=(with_prefix(row["vrrp_address"], subnet["cidr"]),),
-                virtual=(with_prefix(balancer["vip_address"], subnet["cidr"]),),
+                virtual=(
+                    with_prefix(balancer["vip_address"], subnet["cidr"]),
+                    *(with_prefix(vip["ip_address"], place["cidr"]) for vip, place in more),
+                ),
                 gateway=subnet["gateway_ip"],
+                routes=_other_family(subnet, [place for _, place in more]),
                 mtu=network["mtu"],
             ),
             *_external_leg(tx, row["id"], balancer["vip_port_id"]),
         ]
-        listeners, pools = _tree(tx, balancer)
+        listeners, pools = _tree(tx, balancer, TlsBuilder(Reader(tx, self._vault)))
         return DesiredInstance(
             id=row["id"],
             kind=InstanceKind.BALANCER,
@@ -139,6 +148,14 @@ class Builder:
             floating=floating,
             snat=snat if router["enable_snat"] else None,
         )
+
+
+def _other_family(subnet: Row, places: list[Row]) -> tuple[tuple[str, str], ...]:
+    """The default route of the address family that the VIP's own subnet does not have."""
+    for place in places:
+        if place["ip_version"] != subnet["ip_version"] and place["gateway_ip"]:
+            return (("0.0.0.0/0" if place["ip_version"] == 4 else "::/0", place["gateway_ip"]),)
+    return ()
 
 
 def _need(tx: Tx, table: sa.Table, row_id: str) -> Row:
@@ -197,7 +214,7 @@ def _serving(tx: Tx, table: sa.Table, column: str, owners: list[str]) -> list[Ro
     )
 
 
-def _tree(tx: Tx, balancer: Row) -> tuple[tuple[wire.Listener, ...], tuple[wire.Pool, ...]]:
+def _tree(tx: Tx, balancer: Row, tls: TlsBuilder) -> tuple[tuple[wire.Listener, ...], tuple[wire.Pool, ...]]:
     """Listeners and pools as the host shall serve them."""
     if not balancer["admin_state_up"]:
         return (), ()
@@ -208,16 +225,33 @@ def _tree(tx: Tx, balancer: Row) -> tuple[tuple[wire.Listener, ...], tuple[wire.
         members[member["pool_id"]].append(member)
     monitors = {row["pool_id"]: row for row in _serving(tx, t.health_monitors, "pool_id", pool_ids)}
     listeners = _serving(tx, t.listeners, "load_balancer_id", [balancer["id"]])
+    policies = _policies(tx, [row["id"] for row in listeners], pool_ids)
     return (
-        tuple(_listener(row, pool_ids) for row in listeners),
-        tuple(_pool(row, members[row["id"]], monitors.get(row["id"])) for row in pools),
+        tuple(_listener(row, pool_ids, policies[row["id"]], tls) for row in listeners),
+        tuple(_pool(row, members[row["id"]], monitors.get(row["id"]), tls) for row in pools),
     )
+
+
+def _policies(tx: Tx, listener_ids: list[str], pool_ids: list[str]) -> dict[str, list[wire.L7Policy]]:
+    """The policies of each listener in their order; one whose pool is not served, or without rules, never matches."""
+    rows = sorted(_serving(tx, t.l7policies, "listener_id", listener_ids), key=lambda row: row["position"])
+    rules: dict[str, list[wire.L7Rule]] = defaultdict(list)
+    for rule in _serving(tx, t.l7rules, "l7policy_id", [row["id"] for row in rows]):
+        rules[rule["l7policy_id"]].append(wire.L7Rule(**_given(rule, _RULE)))
+    out: dict[str, list[wire.L7Policy]] = defaultdict(list)
+    for row in rows:
+        pool_id = row["redirect_pool_id"]
+        if rules[row["id"]] and (pool_id is None or pool_id in pool_ids):
+            out[row["listener_id"]].append(wire.L7Policy(**_given(row, _POLICY), rules=tuple(rules[row["id"]])))
+    return out
 
 
 _LISTENER = (
     "id", "protocol", "protocol_port", "connection_limit", "timeout_client_data", "timeout_member_connect",
     "timeout_member_data", "timeout_tcp_inspect",
 )  # fmt: skip
+_POLICY = ("id", "action", "redirect_pool_id", "redirect_url", "redirect_prefix", "redirect_http_code")
+_RULE = ("id", "type", "compare_type", "value", "key", "invert")
 _MEMBER = ("id", "address", "protocol_port", "weight", "backup", "monitor_address", "monitor_port")
 _MONITOR = (
     "id", "type", "delay", "timeout", "max_retries", "max_retries_down", "http_method", "http_version", "url_path",
@@ -229,17 +263,19 @@ def _given(row: Row, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: row[name] for name in names if row[name] is not None}
 
 
-def _listener(row: Row, pool_ids: list[str]) -> wire.Listener:
+def _listener(row: Row, pool_ids: list[str], policies: list[wire.L7Policy], tls: TlsBuilder) -> wire.Listener:
     headers = row["insert_headers"] or {}
     return wire.Listener(
         **_given(row, _LISTENER),
         default_pool_id=row["default_pool_id"] if row["default_pool_id"] in pool_ids else None,
         allowed_cidrs=tuple(row["allowed_cidrs"] or ()),
         insert_headers=tuple(sorted(name for name, value in headers.items() if str(value).lower() == "true")),
+        tls=tls.listener(row),
+        l7policies=tuple(policies),
     )
 
 
-def _pool(row: Row, members: list[Row], monitor: Row | None) -> wire.Pool:
+def _pool(row: Row, members: list[Row], monitor: Row | None, tls: TlsBuilder) -> wire.Pool:
     persistence = row["session_persistence"] or {}
     return wire.Pool(
         id=row["id"],
@@ -247,6 +283,9 @@ def _pool(row: Row, members: list[Row], monitor: Row | None) -> wire.Pool:
         lb_algorithm=row["lb_algorithm"],
         persistence_type=persistence.get("type"),
         cookie_name=persistence.get("cookie_name"),
+        persistence_timeout=persistence.get("persistence_timeout"),
+        persistence_granularity=persistence.get("persistence_granularity"),
+        tls=tls.pool(row),
         members=tuple(wire.Member(**_given(one, _MEMBER)) for one in members),
         healthmonitor=None if monitor is None else wire.HealthMonitor(**_given(monitor, _MONITOR)),
     )

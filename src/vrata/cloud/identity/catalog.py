@@ -3,7 +3,7 @@
 from typing import Any
 
 SERVICES = (("identity", "keystone", "/identity"), ("network", "neutron", "/network"),
-            ("load-balancer", "octavia", "/load-balancer"))  # fmt: skip
+            ("load-balancer", "octavia", "/load-balancer"), ("key-manager", "barbican", "/key-manager"))  # fmt: skip
 INTERFACES = ("public", "internal", "admin")
 
 

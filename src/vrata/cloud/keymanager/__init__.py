@@ -1,0 +1,1 @@
+"""Key manager (Barbican v1): secrets sealed at rest, containers, access lists; certificates for TLS listeners."""
