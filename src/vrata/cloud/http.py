@@ -93,8 +93,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one API words an error."""
+    """How one API words an error; `api` is its service type."""
 
+    api: str
     body: Callable[[ApiError], Any]
     bad_json: str
 
@@ -172,6 +173,7 @@ class Frame:
     store: Store
     settings: Settings
     authenticate: Authenticate
+    answered: Callable[[str, str, int, float], None]  # API, method, status, seconds
 
 
 def routes(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialect, frame: Frame) -> list[BaseRoute]:
@@ -182,13 +184,16 @@ def routes(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialec
 
     def route(prefix: str, path: str, methods: dict[str, Endpoint]) -> Route:
         async def serve(request: Request) -> Response:
+            begun = clock.monotonic_s()
             method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
             try:
                 if method not in methods:
                     raise ApiError(405, "The method is not allowed for this resource.")
-                return encode(await _call(request, methods[method], dialect, frame))
+                answer = encode(await _call(request, methods[method], dialect, frame))
             except Exception as error:  # noqa: BLE001 - the frame answers for every handler
-                return failure(error, dialect, request)
+                answer = failure(error, dialect, request)
+            frame.answered(dialect.api, request.method, answer.status_code, clock.monotonic_s() - begun)
+            return answer
 
         return Route(prefix + path, serve, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 

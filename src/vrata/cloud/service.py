@@ -19,6 +19,7 @@ from vrata.cloud.identity import auth, tokens
 from vrata.cloud.identity.dialect import DIALECT as KEYSTONE
 from vrata.cloud.keymanager import api as keymanager
 from vrata.cloud.keymanager.access import DIALECT as BARBICAN
+from vrata.cloud.metrics import Metrics
 from vrata.cloud.network import api as network
 from vrata.cloud.network.resource import DIALECT as NEUTRON
 from vrata.cloud.settings import Settings
@@ -29,7 +30,8 @@ def application(store: Store, settings: Settings) -> Starlette:
     """The whole service as an ASGI application."""
     agents = Agents(store, settings)
     store.changed = agents.hub.changed
-    frame = Frame(store, settings, tokens.caller)
+    metrics = Metrics(store)
+    frame = Frame(store, settings, tokens.caller, metrics.answered)
 
     def mount(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialect) -> list[BaseRoute]:
         return routes(endpoints, prefixes, dialect, frame)
@@ -38,6 +40,7 @@ def application(store: Store, settings: Settings) -> Starlette:
     versions = tuple(f"{balancer}/{v}{rest}" for v in ("v2.0", "v2") for rest in ("/lbaas", ""))
     every = [
         *agents.routes(),
+        Route("/metrics", metrics.serve),
         Route("/identity/v3/auth/tokens", auth.endpoint(store, settings), methods=["POST"]),
         *mount(balancing.HEALTH, ("", balancer), OCTAVIA),
         *mount(identity.ENDPOINTS, ("/identity",), KEYSTONE),

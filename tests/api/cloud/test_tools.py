@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, FakeHost
 
 from vrata.cloud import migrate, schema
 
@@ -57,3 +57,15 @@ def test_migrations_go_up_and_down_and_agree_with_the_tables(
     assert migrate.current(url) is None
     migrate.migrate(url)
     assert migrate.difference(url) == []
+
+
+def test_metrics_count_requests_and_load_balancers_and_name_no_tenant(cloud: Cloud, hosts: list[FakeHost]) -> None:
+    _ = hosts
+    assert cloud.request("GET", "/load-balancer/v2.0/lbaas/pools", None, {"X-Auth-Token": cloud.token()})[0] == 200
+    assert cloud.request("GET", "/network/v2.0/networks")[0] == 401
+    status, text, headers = cloud.request("GET", "/metrics")
+    assert (status, headers["content-type"].split(";")[0]) == (200, "text/plain")
+    assert 'vrata_cloud_requests_total{api="load-balancer",method="GET",status="200"}' in text
+    assert 'vrata_cloud_requests_total{api="network",method="GET",status="401"}' in text
+    assert 'vrata_cloud_hosts{alive="true"}' in text
+    assert "demo" not in text

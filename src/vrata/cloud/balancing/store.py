@@ -32,6 +32,7 @@ _ARGUMENTS = {
 IN_TREE = "load_balancer.loadbalancer"  # the path of what is nested in a load balancer
 
 DIALECT = Dialect(
+    "load-balancer",
     lambda error: (
         {"error": {"code": 401, "message": error.message, "title": "Unauthorized"}}
         if error.status == 401

@@ -11,6 +11,7 @@ def _body(error: ApiError) -> object:
 
 
 DIALECT = Dialect(
+    "identity",
     _body,
     "Expecting to find valid JSON in the request body. The server could not comply with the request since it is "
     "either malformed or otherwise incorrect. The client is assumed to be in error.",

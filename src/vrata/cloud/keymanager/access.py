@@ -17,7 +17,7 @@ def _body(error: ApiError) -> object:
     return {"code": error.status, "title": HTTPStatus(error.status).phrase, "description": error.message}
 
 
-DIALECT = Dialect(_body, "Not a valid JSON object.")
+DIALECT = Dialect("key-manager", _body, "Not a valid JSON object.")
 _WORDS = {
     "secrets": "Secret not found.",
     "secret_containers": "Container not found.",

@@ -18,6 +18,7 @@ from vrata.cloud.network.ports import invalid, missing
 from vrata.cloud.store import Row
 
 DIALECT = Dialect(
+    "network",
     lambda error: (
         {"NeutronError": {"type": error.kind or f"HTTP{error.status}", "message": error.message, "detail": ""}}
         if error.status != 401

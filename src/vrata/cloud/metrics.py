@@ -1,0 +1,69 @@
+"""`/metrics` of the cloud (Prometheus text format): requests by API, and what the database holds, counted at scrape.
+
+Labels take values from closed sets only: names and ids of tenants never become one.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.store import Store, Tx
+
+BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+Counts = dict[tuple[str, ...], int]
+
+
+class Metrics:
+    """The figures of one process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "vrata_cloud_requests", "Requests answered.", ("api", "method", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "vrata_cloud_request_duration_seconds", "Time from a request's arrival to its answer.", ("api",),
+            buckets=BUCKETS_S, registry=self._registry,
+        )  # fmt: skip
+        self._gauges = {
+            "load_balancers": self._gauge("load_balancers", "Load balancers.", "provisioning_status", "operating_status"),
+            "instances": self._gauge("instances", "Instances by what they do and their VRRP state.", "kind", "state"),
+            "hosts": self._gauge("hosts", "Hosts that have ever reported.", "alive"),
+        }  # fmt: skip
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"vrata_cloud_{name}", text, labels, registry=self._registry)
+
+    def answered(self, api: str, method: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(api, method, str(status)).inc()
+        self._seconds.labels(api).observe(seconds)
+
+    async def serve(self, _request: Request) -> Response:
+        """GET /metrics."""
+        for name, counts in (await self._store.read(_counts)).items():
+            gauge = self._gauges[name]
+            gauge.clear()
+            for labels, count in counts.items():
+                gauge.labels(*labels).set(count)
+        return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _counts(tx: Tx) -> dict[str, Counts]:
+    b = t.load_balancers.c
+    return {
+        "load_balancers": _grouped(tx, b.provisioning_status, b.operating_status),
+        "instances": _grouped(tx, t.instances.c.kind, t.instances.c.state),
+        "hosts": {(str(alive).lower(),): count for (alive,), count in _grouped(tx, t.hosts.c.alive).items()},
+    }
+
+
+def _grouped(tx: Tx, *columns: sa.Column[Any]) -> Counts:
+    query = sa.select(*columns, sa.func.count().label("count")).group_by(*columns)
+    return {tuple(row[column.name] for column in columns): row["count"] for row in tx.all(query)}
