@@ -226,7 +226,7 @@ async def clean_up(made: Lab) -> None:
         await made.cloud.want(host)
     try:
         await wait_until(
-            lambda: not any(left(made, host) for host in HOSTS), lambda: f"nothing is left; {made.logs()}", 15.0
+            lambda: not any(left(made, host) for host in HOSTS), lambda: f"nothing is left; {made.logs()}", 30.0
         )
     finally:
         for host in HOSTS:
