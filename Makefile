@@ -30,8 +30,13 @@ demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers,
 	vrata demo
 
 .PHONY: bench
-bench: setup  ## Measure the figures beside their peers; results in build/bench/
+bench:  ## Measure every figure beside its peer; results in build/bench/ (one set: make bench-road, bench-cloud, …)
+	@tools/setup bench
 	python -m bench
+
+bench-%:
+	@tools/setup bench
+	python -m bench $*
 
 .PHONY: lock
 lock:  ## Resolve dependencies anew into requirements.lock (hashes, no index address)

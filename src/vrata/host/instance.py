@@ -27,6 +27,7 @@ from vrata.net.daemon import DaemonId, ExitWatch
 from vrata.vrrp.process import NotifyPipe
 
 LOOK_AGAIN_S = 10.0
+FAILURES_TOLD = 3  # in a row; after a second and a half
 RETRY_LEAST_S = 0.5
 RETRY_MOST_S = 15.0
 CRASH_WINDOW_S = 10.0
@@ -59,6 +60,7 @@ class InstanceKeeper:
         self._state = VrrpState.UNKNOWN
         self._generation = 0
         self._error: str | None = None
+        self._said: str | None = None  # the failure that was logged last
         self._members: dict[str, str] = {}
         self._listeners: dict[str, ListenerStats] = {}
         self._failures = 0
@@ -133,7 +135,7 @@ class InstanceKeeper:
             return self._failed(error)
         if not finished:
             return 0.0
-        self._failures = 0
+        self._failures, self._said = 0, None
         self._set(generation=desired.generation, error=None)
         return LOOK_AGAIN_S
 
@@ -223,9 +225,12 @@ class InstanceKeeper:
     def _failed(self, error: Exception) -> float:
         self._failures += 1
         text = str(error)
-        if text != self._error:
+        if text != self._said:
+            self._said = text
             log.error("instance is not as desired", instance=self.id, error=text)
-        self._set(error=text)
+        # What the next try may mend is not told at once: the cloud would call the load balancer ERROR for a moment.
+        if not getattr(error, "retriable", True) or self._failures >= FAILURES_TOLD:
+            self._set(error=text)
         return min(RETRY_LEAST_S * float(2 ** min(self._failures - 1, 10)), RETRY_MOST_S)
 
     async def _remove(self) -> None:
