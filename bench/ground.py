@@ -94,9 +94,9 @@ class Ground:
 
 
 @contextlib.asynccontextmanager
-async def ground(name: str) -> AsyncIterator[Ground]:
+async def ground(name: str, **options: int) -> AsyncIterator[Ground]:
     """A sandbox for one benchmark; nothing of it remains."""
-    sandbox = Sandbox(Options(name=name, workers=1, controllers=False))
+    sandbox = Sandbox(Options(name=name, workers=1, controllers=False, **options))
     stage = Stage(sandbox, say=print)
     try:
         await sandbox.up(lambda _title, _seconds: None)
