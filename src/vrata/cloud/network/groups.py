@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from vrata.base import ids
 from vrata.cloud.fields import Field
 from vrata.cloud.http import ApiError, Call, now
+from vrata.cloud.network import firewall
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.ports import invalid, missing
 from vrata.cloud.network.resource import NAMED, Resource, base_view, find
@@ -126,7 +127,13 @@ def _create_rule(call: Call, row: Row) -> Row:
         raise ApiError(409, f"Security group rule already exists. Rule id is {twin}.", "SecurityGroupRuleExists")
     row["project_id"] = group["project_id"]
     call.tx.insert(t.security_group_rules, row)
+    firewall.groups_changed(call.tx, [group["id"]])
     return row
+
+
+def _delete_rule(call: Call, row: Row) -> None:
+    call.tx.delete(t.security_group_rules, row["id"])
+    firewall.groups_changed(call.tx, [row["security_group_id"]])
 
 
 GROUPS = Resource(
@@ -148,5 +155,5 @@ RULES = Resource(
         "remote_group_id": Field("uuid", update=False),
     },
     _view_rules, create=lambda call, row: _create_rule(call, {"name": "", **row}),
-    delete=lambda call, row: call.tx.delete(t.security_group_rules, row["id"]), tagged=False,
+    delete=_delete_rule, tagged=False,
 )  # fmt: skip
