@@ -47,7 +47,7 @@ async def udp_server(machine: Machine, address: str, port: int, name: str) -> As
         transport.close()
 
 
-class UdpClient:
+class UdpClient(contextlib.AbstractContextManager["UdpClient"]):
     """One flow: one socket, one source port."""
 
     def __init__(self, machine: Machine, source: str = "", family: int = socket.AF_INET) -> None:
@@ -73,15 +73,11 @@ class UdpClient:
 
         return await asyncio.to_thread(once)
 
-    def close(self) -> None:
-        """End the flow on this side."""
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
 
 async def ask(machine: Machine, address: str, port: int, source: str = "", timeout_s: float = 0.3) -> str | None:
     """One datagram on a flow of its own."""
-    client = UdpClient(machine, source, _family(address))
-    try:
+    with UdpClient(machine, source, _family(address)) as client:
         return await client.ask(address, port, timeout_s)
-    finally:
-        client.close()

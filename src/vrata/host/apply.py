@@ -59,6 +59,11 @@ _SYSCTLS = {
     "net.ipv6.conf.default.accept_ra": "0",
     "net.ipv4.conf.all.send_redirects": "0",
     "net.ipv4.conf.default.send_redirects": "0",
+    # A machine that is gone is missed after seconds: silent UDP members have nobody else to tell.
+    "net.ipv4.neigh.default.base_reachable_time_ms": "3000",
+    "net.ipv6.neigh.default.base_reachable_time_ms": "3000",
+    "net.ipv4.neigh.default.delay_first_probe_time": "1",
+    "net.ipv6.neigh.default.delay_first_probe_time": "1",
 }
 _FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
 _KILL_TIMEOUT_S = 2.0

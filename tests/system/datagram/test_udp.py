@@ -43,11 +43,15 @@ async def want(it: Lab, generation: int = 1, **options: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(label: str, path: Path, **options: object) -> AsyncIterator[tuple[Lab, contextlib.AsyncExitStack]]:
+async def running(
+    label: str, path: Path, **options: object
+) -> AsyncIterator[tuple[Lab, dict[str, contextlib.AsyncExitStack]]]:
     """A settled pair, with both members' servers on the stack."""
-    async with lab(label, path) as it, contextlib.AsyncExitStack() as servers:
-        for name, address in MEMBERS.items():
-            await servers.enter_async_context(udp_server(it.inside, address, MEMBER_PORT, name))
+    async with lab(label, path) as it, contextlib.AsyncExitStack() as stack:
+        servers = {name: contextlib.AsyncExitStack() for name in MEMBERS}
+        for name, server in servers.items():
+            await stack.enter_async_context(server)
+            await server.enter_async_context(udp_server(it.inside, MEMBERS[name], MEMBER_PORT, name))
         await want(it, **options)  # type: ignore[arg-type]
         yield it, servers
 
@@ -76,9 +80,8 @@ async def test_new_flows_go_round_by_weight_and_members_see_the_balancer(short_p
         assert first.split()[1] == VIP
         seen = Counter([(await answer(it)).split()[0] for _ in range(8)])
         assert seen == {"m1": 6, "m2": 2}
-        client = UdpClient(it.client)
-        flow = {await client.ask(VIP, DNS) for _ in range(5)}
-        client.close()
+        with UdpClient(it.client) as client:
+            flow = {await client.ask(VIP, DNS, 3.0) for _ in range(5)}
         assert len(flow) == 1
         await members_are(it, m1="ONLINE", m2="ONLINE")
 
@@ -89,35 +92,34 @@ async def test_new_flows_go_round_by_weight_and_members_see_the_balancer(short_p
 
         await wait_until(counted, "the listener's counters are reported", WAIT_S)
         # Weight 0: who is there stays, nobody comes.
-        stays = UdpClient(it.client)
-        while not (await stays.ask(VIP, DNS) or "").startswith("m1"):
-            stays.close()
-            stays = UdpClient(it.client)
-        await want(it, 2, weights={"m1": 0, "m2": 1})
-        assert {(await answer(it)).split()[0] for _ in range(4)} == {"m2"}
-        assert (await stays.ask(VIP, DNS) or "").startswith("m1")
-        stays.close()
+        with contextlib.ExitStack() as stack:
+            flows = [stack.enter_context(UdpClient(it.client)) for _ in range(4)]
+            answers = [await one.ask(VIP, DNS, 3.0) for one in flows]
+            await want(it, 2, weights={"m1": 0, "m2": 1})
+            assert {(await answer(it)).split()[0] for _ in range(4)} == {"m2"}
+            assert [await one.ask(VIP, DNS, 3.0) for one in flows] == answers
         await members_are(it, m1="DRAINING", m2="ONLINE")
 
 
 async def test_a_dead_members_clients_move_and_a_returned_one_serves_again(short_path: Path) -> None:
-    async with running("die", short_path) as (it, _):
-        async with udp_server(it.inside, MEMBERS["m1"], MEMBER_PORT + 1, "m1"):
-            pass  # the port is free: what follows really is a closed one
-        client = UdpClient(it.client)
-        said = await client.ask(VIP, DNS) or ""
-        victim = said.split()[0]
-        other = ({*MEMBERS} - {victim}).pop()
-        await ip.batch([f"address delete {MEMBERS[victim]}/24 dev tenant"], netns=it.inside.netns)
-        await members_are(it, **{victim: "ERROR", other: "ONLINE"})
-        deadline = monotonic_s() + WAIT_S
-        while (await client.ask(VIP, DNS) or "").split()[:1] != [other]:
-            assert monotonic_s() < deadline, it.logs()
-        assert {(await answer(it)).split()[0] for _ in range(4)} == {other}
-        await ip.batch([f"address add {MEMBERS[victim]}/24 dev tenant"], netns=it.inside.netns)
-        await members_are(it, **{victim: "ONLINE", other: "ONLINE"})
-        assert {(await answer(it)).split()[0] for _ in range(4)} == {victim, other}
-        client.close()
+    async with running("die", short_path) as (it, servers):
+        with UdpClient(it.client) as client:
+            said = await client.ask(VIP, DNS, 3.0) or ""
+            victim = said.split()[0]
+            other = ({*MEMBERS} - {victim}).pop()
+            await servers[victim].aclose()
+            await members_are(it, **{victim: "ERROR", other: "ONLINE"})
+            deadline = monotonic_s() + WAIT_S
+            while (await client.ask(VIP, DNS) or "").split()[:1] != [other]:
+                assert monotonic_s() < deadline, it.logs()
+            assert {(await answer(it)).split()[0] for _ in range(4)} == {other}
+            await servers[victim].enter_async_context(udp_server(it.inside, MEMBERS[victim], MEMBER_PORT, victim))
+            await members_are(it, **{victim: "ONLINE", other: "ONLINE"})
+            assert {(await answer(it)).split()[0] for _ in range(4)} == {victim, other}
+            # A machine that is gone can not even refuse.
+            await ip.set_sysctls({"net.ipv4.conf.tenant.promote_secondaries": "1"}, netns=it.inside.netns)
+            await ip.batch([f"address delete {MEMBERS[victim]}/24 dev tenant"], netns=it.inside.netns)
+            await members_are(it, **{victim: "ERROR", other: "ONLINE"})
 
 
 async def test_a_source_keeps_its_member_and_strangers_are_refused(short_path: Path) -> None:
@@ -136,22 +138,22 @@ async def test_a_source_keeps_its_member_and_strangers_are_refused(short_path: P
         assert it.active() == active
 
 
-async def test_more_flows_than_the_limit_are_refused(short_path: Path) -> None:
+async def test_more_flows_than_the_limit_are_refused(short_path: Path, opened: contextlib.ExitStack) -> None:
     async with running("limit", short_path, connection_limit=3) as (it, _):
-        flows = [UdpClient(it.client) for _ in range(5)]
+        flows = [opened.enter_context(UdpClient(it.client)) for _ in range(5)]
         answers = [await flow.ask(VIP, DNS) for flow in flows]
         assert sum(said is not None for said in answers) == 3
         again = [await flow.ask(VIP, DNS) for flow in flows]
         assert [said is not None for said in again] == [said is not None for said in answers]
-        for flow in flows:
-            flow.close()
 
 
-async def test_a_flow_keeps_its_member_over_a_failover_and_agents_may_die(short_path: Path) -> None:
+async def test_a_flow_keeps_its_member_over_a_failover_and_agents_may_die(
+    short_path: Path, opened: contextlib.ExitStack
+) -> None:
     async with running("over", short_path) as (it, _):
         active = it.active()
         standby = HOSTS[1 - HOSTS.index(active)]
-        flows = [UdpClient(it.client) for _ in range(6)]
+        flows = [opened.enter_context(UdpClient(it.client)) for _ in range(6)]
         before = [await flow.ask(VIP, DNS, 3.0) for flow in flows]
         assert None not in before
         assert [await flow.ask(VIP, DNS, 3.0) for flow in flows] == before
@@ -170,8 +172,6 @@ async def test_a_flow_keeps_its_member_over_a_failover_and_agents_may_die(short_
             assert monotonic_s() < deadline, it.logs()
         assert [await flow.ask(VIP, DNS, 3.0) for flow in flows] == before
         await it.fabric.heal(it.hosts[active])
-        for flow in flows:
-            flow.close()
         assert FIXED[active] not in str(before)
 
 
