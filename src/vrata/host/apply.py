@@ -59,13 +59,11 @@ _SYSCTLS = {
     "net.ipv6.conf.default.accept_ra": "0",
     "net.ipv4.conf.all.send_redirects": "0",
     "net.ipv4.conf.default.send_redirects": "0",
-    # A machine that is gone is missed after seconds: silent UDP members have nobody else to tell.
-    "net.ipv4.neigh.default.base_reachable_time_ms": "3000",
-    "net.ipv6.neigh.default.base_reachable_time_ms": "3000",
-    "net.ipv4.neigh.default.delay_first_probe_time": "1",
-    "net.ipv6.neigh.default.delay_first_probe_time": "1",
 }
 _FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
+# A machine that is gone is missed after seconds: silent UDP members have nobody else to tell. Not inherited from
+# `default`, which is the whole machine's.
+_NEIGHBOURS = {"base_reachable_time_ms": "3000", "delay_first_probe_time": "1"}
 _KILL_TIMEOUT_S = 2.0
 _RULE_PRIORITY = 1000
 
@@ -195,7 +193,13 @@ async def _load_rules(action: LoadRules, parts: InstanceParts, store: HostStore)
         await ip.set_sysctls(dict.fromkeys(_FORWARDING, "0"), netns=parts.netns)
     await nft.apply(action.ruleset, netns=parts.netns)
     if action.forwards:  # never a moment without the rules that say what is forwarded
-        await ip.set_sysctls(_FORWARDING, netns=parts.netns)
+        neighbours = {
+            f"net/{family}/neigh/{leg}/{key}": value
+            for family in ("ipv4", "ipv6")
+            for leg in action.legs
+            for key, value in _NEIGHBOURS.items()
+        }
+        await ip.set_sysctls({**_FORWARDING, **neighbours}, netns=parts.netns)
     for flow in action.forget:
         await _forget(flow, parts.netns)
     store.save_rules(action.instance_id, action.state)

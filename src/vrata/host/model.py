@@ -143,6 +143,7 @@ class LoadRules(Action):
     instance_id: str
     ruleset: str
     forwards: bool  # packets between legs: only where there are UDP listeners, and rules for them
+    legs: tuple[str, ...]
     forget: tuple[Flow, ...]
     state: RulesState
 

@@ -192,6 +192,7 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
             desired.id,
             ruleset,
             forwards=bool(after[1]) or desired.kind is InstanceKind.GATEWAY,
+            legs=tuple(leg.name for leg in desired.legs),
             forget=tuple(flow for flow in lost if flow not in known),
             state=RulesState(down=tuple(sorted(down)), digest=digest(after)),
         )
