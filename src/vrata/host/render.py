@@ -241,6 +241,12 @@ def render_routes(desired: DesiredInstance) -> tuple[tuple[str, ...], tuple[tupl
             gateway = _ip("leg.gateway", leg.gateway)
             lines.append(f"route replace default via {gateway} dev {leg.name} onlink table {table}")
             rules += [(str(_interface("leg.virtual", cidr).ip), table) for cidr in leg.virtual]
+        own_table = f" table {_FIRST_TABLE + position}" if leg.gateway is not None and leg is not default_leg else ""
+        lines += [
+            f"route replace {_interface('leg.routes', to).network} via {_ip('leg.routes', via)} dev {leg.name} onlink"
+            + own_table
+            for to, via in leg.routes
+        ]
     return tuple(lines), tuple(rules)
 
 
