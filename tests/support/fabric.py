@@ -125,7 +125,7 @@ def listen_in(netns: str, address: str, port: int = 0) -> socket.socket:
     return in_namespace(netns, lambda: socket.create_server((address, port), family=family, backlog=1024))
 
 
-async def wait_until(condition: Callable[[], bool], what: str | Callable[[], str], timeout_s: float = 10.0) -> float:
+async def wait_until(condition: Callable[[], bool], what: str | Callable[[], str], timeout_s: float = 30.0) -> float:
     """Wait for a condition, looking every few milliseconds; seconds it took, AssertionError with `what` if never."""
     began = monotonic_s()
     while not condition():
