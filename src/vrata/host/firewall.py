@@ -55,14 +55,20 @@ def _pair(desired: DesiredInstance) -> list[str]:
 
 def compile_rules(firewall: Firewall) -> list[str]:
     """One nft rule for each of the firewall's; what none accepts goes on to the next rule."""
-    return [_rule(rule) for rule in firewall.rules]
+    return [" ".join((f"meta nfproto {rule.ethertype.lower()}", *_words(rule))) for rule in firewall.rules]
 
 
-def _rule(rule: FirewallRule) -> str:
+def compile_rules4(firewall: Firewall) -> list[str]:
+    """The same for a table of IPv4 alone, which does not know the word for a family."""
+    words = [_words(rule) for rule in firewall.rules if rule.ethertype != "IPv6"]
+    return [" ".join(one) for one in words]
+
+
+def _words(rule: FirewallRule) -> list[str]:
     if rule.ethertype not in _FAMILIES:
         raise InvalidInput("firewall.ethertype", rule.ethertype, "use IPv4 or IPv6")
     version, ip = _FAMILIES[rule.ethertype]
-    words = [f"meta nfproto ipv{version}"]
+    words: list[str] = []
     if rule.remotes:
         remotes = cidrs_of("firewall.remotes", rule.remotes, version)
         if len(remotes) == 0:
@@ -70,7 +76,7 @@ def _rule(rule: FirewallRule) -> str:
         words.append(f"{ip} saddr {braces(remotes)}")
     if rule.protocol is not None:
         words += _protocol(rule)
-    return " ".join([*words, "accept"])
+    return [*words, "accept"]
 
 
 def _protocol(rule: FirewallRule) -> list[str]:

@@ -26,7 +26,7 @@ from vrata.haproxy.model import (
     Server,
 )
 from vrata.host.datagram import UDP, udp_listeners
-from vrata.host.firewall import CONNTRACK_PORT, PEERS_PORT, compile_rules
+from vrata.host.firewall import CONNTRACK_PORT, PEERS_PORT, compile_rules4
 from vrata.vrrp.model import Router, VirtualAddress
 
 HARD_STOP_AFTER_MS = 600_000
@@ -304,7 +304,12 @@ def render_nat(desired: DesiredInstance) -> str:
         "  }",
     ]
     for number, (_, firewall) in enumerate(guarded):
-        lines += [f"  chain target{number} {{", *(f"    {rule}" for rule in compile_rules(firewall)), "    drop", "  }"]
+        lines += [
+            f"  chain target{number} {{",
+            *(f"    {rule}" for rule in compile_rules4(firewall)),
+            "    drop",
+            "  }",
+        ]
     verdicts = ", ".join(f"{fixed} : goto target{number}" for number, (fixed, _) in enumerate(guarded))
     lines += [
         "  chain forward {",
