@@ -4,13 +4,18 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.support.instances import balancer, gateway
 
 from vrata.base.errors import VrataError
+from vrata.base.wire import Firewall, FirewallRule, Listener, Member, Pool
 from vrata.haproxy.process import HaproxyProcess
 from vrata.haproxy.render import render_config
+from vrata.host.datagram import compile_datagram
+from vrata.host.firewall import compile_firewall
 from vrata.host.render import render_conntrackd, render_haproxy, render_nat, render_router, render_routes
+from vrata.host.rules import render_change
 from vrata.vrrp.render import render_router as render_keepalived
 
 FILES = Path(__file__).parent / "files"
@@ -65,6 +70,55 @@ def test_nftables_reads_a_gateways_rules() -> None:
     assert subprocess.run(
         ["nft", "-c", "-f", "-"], input=broken, capture_output=True, text=True, check=False
     ).returncode
+
+
+def test_nftables_reads_udp_listeners_and_firewalls() -> None:
+    rules = (
+        FirewallRule(ethertype="IPv4", protocol="udp", port_range_min=53, port_range_max=54, remotes=("10.0.0.0/8",)),
+        FirewallRule(ethertype="IPv4", protocol="icmp", port_range_min=8, port_range_max=0),
+        FirewallRule(ethertype="IPv6", protocol="ipv6-icmp", port_range_min=128),
+        FirewallRule(ethertype="IPv4", protocol="132"),
+        FirewallRule(ethertype="IPv6"),
+    )
+    legs = balancer().legs
+    members = (
+        Member(id="m1", address="10.10.0.21", protocol_port=53, weight=3),
+        Member(id="m2", address="10.10.0.22", protocol_port=53),
+        Member(id="m3", address="fd00::23", protocol_port=53),
+    )
+    keeps = Pool(
+        id="p",
+        protocol="UDP",
+        lb_algorithm="ROUND_ROBIN",
+        persistence_type="SOURCE_IP",
+        persistence_timeout=60,
+        persistence_granularity="255.255.255.0",
+        members=members,
+    )
+    desired = balancer(
+        legs=(msgspec.structs.replace(legs[0], firewall=Firewall(rules=rules)), legs[1]),
+        listeners=(
+            Listener(
+                id="dns",
+                protocol="UDP",
+                protocol_port=53,
+                default_pool_id="p",
+                connection_limit=1000,
+                allowed_cidrs=("10.0.0.0/8",),
+            ),
+            Listener(id="ntp", protocol="UDP", protocol_port=123, default_pool_id="q"),
+        ),
+        pools=(keeps, Pool(id="q", protocol="UDP", lb_algorithm="SOURCE_IP", members=members)),
+    )
+    text = render_change(None, compile_firewall(desired)) + render_change(None, compile_datagram(desired))
+    same_as_before("balancer.nft", text)
+    checked = subprocess.run(["nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    assert checked.stderr == ""
+    guarded = gateway(floating=(msgspec.structs.replace(gateway().floating[0], firewall=Firewall(rules=rules[:2])),))
+    checked = subprocess.run(
+        ["nft", "-c", "-f", "-"], input=render_nat(guarded), capture_output=True, text=True, check=False
+    )
+    assert checked.stderr == ""
 
 
 def test_conntrackd_and_routes_are_as_before() -> None:

@@ -209,6 +209,7 @@ class FloatingNat(Wire, frozen=True, kw_only=True):
 
     floating: str
     fixed: str
+    firewall: Firewall | None = None  # what may reach `fixed` this way; None: everything
 
 
 class SourceNat(Wire, frozen=True, kw_only=True):

@@ -8,10 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import assert_never
 
+import msgspec
+
 from vrata.base.errors import VrataError
 from vrata.haproxy.plan import AddServer, RemoveServer, ServerChange, SetWeight
 from vrata.haproxy.render import render_endpoint, render_server_options
 from vrata.haproxy.runtime import RuntimeFailed
+from vrata.host.datagram import Flow
 from vrata.host.model import (
     AnyAction,
     AwaitHaproxy,
@@ -19,6 +22,7 @@ from vrata.host.model import (
     CreateNamespace,
     Goodbye,
     LoadNat,
+    LoadRules,
     MarkApplied,
     MarkFit,
     PlugLeg,
@@ -37,6 +41,7 @@ from vrata.host.model import (
 from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
 from vrata.net import daemon, ip, nft
+from vrata.net.command import CommandFailed, run
 from vrata.net.netns import in_namespace
 from vrata.vrrp.packet import PROTOCOL
 
@@ -56,6 +61,9 @@ _SYSCTLS = {
     "net.ipv4.conf.default.send_redirects": "0",
 }
 _FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
+# A machine that is gone is missed after seconds: silent UDP members have nobody else to tell. Not inherited from
+# `default`, which is the whole machine's.
+_NEIGHBOURS = {"base_reachable_time_ms": "3000", "delay_first_probe_time": "1"}
 _KILL_TIMEOUT_S = 2.0
 _RULE_PRIORITY = 1000
 
@@ -79,6 +87,8 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             await nft.apply(ruleset, netns=parts.netns)
             # Only there once connection tracking is used in the namespace. Replicated connections lack window history.
             await ip.set_sysctls({"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}, netns=parts.netns)
+        case LoadRules():
+            await _load_rules(action, parts, store)
         case StartHaproxy(config=config, clear_strays=clear_strays):
             await _start_haproxy(config, parts, clear_strays=clear_strays)
         case AwaitHaproxy():
@@ -174,6 +184,36 @@ async def _plug(action: PlugLeg, parts: InstanceParts) -> None:
         f"address replace {cidr} dev {leg.name}{' nodad' if ':' in cidr else ' broadcast +'}" for cidr in leg.fixed
     ]
     await ip.batch([*addresses, f"link set {leg.name} up"], netns=parts.netns)
+
+
+async def _load_rules(action: LoadRules, parts: InstanceParts, store: HostStore) -> None:
+    """What is about to change is marked, so that an interruption is found and made good."""
+    store.save_rules(action.instance_id, msgspec.structs.replace(action.state, digest=""))
+    if not action.forwards:
+        await ip.set_sysctls(dict.fromkeys(_FORWARDING, "0"), netns=parts.netns)
+    await nft.apply(action.ruleset, netns=parts.netns)
+    if action.forwards:  # never a moment without the rules that say what is forwarded
+        neighbours = {
+            f"net/{family}/neigh/{leg}/{key}": value
+            for family in ("ipv4", "ipv6")
+            for leg in action.legs
+            for key, value in _NEIGHBOURS.items()
+        }
+        await ip.set_sysctls({**_FORWARDING, **neighbours}, netns=parts.netns)
+    for flow in action.forget:
+        await _forget(flow, parts.netns)
+    store.save_rules(action.instance_id, action.state)
+
+
+async def _forget(flow: Flow, netns: str) -> None:
+    family = "ipv6" if flow.version == 6 else "ipv4"
+    argv = ["conntrack", "-D", "-f", family, "-p", "udp", "--dport", str(flow.virtual_port)]
+    argv += ["--reply-src", flow.address, "--reply-port-src", str(flow.port)]
+    try:
+        await run(*argv, netns=netns)
+    except CommandFailed as error:
+        if "0 flow entries" not in error.stderr:
+            raise
 
 
 async def _set_rules(wanted: tuple[tuple[str, int], ...], netns: str) -> None:

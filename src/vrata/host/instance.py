@@ -15,12 +15,13 @@ import structlog
 from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
-from vrata.host import status
+from vrata.host import datagram, status
 from vrata.host.apply import apply_action, remove_instance
 from vrata.host.model import Observed, Settings, StartHaproxy, record_of
-from vrata.host.observe import observe_instance
+from vrata.host.observe import observe_counters, observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.plan import plan_instance
+from vrata.host.prober import Prober
 from vrata.host.render import anchored
 from vrata.host.store import HostStore
 from vrata.net.daemon import DaemonId, ExitWatch
@@ -63,6 +64,7 @@ class InstanceKeeper:
         self._said: str | None = None  # the failure that was logged last
         self._members: dict[str, str] = {}
         self._listeners: dict[str, ListenerStats] = {}
+        self._prober = Prober(self._on_verdict)
         self._failures = 0
         self._crashes: list[float] = []
 
@@ -101,7 +103,7 @@ class InstanceKeeper:
             self._let_go()
 
     async def collect(self) -> None:
-        """Read member health and counters from HAProxy."""
+        """Read member health and counters from HAProxy, and from nftables what is carried there."""
         desired, parts = self.desired, self._parts
         if desired is None or parts is None or desired.kind is not InstanceKind.BALANCER:
             return
@@ -110,7 +112,12 @@ class InstanceKeeper:
         except VrataError:
             return  # it is being started; its end is noticed by the watch, not here
         members = status.member_statuses(desired, rows)
-        self._listeners = status.listener_stats(desired, rows)
+        listeners = status.listener_stats(desired, rows)
+        if datagram.udp_listeners(desired):
+            members |= datagram.member_statuses(desired, self._prober.down())
+            with contextlib.suppress(VrataError):  # not loaded yet
+                listeners |= datagram.listener_stats(desired, await observe_counters(parts.netns))
+        self._listeners = listeners
         if members != self._members:
             self._members = members
             self._changed()
@@ -135,6 +142,7 @@ class InstanceKeeper:
             return self._failed(error)
         if not finished:
             return 0.0
+        self._prober.want(desired, parts.netns)
         self._failures, self._said = 0, None
         self._set(generation=desired.generation, error=None)
         return LOOK_AGAIN_S
@@ -145,7 +153,7 @@ class InstanceKeeper:
         It is left only before HAProxy starts: a floating IP that comes right after its load balancer is then part of
         the first configuration, not of a reload.
         """
-        for action in plan_instance(observed, desired, self._settings):
+        for action in plan_instance(observed, desired, self._settings, self._prober.down()):
             if isinstance(action, StartHaproxy) and self.desired is not desired:
                 return False
             began = monotonic_s()
@@ -164,6 +172,7 @@ class InstanceKeeper:
         """On the first look at an instance that an earlier agent built: its generation, its state, its processes."""
         if observed.applied and not self._generation:
             self._generation = observed.applied.generation
+            self._prober.adopt(frozenset(observed.rules.down if observed.rules else ()))
         if observed.record and self._state is VrrpState.UNKNOWN and observed.applied:
             fixed = {cidr for leg in observed.applied.legs for cidr in leg.fixed}
             held = any(link.addresses - fixed for link in observed.links)
@@ -194,6 +203,10 @@ class InstanceKeeper:
         if self._parts:
             self._parts.keepalived.raise_priority()
         self._set(state=VrrpState(state))
+
+    def _on_verdict(self) -> None:
+        self._wake.set()
+        self._changed()
 
     def _on_haproxy_end(self) -> None:
         if self._parts and self.desired:
@@ -240,6 +253,7 @@ class InstanceKeeper:
 
     def _let_go(self) -> None:
         """Stop watching; the processes go on."""
+        self._prober.stop()
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()

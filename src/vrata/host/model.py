@@ -8,6 +8,7 @@ from vrata.base.errors import InvalidInput
 from vrata.base.ids import kernel_name
 from vrata.base.wire import DesiredInstance, Leg, Wire
 from vrata.haproxy.plan import ServerChange
+from vrata.host.datagram import Flow
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ def link_name(settings: Settings, instance_id: str, leg: str) -> str:
     return kernel_name("v", settings.name, settings.state_dir, instance_id, leg)
 
 
+class RulesState(Wire, frozen=True, kw_only=True):
+    """Which packet rules are loaded: for these members being down. `digest` empty: a transaction was not finished."""
+
+    down: tuple[str, ...] = ()
+    digest: str = ""
+
+
 @dataclass(frozen=True)
 class ObservedLink:
     """A leg as the kernel has it. `bridge`: what the host's end is plugged into."""
@@ -71,6 +79,7 @@ class Observed:
     keepalived_runs: bool
     conntrackd_runs: bool
     marked_unfit: bool
+    rules: RulesState | None = None  # None: none were ever loaded
 
 
 NOTHING = Observed(
@@ -125,6 +134,18 @@ class SetRoutes(Action):
 @dataclass(frozen=True)
 class LoadNat(Action):
     ruleset: str
+
+
+@dataclass(frozen=True)
+class LoadRules(Action):
+    """Firewall and UDP listeners in one transaction, then the flows that must find another member end."""
+
+    instance_id: str
+    ruleset: str
+    forwards: bool  # packets between legs: only where there are UDP listeners, and rules for them
+    legs: tuple[str, ...]
+    forget: tuple[Flow, ...]
+    state: RulesState
 
 
 @dataclass(frozen=True)
@@ -205,6 +226,7 @@ AnyAction = (
     | UnplugLeg
     | SetRoutes
     | LoadNat
+    | LoadRules
     | StartHaproxy
     | AwaitHaproxy
     | ReloadHaproxy

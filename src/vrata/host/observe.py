@@ -1,11 +1,14 @@
 """Reads what there is of one instance: files, namespace, links, processes. Changes nothing."""
 
+import json
 from typing import Any
 
+from vrata.host import datagram
 from vrata.host.model import NOTHING, Observed, ObservedLink, Record
 from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
 from vrata.net import ip
+from vrata.net.command import run
 
 
 async def observe_instance(store: HostStore, instance_id: str, parts: InstanceParts) -> Observed:
@@ -23,7 +26,15 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
         keepalived_runs=parts.keepalived.running() is not None,
         conntrackd_runs=parts.conntrackd.running() is not None,
         marked_unfit=parts.marked_unfit(),
+        rules=store.rules(instance_id),
     )
+
+
+async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:
+    """Packets and bytes of every counter of the UDP listeners."""
+    answer = await run("nft", "-j", "list", "counters", "table", *datagram.TABLE.split(), netns=netns)
+    found = (entry["counter"] for entry in json.loads(answer)["nftables"] if "counter" in entry)
+    return {one["name"]: (one["packets"], one["bytes"]) for one in found}
 
 
 async def observe_links(record: Record) -> tuple[ObservedLink, ...]:

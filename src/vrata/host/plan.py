@@ -10,6 +10,9 @@ from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.haproxy.model import Config
 from vrata.haproxy.plan import AtRunTime, Reload, Unchanged, plan_transition
 from vrata.haproxy.render import render_config
+from vrata.host.datagram import compile_datagram, flows_to_forget
+from vrata.host.firewall import compile_firewall
+from vrata.host.health import targets_of
 from vrata.host.model import (
     AnyAction,
     AwaitHaproxy,
@@ -17,6 +20,7 @@ from vrata.host.model import (
     CreateNamespace,
     Goodbye,
     LoadNat,
+    LoadRules,
     MarkApplied,
     MarkFit,
     Observed,
@@ -25,6 +29,7 @@ from vrata.host.model import (
     ReloadHaproxy,
     ReloadKeepalived,
     RestartKeepalived,
+    RulesState,
     SetRoutes,
     Settings,
     StartConntrackd,
@@ -43,6 +48,7 @@ from vrata.host.render import (
     render_routes,
     validate_instance,
 )
+from vrata.host.rules import Table, digest, render_change
 from vrata.vrrp.model import Router
 from vrata.vrrp.packet import encode_goodbye
 from vrata.vrrp.render import advertised_addresses
@@ -52,8 +58,13 @@ _OTHER_MAC = "another MAC address"
 _OTHER_MTU = "another MTU"
 
 
-def plan_instance(observed: Observed, desired: DesiredInstance, settings: Settings) -> tuple[AnyAction, ...]:
-    """The steps from `observed` to `desired`; InvalidInput, before any step, if it can not be built."""
+def plan_instance(
+    observed: Observed, desired: DesiredInstance, settings: Settings, down: frozenset[str] = frozenset()
+) -> tuple[AnyAction, ...]:
+    """The steps from `observed` to `desired`; InvalidInput, before any step, if it can not be built.
+
+    `down`: members of UDP pools that do not answer.
+    """
     validate_instance(desired)
     directory = instance_dir(settings, desired.id)
     gateway = desired.kind is InstanceKind.GATEWAY
@@ -63,6 +74,7 @@ def plan_instance(observed: Observed, desired: DesiredInstance, settings: Settin
     haproxy_text = render_config(haproxy) if haproxy else ""
     keepalived_text = render_keepalived(router)
     nat = render_nat(desired) if gateway else ""
+    rules = _plan_rules(observed, desired, down)
     legs = _plan_legs(observed, desired, settings)
     unplug = _plan_unplugs(observed, desired)
     steps: list[AnyAction] = [*_plan_place(observed, desired, settings), *legs]
@@ -70,6 +82,7 @@ def plan_instance(observed: Observed, desired: DesiredInstance, settings: Settin
         steps.append(SetRoutes("legs or addresses changed", *render_routes(desired)))
     if gateway and _nat_differs(observed, nat):
         steps.append(LoadNat("translations changed", nat))
+    steps += rules
     if haproxy:
         steps += _plan_haproxy(observed, haproxy, haproxy_text, directory)
     elif observed.marked_unfit or not observed.namespace_exists:
@@ -152,6 +165,42 @@ def _plan_unplugs(observed: Observed, desired: DesiredInstance) -> list[AnyActio
 
 def _nat_differs(observed: Observed, nat: str) -> bool:
     return observed.applied is None or not observed.namespace_exists or render_nat(observed.applied) != nat
+
+
+def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[str]) -> list[AnyAction]:
+    """Firewall and UDP listeners: chains that differ, and no other."""
+    down &= targets_of(desired).keys()
+    after = _tables(desired, down)
+    applied = observed.applied if observed.namespace_exists else None
+    loaded = observed.rules or RulesState()
+    before: list[Table] | None = _tables(applied, frozenset(loaded.down)) if applied else None
+    if observed.rules is None:
+        before = [Table(table.name) for table in after]  # never anything but empty ones
+    elif before is None or digest(before) != loaded.digest:
+        before = None  # somebody was interrupted: begin anew
+    older: list[Table | None] = [*before] if before else [None for _ in after]
+    pairs = zip(older, after, strict=True)
+    ruleset = "".join(render_change(old, new) for old, new in pairs)
+    if not ruleset:
+        return []
+    lost = flows_to_forget(applied, desired, down)
+    known = flows_to_forget(applied, applied, frozenset(loaded.down)) if applied and before else ()
+    reason = "members went down or up" if applied == desired else "firewall or UDP listeners changed"
+    return [
+        LoadRules(
+            reason,
+            desired.id,
+            ruleset,
+            forwards=bool(after[1]) or desired.kind is InstanceKind.GATEWAY,
+            legs=tuple(leg.name for leg in desired.legs),
+            forget=tuple(flow for flow in lost if flow not in known),
+            state=RulesState(down=tuple(sorted(down)), digest=digest(after)),
+        )
+    ]
+
+
+def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
+    return [compile_firewall(desired), compile_datagram(desired, down)]
 
 
 def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str) -> list[AnyAction]:

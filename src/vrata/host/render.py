@@ -25,10 +25,10 @@ from vrata.haproxy.model import (
     SendProxy,
     Server,
 )
+from vrata.host.datagram import UDP, udp_listeners
+from vrata.host.firewall import CONNTRACK_PORT, PEERS_PORT, compile_rules4
 from vrata.vrrp.model import Router, VirtualAddress
 
-PEERS_PORT = 1025
-CONNTRACK_PORT = 3780
 HARD_STOP_AFTER_MS = 600_000
 _FIRST_TABLE = 1000
 _LEG = re.compile(r"[a-z][a-z0-9-]{0,14}")
@@ -82,6 +82,8 @@ def render_haproxy(desired: DesiredInstance, stats_socket: str) -> Config:
     pools = {pool.id: pool for pool in desired.pools}
     frontends, backends = [], []
     for listener in desired.listeners:
+        if listener.protocol == UDP:  # `vrata.host.datagram` carries it
+            continue
         mode = _choice("listener.protocol", listener.protocol, _MODES)
         backend = None
         if listener.default_pool_id is not None:
@@ -239,6 +241,12 @@ def render_routes(desired: DesiredInstance) -> tuple[tuple[str, ...], tuple[tupl
             gateway = _ip("leg.gateway", leg.gateway)
             lines.append(f"route replace default via {gateway} dev {leg.name} onlink table {table}")
             rules += [(str(_interface("leg.virtual", cidr).ip), table) for cidr in leg.virtual]
+        own_table = f" table {_FIRST_TABLE + position}" if leg.gateway is not None and leg is not default_leg else ""
+        lines += [
+            f"route replace {_interface('leg.routes', to).network} via {_ip('leg.routes', via)} dev {leg.name} onlink"
+            + own_table
+            for to, via in leg.routes
+        ]
     return tuple(lines), tuple(rules)
 
 
@@ -266,6 +274,7 @@ def render_nat(desired: DesiredInstance) -> str:
     pairs = [(_ip("floating", nat.floating), _ip("fixed", nat.fixed)) for nat in desired.floating]
     if any(":" in address for pair in pairs for address in pair):
         raise InvalidInput("floating", pairs, "use IPv4 addresses")
+    guarded = [(fixed, nat.firewall) for (_, fixed), nat in zip(pairs, desired.floating, strict=True) if nat.firewall]
     to_fixed = ", ".join(f"{floating} : {fixed}" for floating, fixed in pairs)
     to_floating = ", ".join(f"{fixed} : {floating}" for floating, fixed in pairs)
     lines = ["table ip vrata", "delete table ip vrata", "table ip vrata {"]
@@ -293,9 +302,20 @@ def render_nat(desired: DesiredInstance) -> str:
             )
     lines += [
         "  }",
+    ]
+    for number, (_, firewall) in enumerate(guarded):
+        lines += [
+            f"  chain target{number} {{",
+            *(f"    {rule}" for rule in compile_rules4(firewall)),
+            "    drop",
+            "  }",
+        ]
+    verdicts = ", ".join(f"{fixed} : goto target{number}" for number, (fixed, _) in enumerate(guarded))
+    lines += [
         "  chain forward {",
         "    type filter hook forward priority filter; policy drop;",
         "    ct state established,related accept",
+        *([f"    ct status dnat ip daddr vmap {{ {verdicts} }}"] if guarded else []),
         f'    iifname "{inside}" accept',
         f'    iifname "{outside}" ct status dnat accept',
         "  }",
@@ -312,8 +332,11 @@ def render_nat(desired: DesiredInstance) -> str:
 
 def render_conntrackd(desired: DesiredInstance, directory: str) -> str | None:
     """conntrackd.conf(5): FTFW to the one peer over the first leg, entries straight into the kernel. None: no peer."""
-    if desired.kind is not InstanceKind.GATEWAY or len(desired.vrrp.peers) != 1:
+    gateway = desired.kind is InstanceKind.GATEWAY
+    if not (gateway or udp_listeners(desired)) or len(desired.vrrp.peers) != 1:
         return None
+    # HAProxy's connections end with it; only what the kernel itself passes on can be taken over.
+    protocols = "\n".join(f"            {name}" for name in (("TCP", "UDP", "ICMP") if gateway else ("UDP",)))
     source, peer = _ip("vrrp.source", desired.vrrp.source), _ip("vrrp.peers", desired.vrrp.peers[0])
     family = "IPv6" if ":" in source else "IPv4"
     return f"""Sync {{
@@ -344,9 +367,7 @@ General {{
     NetlinkBufferSizeMaxGrowth 8388608
     Filter From Userspace {{
         Protocol Accept {{
-            TCP
-            UDP
-            ICMP
+{protocols}
         }}
         Address Ignore {{
             IPv4_address 127.0.0.1

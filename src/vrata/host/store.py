@@ -14,7 +14,7 @@ import msgspec
 from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
 from vrata.base.wire import DesiredInstance, DesiredSet
-from vrata.host.model import Record
+from vrata.host.model import Record, RulesState
 
 T = TypeVar("T")
 _ALIVE_SCRIPT = """\
@@ -76,6 +76,14 @@ class HostStore:
     def save_applied(self, desired: DesiredInstance) -> None:
         """Remember that this has been carried out."""
         write_atomic(self.directory(desired.id) / "applied.json", msgspec.json.encode(desired))
+
+    def rules(self, instance_id: str) -> RulesState | None:
+        """Which packet rules were loaded last."""
+        return _read(self.directory(instance_id) / "rules.json", RulesState)
+
+    def save_rules(self, instance_id: str, state: RulesState) -> None:
+        """Remember which packet rules are loaded, or about to be."""
+        write_atomic(self.directory(instance_id) / "rules.json", msgspec.json.encode(state))
 
     def forget(self, instance_id: str) -> None:
         """Remove an instance's files, the record last, so that an interruption is found again."""

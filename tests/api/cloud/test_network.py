@@ -158,3 +158,21 @@ def test_a_tenant_can_not_make_shared_or_external_networks(demo: Any, cloud: Clo
             demo.network.create_network(name="mine", **forbidden)
     assert demo.network.find_extension("router") is not None
     assert cloud.request("GET", "/network/v2.0/networks")[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        ({"protocol": "icmp", "port_range_min": 300}, "SecurityGroupInvalidIcmpValue"),
+        ({"protocol": "icmp", "port_range_max": 3}, "SecurityGroupMissingIcmpType"),
+        ({"protocol": "gre", "port_range_min": 1, "port_range_max": 2}, "SecurityGroupInvalidProtocolForPort"),
+        ({"protocol": "ipv6-icmp"}, "SecurityGroupEthertypeConflictWithProtocol"),
+        ({"protocol": "tcp", "port_range_min": 9, "port_range_max": 2}, "SecurityGroupInvalidPortRange"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(demo: Any, name: str, wrong: dict[str, Any], kind: str) -> None:
+    group = demo.network.create_security_group(name=name)
+    with pytest.raises(exceptions.BadRequestException) as refused:
+        demo.network.create_security_group_rule(security_group_id=group.id, direction="ingress", **wrong)
+    assert said(refused)["type"] == kind
+    demo.network.delete_security_group(group)

@@ -48,6 +48,8 @@ def after(world: Observed, action: AnyAction) -> Observed:  # noqa: PLR0912
             return replace(world, applied=desired)
         case model.SetRoutes() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeServers():
             return world
+        case model.LoadRules(state=state):
+            return replace(world, rules=state)
         case model.ReloadKeepalived():
             return world
         case _:

@@ -5,12 +5,17 @@ import sqlalchemy as sa
 from vrata.base import ids
 from vrata.cloud.fields import Field
 from vrata.cloud.http import ApiError, Call, now
+from vrata.cloud.network import firewall
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.ports import invalid, missing
 from vrata.cloud.network.resource import NAMED, Resource, base_view, find
 from vrata.cloud.store import Row
 
-PROTOCOLS = frozenset({"tcp", "udp", "icmp", "icmpv6", "ipv6-icmp", "sctp", "ah", "esp", "gre", "vrrp", "igmp", "any"})
+PROTOCOLS = frozenset(
+    {"tcp", "udp", "icmp", "icmpv6", "ipv6-icmp", "sctp", "ah", "esp", "gre", "vrrp", "igmp", "any",
+     "dccp", "udplite", "egp", "ipip", "ipv6-encap", "ipv6-frag", "ipv6-nonxt", "ipv6-opts", "ipv6-route", "ospf", "pgm",
+     "rsvp"}
+)  # fmt: skip
 
 
 def default_group(call: Call, project_id: str) -> Row:
@@ -87,6 +92,33 @@ def _delete_group(call: Call, row: Row) -> None:
     call.tx.delete(t.security_groups, row["id"])
 
 
+_ICMP = frozenset({"icmp", "icmpv6", "ipv6-icmp", "1", "58"})
+_WITH_PORTS = frozenset({"tcp", "udp", "sctp", "dccp", "udplite", "6", "17", "33", "132", "136"})
+
+
+def _check_ports(protocol: str | None, low: int | None, high: int | None) -> None:
+    """For ICMP they are type and code; other protocols without ports have neither."""
+    if protocol is None or (low is None and high is None):
+        return
+    if protocol in _ICMP:
+        for name, value in (("port_range_min", low), ("port_range_max", high)):
+            if value is not None and value > 255:
+                raise ApiError(
+                    400, f"Invalid value for ICMP {name} {value}. Allowed values are 0 to 255.",
+                    "SecurityGroupInvalidIcmpValue",
+                )  # fmt: skip
+        if low is None:
+            raise ApiError(
+                400, f"ICMP code (port-range-max) {high} is provided but ICMP type (port-range-min) is missing.",
+                "SecurityGroupMissingIcmpType",
+            )  # fmt: skip
+    elif protocol not in _WITH_PORTS:
+        raise ApiError(
+            400, f"Port range cannot be specified for protocol {protocol}. Port range is only supported for TCP, UDP, "
+            "UDPLITE, SCTP and DCCP.", "SecurityGroupInvalidProtocolForPort",
+        )  # fmt: skip
+
+
 def _create_rule(call: Call, row: Row) -> Row:
     group = find(call, GROUPS, row["security_group_id"], change=True)
     protocol = row.get("protocol")
@@ -99,7 +131,15 @@ def _create_rule(call: Call, row: Row) -> Row:
                 "SecurityGroupRuleInvalidProtocol",
             )  # fmt: skip
     low, high = row.get("port_range_min"), row.get("port_range_max")
-    if low is not None and high is not None and low > high and protocol not in {"icmp", "icmpv6", "ipv6-icmp"}:
+    _check_ports(protocol, low, high)
+    if protocol in {"icmpv6", "ipv6-icmp", "58"} and row["ethertype"] == "IPv4":
+        raise ApiError(
+            400, f"Invalid ethertype {row['ethertype']} for protocol {protocol}.",
+            "SecurityGroupEthertypeConflictWithProtocol",
+        )  # fmt: skip
+    if row.get("remote_group_id"):
+        visible_group(call, row["remote_group_id"], group["project_id"])
+    if low is not None and high is not None and low > high and protocol not in _ICMP:
         raise ApiError(
             400, "For TCP/UDP protocols, port_range_min must be <= port_range_max", "SecurityGroupInvalidPortRange"
         )
@@ -126,7 +166,13 @@ def _create_rule(call: Call, row: Row) -> Row:
         raise ApiError(409, f"Security group rule already exists. Rule id is {twin}.", "SecurityGroupRuleExists")
     row["project_id"] = group["project_id"]
     call.tx.insert(t.security_group_rules, row)
+    firewall.groups_changed(call.tx, [group["id"]])
     return row
+
+
+def _delete_rule(call: Call, row: Row) -> None:
+    call.tx.delete(t.security_group_rules, row["id"])
+    firewall.groups_changed(call.tx, [row["security_group_id"]])
 
 
 GROUPS = Resource(
@@ -148,5 +194,5 @@ RULES = Resource(
         "remote_group_id": Field("uuid", update=False),
     },
     _view_rules, create=lambda call, row: _create_rule(call, {"name": "", **row}),
-    delete=lambda call, row: call.tx.delete(t.security_group_rules, row["id"]), tagged=False,
+    delete=_delete_rule, tagged=False,
 )  # fmt: skip

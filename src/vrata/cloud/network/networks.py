@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from vrata.cloud.balancing import carry
 from vrata.cloud.fields import Field
 from vrata.cloud.http import ApiError, Call
-from vrata.cloud.network import floating, groups, plan, ports
+from vrata.cloud.network import firewall, floating, groups, plan, ports
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.ports import invalid
 from vrata.cloud.network.resource import NAMED, Resource, base_view, find, store_update
@@ -230,7 +230,9 @@ def _create_port(call: Call, row: Row) -> Row:
     if row.get("security_groups") is None:
         row["security_groups"] = [groups.default_group(call, row["project_id"])["id"]]
     given = {name: value for name, value in row.items() if value is not None}
-    return ports.create(call.tx, network, given, fixed)
+    port = ports.create(call.tx, network, given, fixed)
+    firewall.members_changed(call.tx, port["security_groups"])
+    return port
 
 
 def _update_port(call: Call, row: Row, values: Row) -> None:
@@ -250,6 +252,11 @@ def _update_port(call: Call, row: Row, values: Row) -> None:
         if name in values and values[name] is None:
             values[name] = ""
     store_update(call, PORTS, row, values)
+    before, after = set(row["security_groups"] or ()), set(values.get("security_groups", row["security_groups"]) or ())
+    moved = fixed is not None or "allowed_address_pairs" in values
+    firewall.members_changed(call.tx, before | after if moved else before ^ after)
+    if before != after or "port_security_enabled" in values:
+        firewall.port_changed(call.tx, row["id"])
 
 
 def guard(call: Call, port: Row) -> None:
@@ -269,6 +276,7 @@ def _delete_port(call: Call, row: Row) -> None:
     guard(call, row)
     floating.let_go(call, row["id"])
     ports.delete(call.tx, row["id"])
+    firewall.members_changed(call.tx, row["security_groups"] or ())
 
 
 PORTS = Resource(
