@@ -4,13 +4,20 @@ a port for each node. Everything is found by name first, so that a second run ma
 
 from typing import Any
 
-from vrata.provider.cloud import Cloud
+from vrata.provider.cloud import Cloud, CloudError
 from vrata.sandbox.model import EXTERNAL, NETWORKS, TENANT, TENANT_GATEWAY, Options, Topology, server_id
 
 Json = dict[str, Any]
 NETWORK = "network"
 EXTERNAL_POOL = ("203.0.113.20", "203.0.113.199")
 TENANT_POOL = ("10.10.0.100", "10.10.0.250")
+NODE_RULES: tuple[Json, ...] = (
+    {"protocol": "tcp", "port_range_min": 30000, "port_range_max": 32767},
+    {"protocol": "udp", "port_range_min": 30000, "port_range_max": 32767},
+    {"protocol": "icmp"},
+)
+EGRESS_RULES = 2  # every new group lets everything out, one rule an address family
+CONFLICT = 409
 
 
 async def ensure_external(admin: Cloud) -> str:
@@ -72,7 +79,11 @@ async def ensure_router(tenant: Cloud, external_id: str, subnet_id: str) -> None
 
 
 async def ensure_node_ports(tenant: Cloud, options: Options, layout: Topology, network_id: str, subnet_id: str) -> None:
-    """A port for each node, with the address that its machine has."""
+    """A port for each node, with the address that its machine has; a floating IP reaches its NodePorts and pings."""
+    group = await _ensure(tenant, "security-group", {"name": "nodes"})
+    if len(group["security_group_rules"]) < len(NODE_RULES) + EGRESS_RULES:
+        for rule in NODE_RULES:
+            await _allow(tenant, {"security_group_id": group["id"], "direction": "ingress", **rule})
     for machine in layout.of_role("master", "worker"):
         await _ensure(
             tenant,
@@ -84,8 +95,17 @@ async def ensure_node_ports(tenant: Cloud, options: Options, layout: Topology, n
                 "device_id": server_id(options.name, machine.name),
                 "device_owner": "compute:nova",
                 "mac_address": machine.links[0].mac,
+                "security_groups": [group["id"]],
             },
         )
+
+
+async def _allow(tenant: Cloud, rule: Json) -> None:
+    try:
+        await tenant.request("POST", NETWORK, "/v2.0/security-group-rules", body={"security_group_rule": rule})
+    except CloudError as error:
+        if error.status != CONFLICT:  # it is there already
+            raise
 
 
 def _flat(physical_network: str) -> Json:
@@ -95,8 +115,9 @@ def _flat(physical_network: str) -> Json:
 
 async def _ensure(cloud: Cloud, kind: str, body: Json) -> Json:
     """Find a resource by its name, or create it."""
-    found = await cloud.find(NETWORK, f"/v2.0/{kind}s", f"{kind}s", name=body["name"])
+    found = await cloud.find(NETWORK, f"/v2.0/{kind}s", f"{kind.replace('-', '_')}s", name=body["name"])
     if found:
         return found[0]
-    created: Json = (await cloud.request("POST", NETWORK, f"/v2.0/{kind}s", body={kind: body}))[kind]
+    key = kind.replace("-", "_")
+    created: Json = (await cloud.request("POST", NETWORK, f"/v2.0/{kind}s", body={key: body}))[key]
     return created

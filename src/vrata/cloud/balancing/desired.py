@@ -18,6 +18,7 @@ from vrata.cloud.keymanager.material import Reader
 from vrata.cloud.keymanager.vault import Vault
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as n
+from vrata.cloud.network.firewall import firewall_of, firewall_of_port
 from vrata.cloud.network.plan import with_prefix
 from vrata.cloud.settings import Settings
 from vrata.cloud.store import Row, Tx
@@ -88,6 +89,7 @@ class Builder:
                     *(with_prefix(vip["ip_address"], place["cidr"]) for vip, place in more),
                 ),
                 gateway=subnet["gateway_ip"],
+                firewall=firewall_of(tx, balancer["vip_sg_ids"]) if balancer["vip_sg_ids"] else None,
                 routes=_other_family(subnet, [place for _, place in more]),
                 mtu=network["mtu"],
             ),
@@ -193,7 +195,7 @@ def _external_leg(tx: Tx, instance_id: str, vip_port_id: str) -> list[wire.Leg]:
 def _translations(tx: Tx, router_id: str) -> tuple[wire.FloatingNat, ...]:
     """The floating IPs that this router's gateway translates: those of ports that are no balancer's VIP."""
     rows = tx.all(
-        sa.select(n.floating_ips.c.floating_ip_address, n.floating_ips.c.fixed_ip_address)
+        sa.select(n.floating_ips.c.floating_ip_address, n.floating_ips.c.fixed_ip_address, n.floating_ips.c.port_id)
         .where(
             n.floating_ips.c.router_id == router_id,
             n.floating_ips.c.port_id.is_not(None),
@@ -201,7 +203,14 @@ def _translations(tx: Tx, router_id: str) -> tuple[wire.FloatingNat, ...]:
         )
         .order_by(n.floating_ips.c.floating_ip_address)
     )
-    return tuple(wire.FloatingNat(floating=row["floating_ip_address"], fixed=row["fixed_ip_address"]) for row in rows)
+    return tuple(
+        wire.FloatingNat(
+            floating=row["floating_ip_address"],
+            fixed=row["fixed_ip_address"],
+            firewall=firewall_of_port(tx, row["port_id"]),
+        )
+        for row in rows
+    )
 
 
 def _serving(tx: Tx, table: sa.Table, column: str, owners: list[str]) -> list[Row]:
