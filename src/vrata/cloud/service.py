@@ -48,7 +48,7 @@ def application(store: Store, settings: Settings) -> Starlette:
         *mount(network.ENDPOINTS, ("/network/v2.0",), NEUTRON),
         *mount(keymanager.ROOT, ("/key-manager",), BARBICAN),
         *mount(keymanager.ENDPOINTS, ("/key-manager/v1",), BARBICAN),
-        *mount(balancing.ROOT, (balancer,), OCTAVIA),
+        *mount([*balancing.ROOT, *balancing.DESCRIPTION], (balancer,), OCTAVIA),
         *mount(balancing.ENDPOINTS, versions, OCTAVIA),
     ]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vrata.cloud import listing
+from vrata.cloud import listing, openapi
 from vrata.cloud.balancing import balancers, children, model, store, view
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
@@ -229,3 +229,12 @@ ENDPOINTS = [
     *(Endpoint("GET", f"/{name}", _empty(_KEYS.get(name, name))) for name in _LATER),
     *(Endpoint("POST", f"/{name}", _not_yet(name)) for name in _LATER),
 ]  # fmt: skip
+
+BODIES = {
+    "loadbalancers": ("loadbalancer", model.LOAD_BALANCER), "listeners": ("listener", model.LISTENER),
+    "pools": ("pool", model.POOL), "members": ("member", model.MEMBER),
+    "healthmonitors": ("healthmonitor", model.MONITOR),
+}  # fmt: skip
+DESCRIPTION = [
+    openapi.endpoint("/openapi.json", ENDPOINTS, "/load-balancer/v2.0/lbaas", BODIES, f"2.{MINOR}"),
+]
