@@ -54,6 +54,15 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
 @click.option("--region", default="RegionOne", show_default=True)
 @click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
 @click.option("--host-timeout-s", default=10.0, show_default=True, help="A host silent for longer is dead.")
+@click.option(
+    "--rbac",
+    default="default",
+    show_default=True,
+    type=click.Choice(["default", "keystone", "advanced", "owner"]),
+    help="Whose roles balancing asks for: Keystone's or load-balancer_* (default), only the former, only the latter, "
+    "or none in one's own project.",
+)
+@click.option("--noop", is_flag=True, help="No hosts and no network: the balancing API alone, for conformance tests.")
 def serve(
     *,
     database: str | None,
@@ -68,6 +77,8 @@ def serve(
     region: str,
     advert_interval_ms: int,
     host_timeout_s: float,
+    rbac: str,
+    noop: bool,
 ) -> None:
     """Serve the APIs until SIGTERM; a SQLite database is migrated first.
 
@@ -100,6 +111,8 @@ def serve(
         secret_keys=keys,
         advert_interval_ms=advert_interval_ms,
         host_timeout_s=host_timeout_s,
+        rbac=rbac,
+        noop=noop,
     )
     store = Store(url)
     admin = _secret(admin_password_file) if admin_password_file else None

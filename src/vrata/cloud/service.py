@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 
+from vrata.cloud import noop
 from vrata.cloud.agent import Agents
 from vrata.cloud.balancing import api as balancing
 from vrata.cloud.balancing.store import DIALECT as OCTAVIA
@@ -56,6 +57,8 @@ def application(store: Store, settings: Settings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         agents.hub.attach(asyncio.get_running_loop())
         jobs = [asyncio.create_task(agents.sweep())]
+        if settings.noop:
+            jobs.append(asyncio.create_task(noop.run(store, settings)))
         if not store.sqlite:
             jobs.append(asyncio.create_task(agents.watch_replicas()))
         yield

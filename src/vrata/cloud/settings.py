@@ -19,4 +19,6 @@ class Settings:
     replica_poll_s: float = 0.4  # how soon a replica sees what another one changed
     advert_interval_ms: int = 100
     instances_per_pair: int = 2
+    rbac: str = "default"  # whose policy of balancing: see balancing/policy.py
+    noop: bool = False  # no hosts, no network: balancing's API alone, for conformance tests
     page_max: int = 1000

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from vrata.cloud import fields
 from vrata.cloud.balancing import model
+from vrata.cloud.balancing.broken import Broken
 from vrata.cloud.identity import passwords
 
 json_values = st.recursive(
@@ -61,7 +62,7 @@ MONITOR: dict[str, Any] = {"type": "HTTP", "delay": 5, "timeout": 3, "max_retrie
     ],
 )
 def test_a_monitor_that_breaks_a_rule_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(model.Broken) as refused:
+    with pytest.raises(Broken) as refused:
         model.check_monitor(MONITOR | wrong, "HTTP")
     assert refused.value.status == 400
 
@@ -89,13 +90,13 @@ def test_session_persistence_obeys_its_rules(persistence: dict[str, Any], good: 
     if good:
         model.check_pool(pool)
     else:
-        with pytest.raises(model.Broken):
+        with pytest.raises(Broken):
             model.check_pool(pool)
 
 
 @pytest.mark.parametrize("protocol", ["UDP", "SCTP", "TERMINATED_HTTPS", "PROMETHEUS"])
 def test_what_is_not_carried_yet_is_501(protocol: str) -> None:
-    with pytest.raises(model.Broken) as refused:
+    with pytest.raises(Broken) as refused:
         model.check_listener({"protocol": protocol})
     assert refused.value.status == 501
 
@@ -106,7 +107,7 @@ def test_listeners_have_only_pools_that_fit() -> None:
             if pool in pools:
                 model.check_pair(listener, pool)
             else:
-                with pytest.raises(model.Broken):
+                with pytest.raises(Broken):
                     model.check_pair(listener, pool)
 
 

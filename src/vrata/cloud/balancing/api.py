@@ -5,12 +5,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.cloud import listing, openapi
-from vrata.cloud.balancing import balancers, children, model, store, view
+from vrata.cloud.balancing import amphorae, balancers, changes, children, flavors, l7, model, policy, store, view
 from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.policy import Rule
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
 from vrata.cloud.store import Row
 
-MINOR = 27  # the newest minor version whose behaviour this API has
+MINOR = 30  # the newest minor version whose behaviour this API has
 QUOTA_MAX = 2_000_000_000
 QUOTAS = ("loadbalancer", "listener", "pool", "member", "healthmonitor", "l7policy", "l7rule")
 _ALIAS = {"load_balancer": "loadbalancer", "health_monitor": "healthmonitor"}
@@ -27,17 +28,18 @@ LISTS: dict[str, Listed] = {
         {"loadbalancer_id": t.pools.c.load_balancer_id, "load_balancer_id": t.pools.c.load_balancer_id},
     ),
     "healthmonitors": (t.health_monitors, model.MONITOR, {"pool_id": t.health_monitors.c.pool_id}),
+    "l7policies": (t.l7policies, model.L7POLICY, {}),
 }  # fmt: skip
 
 
 def _index(collection: str) -> Any:
     table = LISTS[collection][0]
-    show = children.SINGULAR[table.name][1]
+    show = changes.SINGULAR[table.name][1]
 
     def serve(call: Call) -> Answer:
         store.authorize(call, write=False)
         query = sa.select(table)
-        if not call.caller.admin:
+        if not store.everywhere(call):
             query = query.where(table.c.project_id == call.caller.project_id)
         return Answer(body=_page(call, query, collection, LISTS[collection], show))
 
@@ -69,8 +71,15 @@ def _members(call: Call) -> Answer:
     return Answer(body=_page(call, query, "members", (t.members, model.MEMBER, {}), view.members))
 
 
+def _rules(call: Call) -> Answer:
+    store.authorize(call, write=False)
+    policy = store.find(call, t.l7policies, call.path["policy_id"])
+    query = sa.select(t.l7rules).where(t.l7rules.c.l7policy_id == policy["id"])
+    return Answer(body=_page(call, query, "rules", (t.l7rules, model.L7RULE, {}), view.l7rules))
+
+
 def _show(table: sa.Table) -> Any:
-    name, show = children.SINGULAR[table.name]
+    name, show = changes.SINGULAR[table.name]
 
     def serve(call: Call) -> Answer:
         store.authorize(call, write=False)
@@ -112,22 +121,6 @@ def _providers(call: Call) -> Answer:
     return Answer(body={"providers": listing.select_fields(call, rows)})
 
 
-def _empty(collection: str) -> Any:
-    def serve(call: Call) -> Answer:
-        store.authorize(call, write=False)
-        return Answer(body={collection: [], f"{collection}_links": []})
-
-    return serve
-
-
-def _not_yet(what: str) -> Any:
-    def serve(call: Call) -> Answer:
-        store.authorize(call, write=True)
-        raise ApiError(501, f"Provider '{model.DEFAULT_PROVIDER}' does not support a requested action: {what}")
-
-    return serve
-
-
 # Quotas ---------------------------------------------------------------------------------------------------------------
 
 
@@ -140,31 +133,31 @@ def _quota_of(call: Call, project_id: str) -> Row:
 def _own_quota(call: Call) -> str:
     project_id = call.path["project_id"]
     if project_id != call.caller.project_id:
-        store.admin_only(call)
+        store.demand(call, Rule.READ_QUOTA_GLOBAL)
     return project_id
 
 
 def _show_quota(call: Call) -> Answer:
-    store.authorize(call, write=False)
+    store.demand(call, Rule.READ_QUOTA)
     return Answer(body={"quota": _quota_of(call, _own_quota(call))})
 
 
 def _default_quota(call: Call) -> Answer:
-    store.authorize(call, write=False)
+    store.demand(call, Rule.READ_QUOTA)
     return Answer(body={"quota": _quota_of(call, "")})
 
 
 def _list_quotas(call: Call) -> Answer:
-    store.authorize(call, write=False)
+    store.demand(call, Rule.READ_QUOTA)
     query = sa.select(t.quotas.c.project_id).order_by(t.quotas.c.project_id)
-    if not call.caller.admin:
+    if not policy.allows(call.settings.rbac, Rule.READ_QUOTA_GLOBAL, call.caller):
         query = query.where(t.quotas.c.project_id == call.caller.project_id)
     rows = [_quota_of(call, one) | {"project_id": one, "tenant_id": one} for one in call.tx.column(query)]
     return Answer(body={"quotas": rows, "quotas_links": []})
 
 
 def _set_quota(call: Call) -> Answer:
-    store.admin_only(call)
+    store.demand(call, Rule.WRITE_QUOTA)
     project_id = call.path["project_id"]
     asked = call.body.get("quota") if isinstance(call.body, dict) else None
     if not isinstance(asked, dict):
@@ -188,19 +181,13 @@ def _set_quota(call: Call) -> Answer:
 
 
 def _reset_quota(call: Call) -> Answer:
-    store.admin_only(call)
+    store.demand(call, Rule.WRITE_QUOTA)
     call.tx.execute(sa.delete(t.quotas).where(t.quotas.c.project_id == call.path["project_id"]))
     return Answer(202)
 
 
 ROOT = [Endpoint("GET", "", _versions, public=True), Endpoint("GET", "/", _versions, public=True)]
 HEALTH = [Endpoint("GET", "/healthcheck", _healthcheck, public=True)]
-
-_LATER = ("l7policies", "flavors", "flavorprofiles", "availabilityzones", "availabilityzoneprofiles")
-_KEYS = {
-    "flavorprofiles": "flavorprofiles", "availabilityzones": "availability_zones",
-    "availabilityzoneprofiles": "availability_zone_profiles",
-}  # fmt: skip
 
 ENDPOINTS = [
     *balancers.ENDPOINTS,
@@ -226,14 +213,18 @@ ENDPOINTS = [
     Endpoint("GET", "/quotas/{project_id}", _show_quota),
     Endpoint("PUT", "/quotas/{project_id}", _set_quota, write=True),
     Endpoint("DELETE", "/quotas/{project_id}", _reset_quota, write=True),
-    *(Endpoint("GET", f"/{name}", _empty(_KEYS.get(name, name))) for name in _LATER),
-    *(Endpoint("POST", f"/{name}", _not_yet(name)) for name in _LATER),
+    *_crud("l7policies", t.l7policies, l7.create_policy, l7.update_policy, l7.delete_policy),
+    Endpoint("GET", l7.RULES, _rules),
+    *l7.ENDPOINTS,
+    *flavors.ENDPOINTS,
+    *amphorae.ENDPOINTS,
 ]  # fmt: skip
 
 BODIES = {
     "loadbalancers": ("loadbalancer", model.LOAD_BALANCER), "listeners": ("listener", model.LISTENER),
     "pools": ("pool", model.POOL), "members": ("member", model.MEMBER),
-    "healthmonitors": ("healthmonitor", model.MONITOR),
+    "healthmonitors": ("healthmonitor", model.MONITOR), "l7policies": ("l7policy", model.L7POLICY),
+    "rules": ("rule", model.L7RULE), **{kind.path: (kind.wrapper, kind.fields) for kind in flavors.KINDS},
 }  # fmt: skip
 DESCRIPTION = [
     openapi.endpoint("/openapi.json", ENDPOINTS, "/load-balancer/v2.0/lbaas", BODIES, f"2.{MINOR}"),

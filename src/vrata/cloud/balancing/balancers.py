@@ -5,8 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.base import ids
-from vrata.cloud.balancing import carry, model, plan, status, store, view, vip
+from vrata.cloud.balancing import carry, flavors, l7, model, status, store, view, vip
 from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.broken import broken
 from vrata.cloud.balancing.status import Event
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
 from vrata.cloud.store import Row
@@ -23,19 +24,23 @@ def create(call: Call) -> Answer:
     project_id = values.pop("tenant_id", None) or values.get("project_id") or call.caller.project_id
     if project_id is None:
         raise ApiError(400, "Missing project ID in request where one is required.")
-    if project_id != call.caller.project_id and not call.caller.admin:
-        raise ApiError(403, "Policy does not allow this request to be performed.")
+    if project_id != call.caller.project_id:
+        store.admin_only(call)
     provider = _supported(values)
     store.count_quota(call, project_id, t.load_balancers)
     nested_pools, nested_listeners = values.pop("pools", None) or [], values.pop("listeners", None) or []
+    flavors.chosen_flavor(call, values.get("flavor_id"))
     row: Row = {
         "id": ids.new_uuid(), "created_at": now(), "updated_at": None, "provisioning_status": "PENDING_CREATE",
-        "operating_status": "OFFLINE", "topology": "ACTIVE_STANDBY", "generation": 1,
+        "operating_status": "OFFLINE", "generation": 1,
         **{name: values[name] for name in ("name", "description", "admin_state_up", "tags")},
-        "vip_qos_policy_id": values.get("vip_qos_policy_id"), "vip_sg_ids": values.get("vip_sg_ids") or [],
-        "vip_vnic_type": "normal", "provider": provider, "project_id": project_id,
+        "vip_qos_policy_id": values.get("vip_qos_policy_id"), "vip_vnic_type": "normal", "provider": provider,
+        "project_id": project_id, "flavor_id": values.get("flavor_id"),
+        "availability_zone": values.get("availability_zone"),
     }  # fmt: skip
+    row["topology"] = flavors.flavor_of(call.tx, row).loadbalancer_topology or "ACTIVE_STANDBY"
     row |= vip.take_vip(call, row["id"], values | {"project_id": project_id})
+    flavors.chosen_zone(call, row["availability_zone"], row["vip_network_id"])
     call.tx.insert(t.load_balancers, row)
     _graph(call, row, nested_pools, nested_listeners)
     carry.place_balancer(call.tx, row, call.settings)
@@ -49,12 +54,8 @@ def _supported(values: Row) -> str:
     provider = values.pop("provider", None) or model.DEFAULT_PROVIDER
     if provider not in model.PROVIDERS:
         raise ApiError(400, f"Provider '{provider}' is not enabled.")
-    if values.pop("additional_vips", None):
-        raise store.refuse(model.unsupported("additional_vips"))
-    if values.get("flavor_id"):
-        raise ApiError(400, "Validation failure: Invalid flavor_id.")
-    if values.get("availability_zone"):
-        raise ApiError(400, "Validation failure: Invalid availability zone.")
+    if values.get("vip_vnic_type") == "direct":
+        raise store.refuse(model.unsupported("SR-IOV VIP"))
     return str(provider)
 
 
@@ -71,11 +72,12 @@ def _graph(call: Call, balancer: Row, nested_pools: list[Any], nested_listeners:
         pool = values.pop("default_pool", None)
         if pool is not None:
             values["default_pool_id"] = _nested_pool(call, balancer, pool, by_name)
-        store.insert_listener(call, balancer, values)
+        row = store.insert_listener(call, balancer, values)
+        l7.insert_nested(call, balancer, row, values.get("l7policies") or [], by_name)
 
 
 def _used_twice() -> ApiError:
-    return store.refuse(model.broken("Pool names must be unique when creating a fully populated loadbalancer."))
+    return store.refuse(broken("Pool names must be unique when creating a fully populated loadbalancer."))
 
 
 def _nested_pool(call: Call, balancer: Row, body: Row, by_name: dict[str, str]) -> str:
@@ -127,16 +129,15 @@ def _lock(call: Call, event: Event) -> Row:
 
 
 def update(call: Call) -> Answer:
-    """PUT: only `admin_state_up` changes what is served."""
+    """PUT: the administrative state, further VIPs and security groups change what is served."""
     row = _lock(call, Event.CHANGE)
     values = store.checked(model.LOAD_BALANCER, call.body, "loadbalancer", updating=True)
-    if values.pop("additional_vips", None):
-        raise store.refuse(model.unsupported("additional_vips"))
     values = {
         name: ("" if value is None and name in {"name", "description"} else value) for name, value in values.items()
     }
+    values |= vip.change(call, row, values)
     call.tx.update(t.load_balancers, row["id"], values | {"updated_at": now()})
-    if values.get("admin_state_up", row["admin_state_up"]) != row["admin_state_up"]:
+    if any(values.get(name, row[name]) != row[name] for name in ("admin_state_up", "additional_vips", "vip_sg_ids")):
         store.end_change(call, row)
         store.settle_now(call, row["id"])
     return Answer(body={"loadbalancer": view.load_balancers(call, [store.find(call, t.load_balancers, row["id"])])[0]})
@@ -167,6 +168,8 @@ def delete(call: Call) -> Answer:
 def failover(call: Call) -> Answer:
     """PUT failover: instances on dead hosts move to live ones; the others apply their configuration anew."""
     row = _lock(call, Event.FAILOVER)
+    if call.settings.noop:
+        carry.make_anew(call.tx, row, carry.instances_of(call.tx, row["id"]), call.settings)
     carry.place_balancer(call.tx, row, call.settings, replace_dead=True)
     call.tx.update(t.load_balancers, row["id"], {"provisioning_status": "PENDING_UPDATE"})
     carry.raise_generation(call.tx, t.load_balancers, row["id"])
@@ -189,33 +192,9 @@ def tree(call: Call) -> Answer:
     return Answer(body=view.status_tree(call, store.find(call, t.load_balancers, call.path["id"])))
 
 
-def amphorae(call: Call) -> Answer:
-    """GET octavia/amphorae: every load balancer's instances, for admins."""
-    store.admin_only(call)
-    query = sa.select(t.instances).where(t.instances.c.kind == "balancer").order_by(t.instances.c.created_at)
-    wanted = dict(call.query).get("loadbalancer_id")
-    rows = call.tx.all(query if wanted is None else query.where(t.instances.c.owner_id == wanted))
-    return Answer(body={"amphorae": [_amphora(call, row) for row in rows]})
-
-
-def one_amphora(call: Call) -> Answer:
-    """GET octavia/amphorae/ID."""
-    store.admin_only(call)
-    row = call.tx.get(t.instances, call.path["id"])
-    if row is None or row["kind"] != "balancer":
-        raise ApiError(404, f"Amphora {call.path['id']} not found.")
-    return Answer(body={"amphora": _amphora(call, row)})
-
-
-def _amphora(call: Call, row: Row) -> Row:
-    return view.amphora(row, call.tx.get(t.load_balancers, row["owner_id"]), plan.router_id(row["owner_id"]))
-
-
 ENDPOINTS = [
     Endpoint("PUT", "/loadbalancers/{id}/failover", failover, write=True),
     Endpoint("GET", "/loadbalancers/{id}/stats", stats),
     Endpoint("GET", "/loadbalancers/{id}/status", tree),
     Endpoint("GET", "/loadbalancers/{id}/statuses", tree),
-    Endpoint("GET", "/octavia/amphorae", amphorae),
-    Endpoint("GET", "/octavia/amphorae/{id}", one_amphora),
 ]

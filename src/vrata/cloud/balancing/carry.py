@@ -97,9 +97,10 @@ def _add(tx: Tx, kind: InstanceKind, owner: Row, host: str, priority: int) -> No
         "priority": priority, "vrrp_address": "", "vrrp_port_id": "", "observed_generation": 0, "state": "UNKNOWN",
         "error": None, "created_at": now(), "updated_at": None,
     }  # fmt: skip
-    if kind is InstanceKind.BALANCER:
-        network = tx.get(n.networks, owner["vip_network_id"])
-        assert network is not None
+    network = tx.get(n.networks, owner["vip_network_id"]) if kind is InstanceKind.BALANCER else None
+    if kind is InstanceKind.BALANCER and network is None:  # no-op: nothing is plugged in anywhere
+        tx.insert(t.instances, instance)
+    elif network is not None:
         values = {
             "name": f"octavia-lb-vrrp-{instance['id']}", "device_owner": ports.BALANCER_OWNER,
             "device_id": instance["id"], "project_id": owner["project_id"],
@@ -112,6 +113,13 @@ def _add(tx: Tx, kind: InstanceKind, owner: Row, host: str, priority: int) -> No
         tx.insert(t.instances, instance)
         sync_gateway_ports(tx, owner, instance)
     tx.touch([host])
+
+
+def make_anew(tx: Tx, balancer: Row, instances: list[Row], settings: Settings) -> None:
+    """Replace instances of no-op hosts: there is nothing that would have to be built first or torn down after."""
+    for instance in instances:
+        remove(tx, instance)
+    place_balancer(tx, balancer, settings)
 
 
 def leave(tx: Tx, instance_id: str) -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vrata.cloud.balancing import model, store, view
+from vrata.cloud.balancing import changes, l7, model, store, view
 from vrata.cloud.balancing import tables as t
-from vrata.cloud.fields import UNSET, Field
+from vrata.cloud.balancing.broken import broken
+from vrata.cloud.fields import UNSET
 from vrata.cloud.http import Answer, ApiError, Call, now
 from vrata.cloud.store import Row
 
@@ -16,7 +17,7 @@ def create_listener(call: Call) -> Answer:
     store.authorize(call, write=True)
     values = store.checked(model.LISTENER, call.body, "listener")
     if not values.get("loadbalancer_id"):
-        raise _mandatory("loadbalancer_id")
+        raise changes.mandatory("loadbalancer_id")
     balancer = _parent(call, values["loadbalancer_id"])
     nested = values.pop("default_pool", None)
     if nested is not None:
@@ -25,12 +26,9 @@ def create_listener(call: Call) -> Answer:
     row = store.insert_listener(call, balancer, values)
     if values.get("default_pool_id"):
         store.mark(call, t.pools, values["default_pool_id"])
+    l7.insert_nested(call, balancer, row, values.get("l7policies") or [], {})
     store.end_change(call, balancer)
-    return _shown(call, t.listeners, row["id"], 201)
-
-
-def _mandatory(name: str) -> ApiError:
-    return ApiError(400, f"Invalid input for field/attribute {name}. Value: 'None'. Mandatory field missing.")
+    return changes.shown(call, t.listeners, row["id"], 201)
 
 
 def _parent(call: Call, balancer_id: str) -> Row:
@@ -39,94 +37,50 @@ def _parent(call: Call, balancer_id: str) -> Row:
     return store.begin_change(call, balancer_id)
 
 
-SINGULAR: dict[str, tuple[str, Any]] = {
-    "load_balancers": ("loadbalancer", view.load_balancers),
-    "listeners": ("listener", view.listeners),
-    "pools": ("pool", view.pools),
-    "members": ("member", view.members),
-    "health_monitors": ("healthmonitor", view.monitors),
-}
-
-
-def _shown(call: Call, table: sa.Table, row_id: str, code: int = 200) -> Answer:
-    name, show = SINGULAR[table.name]
-    return Answer(code, {name: show(call, [store.find(call, table, row_id)])[0]})
-
-
 def update_listener(call: Call) -> Answer:
     """PUT listeners/ID."""
-    row, balancer, values = _begin_update(call, t.listeners, model.LISTENER)
+    row, balancer, values = changes.begin_update(call, t.listeners, model.LISTENER)
     if values.get("default_pool_id"):
         store.check_default_pool(call, balancer, row["protocol"], values["default_pool_id"])
-    _obey(model.check_listener, row | values)
+    checked = store.obey(model.check_listener, _as_update(row, values), sctp=call.settings.noop)
+    values |= {name: checked[name] for name in ("tls_ciphers", "tls_versions", "alpn_protocols") if name in values}
+    store.check_references(call, values, ("default_tls_container_ref", "sni_container_refs"), store.CA_AND_CRL)
     if "allowed_cidrs" in values:
         values["allowed_cidrs"] = store.cidrs(balancer, values)
-    return _end_update(call, t.listeners, model.LISTENER, row=row, balancer=balancer, values=values)
+    return changes.end_update(call, t.listeners, model.LISTENER, row=row, balancer=balancer, values=values)
 
 
-def _begin_update(call: Call, table: sa.Table, fields: dict[str, Field]) -> tuple[Row, Row, Row]:
-    store.authorize(call, write=True)
-    row = store.find(call, table, call.path["id"])
-    values = store.checked(fields, call.body, SINGULAR[table.name][0], updating=True)
-    balancer = store.begin_change(call, balancer_of(call, table, row))
-    guarded = call.tx.get(table, row["id"])  # as it is under the lock, not as it was before
-    if guarded is None:
-        raise store.not_found(table, call.path["id"])
-    return guarded, balancer, values
-
-
-def balancer_of(call: Call, table: sa.Table, row: Row) -> str:
-    """The load balancer a row belongs to."""
-    if "load_balancer_id" in table.c:
-        return str(row["load_balancer_id"])
-    return str(call.tx.value(sa.select(t.pools.c.load_balancer_id).where(t.pools.c.id == row["pool_id"])))
-
-
-def _obey(rule: Any, *values: Any) -> Any:
-    try:
-        return rule(*values)
-    except model.Broken as error:
-        raise store.refuse(error) from error
-
-
-def _end_update(
-    call: Call, table: sa.Table, fields: dict[str, Field], *, row: Row, balancer: Row, values: Row
-) -> Answer:
-    """Write; null sets a field to its default, as in Octavia."""
-    changes = {}
-    for name, value in values.items():
-        default = fields[name].default
-        if value is None and fields[name].required:
-            raise ApiError(400, f"Invalid input for field/attribute {name}. Value: 'None'. Mandatory field missing.")
-        changes[name] = default if value is None and default is not UNSET else value
-    changes |= {"updated_at": now()}
-    if row["provisioning_status"] in {"ACTIVE", "ERROR"}:
-        changes["provisioning_status"] = "PENDING_UPDATE"
-    call.tx.update(table, row["id"], changes)
-    pool_id = row["id"] if table is t.pools else row.get("pool_id")
-    store.end_change(call, balancer, pool_id=pool_id)
-    return _shown(call, table, row["id"])
-
-
-def _begin_delete(call: Call, table: sa.Table) -> tuple[Row, Row]:
-    store.authorize(call, write=True)
-    row = store.find(call, table, call.path["id"])
-    balancer = store.begin_change(call, balancer_of(call, table, row))
-    return row, balancer
+def _as_update(row: Row, values: Row) -> Row:
+    """The row as the update would leave it; null sets a field back to its default."""
+    defaults = {
+        name: None if model.LISTENER[name].default is UNSET else model.LISTENER[name].default for name in values
+    }
+    return row | {name: defaults[name] if value is None else value for name, value in values.items()}
 
 
 def delete(table: sa.Table) -> Any:
     """DELETE of a child: it stays PENDING_DELETE until the hosts serve without it."""
 
     def serve(call: Call) -> Answer:
-        row, balancer = _begin_delete(call, table)
+        row, balancer = changes.begin_delete(call, table)
         if table is t.members:
             _right_pool(call, row)
+        if table is t.pools:
+            _not_in_use(call, row)
         call.tx.update(table, row["id"], {"provisioning_status": "PENDING_DELETE", "updated_at": now()})
         store.end_change(call, balancer, pool_id=row.get("pool_id"))
         return Answer(204)
 
     return serve
+
+
+def _not_in_use(call: Call, pool: Row) -> None:
+    """409 for a pool that an L7 policy leads to."""
+    query = sa.select(t.l7policies.c.id).where(
+        t.l7policies.c.redirect_pool_id == pool["id"], t.l7policies.c.provisioning_status != "PENDING_DELETE"
+    )
+    if call.tx.value(query):
+        raise ApiError(409, f"Pool {pool['id']} is in use by L7 policy {call.tx.value(query)}")
 
 
 def create_pool(call: Call) -> Answer:
@@ -144,21 +98,27 @@ def create_pool(call: Call) -> Answer:
     if listener is not None:
         if listener["default_pool_id"] is not None:
             raise ApiError(409, "This listener already has a default pool")
-        _obey(model.check_pair, listener["protocol"], values["protocol"])
+        store.obey(model.check_pair, listener["protocol"], values["protocol"])
     row = store.insert_pool(call, balancer, values)
     if listener is not None:
         call.tx.update(t.listeners, listener["id"], {"default_pool_id": row["id"]})
     store.end_change(call, balancer, pool_id=row["id"])
-    return _shown(call, t.pools, row["id"], 201)
+    return changes.shown(call, t.pools, row["id"], 201)
 
 
 def update_pool(call: Call) -> Answer:
     """PUT pools/ID."""
-    row, balancer, values = _begin_update(call, t.pools, model.POOL)
+    row, balancer, values = changes.begin_update(call, t.pools, model.POOL)
     if values.get("session_persistence") and row["session_persistence"]:
         values["session_persistence"] = _merged(row["session_persistence"], values["session_persistence"])
-    _obey(model.check_pool, row | {name: value for name, value in values.items() if value is not None})
-    return _end_update(call, t.pools, model.POOL, row=row, balancer=balancer, values=values)
+    checked = store.obey(
+        model.check_pool, row | {name: value for name, value in values.items() if value is not None},
+        sctp=call.settings.noop,
+    )  # fmt: skip
+    if values.get("tls_enabled") or row["tls_enabled"]:
+        values |= {name: checked[name] for name in ("tls_ciphers", "tls_versions", "alpn_protocols")}
+    store.check_references(call, values, ("tls_container_ref",), store.POOL_CA_AND_CRL)
+    return changes.end_update(call, t.pools, model.POOL, row=row, balancer=balancer, values=values)
 
 
 def _merged(old: Row, new: Row) -> Row:
@@ -183,7 +143,7 @@ def create_member(call: Call) -> Answer:
     balancer = store.begin_change(call, pool["load_balancer_id"])
     row = store.insert_members(call, pool, [values])[0]
     store.end_change(call, balancer, pool_id=pool["id"])
-    return _shown(call, t.members, row["id"], 201)
+    return changes.shown(call, t.members, row["id"], 201)
 
 
 def show_member(call: Call) -> Answer:
@@ -191,14 +151,14 @@ def show_member(call: Call) -> Answer:
     store.authorize(call, write=False)
     row = store.find(call, t.members, call.path["id"])
     _right_pool(call, row)
-    return _shown(call, t.members, row["id"])
+    return changes.shown(call, t.members, row["id"])
 
 
 def update_member(call: Call) -> Answer:
     """PUT pools/ID/members/ID."""
-    row, balancer, values = _begin_update(call, t.members, model.MEMBER)
+    row, balancer, values = changes.begin_update(call, t.members, model.MEMBER)
     _right_pool(call, row)
-    return _end_update(call, t.members, model.MEMBER, row=row, balancer=balancer, values=values)
+    return changes.end_update(call, t.members, model.MEMBER, row=row, balancer=balancer, values=values)
 
 
 def batch_members(call: Call) -> Answer:
@@ -215,7 +175,7 @@ def batch_members(call: Call) -> Answer:
     }
     new = {(values["address"], values["protocol_port"]): (given, values) for given, values in bodies}
     if len(new) < len(bodies):
-        raise store.refuse(model.broken("Member must be updated only once in the same request."))
+        raise store.refuse(broken("Member must be updated only once in the same request."))
     changed = False
     for key, (given, values) in new.items():
         if key in old:
@@ -255,29 +215,29 @@ def create_monitor(call: Call) -> Answer:
     store.authorize(call, write=True)
     values = store.checked(model.MONITOR, call.body, "healthmonitor")
     if not values.get("pool_id"):
-        raise _mandatory("pool_id")
+        raise changes.mandatory("pool_id")
     pool = store.find(call, t.pools, values["pool_id"])
     balancer = store.begin_change(call, pool["load_balancer_id"])
     row = store.insert_monitor(call, pool, values)
     store.end_change(call, balancer, pool_id=pool["id"])
-    return _shown(call, t.health_monitors, row["id"], 201)
+    return changes.shown(call, t.health_monitors, row["id"], 201)
 
 
 def update_monitor(call: Call) -> Answer:
     """PUT healthmonitors/ID."""
-    row, balancer, values = _begin_update(call, t.health_monitors, model.MONITOR)
+    row, balancer, values = changes.begin_update(call, t.health_monitors, model.MONITOR)
     if row["type"] in model.HTTP_MONITORS:
         for name, default in model.HTTP_DEFAULTS.items():
             if name in values and values[name] is None:
                 values[name] = default
     pool = call.tx.get(t.pools, row["pool_id"])
     assert pool is not None
-    _obey(
+    store.obey(
         model.check_monitor,
         row | {n: value for n, value in values.items() if value is not None or n in {"http_version", "domain_name"}},
         pool["protocol"],
     )
-    return _end_update(call, t.health_monitors, model.MONITOR, row=row, balancer=balancer, values=values)
+    return changes.end_update(call, t.health_monitors, model.MONITOR, row=row, balancer=balancer, values=values)
 
 
 def listener_stats(call: Call) -> Answer:

@@ -13,6 +13,7 @@ from vrata.base import ids, wire
 from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.cloud.balancing import carry, plan
 from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.flavors import flavor_of
 from vrata.cloud.balancing.tls import TlsBuilder
 from vrata.cloud.keymanager.material import Reader
 from vrata.cloud.keymanager.vault import Vault
@@ -60,14 +61,14 @@ class Builder:
             out.append(built)
         return wire.DesiredSet(revision=revision, instances=tuple(out))
 
-    def _vrrp(self, tx: Tx, row: Row) -> wire.Vrrp:
+    def _vrrp(self, tx: Tx, row: Row, advert_interval_ms: int | None = None) -> wire.Vrrp:
         peers = [
             one for one in carry.instances_of(tx, row["owner_id"]) if one["id"] != row["id"] and not one["leaving"]
         ]
         return wire.Vrrp(
             router_id=plan.router_id(row["owner_id"]),
             priority=row["priority"],
-            advert_interval_ms=self.settings.advert_interval_ms,
+            advert_interval_ms=advert_interval_ms or self.settings.advert_interval_ms,
             source=row["vrrp_address"],
             peers=tuple(one["vrrp_address"] for one in peers),
             peer_instances=tuple(one["id"] for one in peers),
@@ -95,6 +96,7 @@ class Builder:
             ),
             *_external_leg(tx, row["id"], balancer["vip_port_id"]),
         ]
+        flavor = flavor_of(tx, balancer)
         listeners, pools = _tree(tx, balancer, TlsBuilder(Reader(tx, self._vault)))
         return DesiredInstance(
             id=row["id"],
@@ -102,7 +104,9 @@ class Builder:
             owner_id=balancer["id"],
             generation=balancer["generation"],
             legs=tuple(legs),
-            vrrp=self._vrrp(tx, row),
+            vrrp=self._vrrp(tx, row, flavor.advert_interval_ms),
+            threads=flavor.haproxy_threads or 1,
+            max_connections=flavor.max_connections,
             listeners=listeners,
             pools=pools,
         )

@@ -3,21 +3,32 @@
 A broken rule is a `Broken` with Octavia's status and sentence.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from vrata.cloud.balancing import rules
+from vrata.cloud.balancing.broken import Broken, broken
 from vrata.cloud.fields import Field
 
+MAX_PERSISTENCE_S = 7 * 24 * 3600
 MAX_TIMEOUT_MS = 24 * 24 * 3600 * 1000
 PROVIDERS = {"amphora": "The Octavia Amphora driver.", "octavia": "Deprecated alias of the Octavia Amphora driver."}
 DEFAULT_PROVIDER = "amphora"
 INSERT_HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
+TLS_HEADERS = (
+    "X-SSL-Client-Verify", "X-SSL-Client-Has-Cert", "X-SSL-Client-DN", "X-SSL-Client-CN", "X-SSL-Issuer",
+    "X-SSL-Client-SHA1", "X-SSL-Client-Not-Before", "X-SSL-Client-Not-After",
+)  # fmt: skip
 
 LISTENER_PROTOCOLS = ("TCP", "HTTP", "HTTPS", "TERMINATED_HTTPS", "UDP", "SCTP", "PROMETHEUS")
 POOL_PROTOCOLS = ("TCP", "HTTP", "HTTPS", "PROXY", "PROXYV2", "UDP", "SCTP")
-CARRIED_LISTENERS = frozenset({"TCP", "HTTP", "HTTPS"})
-CARRIED_POOLS = frozenset({"TCP", "HTTP", "HTTPS", "PROXY", "PROXYV2"})
+CARRIED_LISTENERS = frozenset(LISTENER_PROTOCOLS) - {"SCTP"}  # this kernel has no SCTP
+CARRIED_POOLS = frozenset(POOL_PROTOCOLS) - {"SCTP"}
+DATAGRAMS = frozenset({"UDP", "SCTP"})
+MONITORS_OF_DATAGRAMS = frozenset({"HTTP", "SCTP", "TCP", "UDP-CONNECT"})
+UDP_CONNECT_DELAY_LEAST_S = 3
 POOLS_OF_LISTENER = {
     "HTTP": {"HTTP", "PROXY", "PROXYV2"},
     "HTTPS": {"HTTPS", "PROXY", "PROXYV2", "TCP"},
@@ -34,18 +45,9 @@ HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*")
 HTTP_DEFAULTS = {"http_method": "GET", "url_path": "/", "expected_codes": "200"}
 
 
-class Broken(Exception):
-    """A rule of the API is broken: HTTP status and sentence."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-def broken(detail: str) -> Broken:
-    """400 as Octavia's ValidationException words it."""
-    return Broken(400, f"Validation failure: {detail}")
+def transport(protocol: str) -> str:
+    """What a listener's port is unique in: TCP, UDP or SCTP."""
+    return protocol.lower() if protocol in DATAGRAMS else "tcp"
 
 
 def unsupported(what: str) -> Broken:
@@ -81,7 +83,8 @@ LOAD_BALANCER = {
     "vip_subnet_id": Field("uuid", update=False),
     "vip_network_id": Field("uuid", update=False),
     "vip_qos_policy_id": Field("uuid"),
-    "vip_sg_ids": Field("list"),
+    "vip_vnic_type": Field(choices=("normal", "direct"), update=False),
+    "vip_sg_ids": Field("strings"),
     "additional_vips": Field("list"),
     "provider": Field(update=False),
     "flavor_id": Field("uuid", update=False),
@@ -144,18 +147,27 @@ MONITOR = {
 }
 
 
-def check_listener(values: Mapping[str, Any]) -> None:
-    """Rules of one listener; `values` are those given plus what a stored one has."""
-    if values["protocol"] not in CARRIED_LISTENERS:
-        raise unsupported(f"{values['protocol']} listeners")
-    if values.get("l7policies"):
-        raise unsupported("L7 policies")
-    _check_no_tls(values)
-    headers = values.get("insert_headers") or {}
-    if headers and values["protocol"] != "HTTP":
-        raise Broken(400, f"insert-headers is not a valid option for a {values['protocol']} protocol listener.")
+def check_listener(values: Mapping[str, Any], *, sctp: bool = False) -> dict[str, Any]:
+    """Rules of one listener; `values` are those given plus what a stored one has. What is to be stored comes back."""
+    protocol = values["protocol"]
+    if protocol not in CARRIED_LISTENERS and not sctp:
+        raise unsupported(f"{protocol} listeners: the kernel of the hosts has no SCTP")
+    if values.get("l7policies") and protocol not in rules.L7_LISTENERS:
+        raise broken(f"L7 policies are not supported on {protocol} protocol listeners.")
+    if protocol == "PROMETHEUS" and (values.get("default_pool_id") or values.get("default_pool")):
+        raise broken("PROMETHEUS protocol listeners do not support default pools.")
+    rules.check_listener_tls(values)
+    out = rules.check_tls(values, ends_tls=protocol == "TERMINATED_HTTPS")
+    _check_headers(protocol, values.get("insert_headers") or {})
+    return out
+
+
+def _check_headers(protocol: str, headers: Mapping[str, Any]) -> None:
+    if headers and protocol not in rules.L7_LISTENERS:
+        raise Broken(400, f"insert-headers is not a valid option for a {protocol} protocol listener.")
+    known = INSERT_HEADERS + (TLS_HEADERS if protocol == "TERMINATED_HTTPS" else ())
     for name, value in headers.items():
-        if name not in INSERT_HEADERS:
+        if name not in known:
             raise Broken(400, f"{name} is not a valid option for insert_headers")
         if not isinstance(value, str):
             raise Broken(
@@ -165,35 +177,21 @@ def check_listener(values: Mapping[str, Any]) -> None:
             raise Broken(400, f"{value} is not a valid option for a header {name} value")
 
 
-def _check_no_tls(values: Mapping[str, Any]) -> None:
-    """None of the listeners that are carried ends TLS."""
-    if values.get("default_tls_container_ref") or values.get("sni_container_refs"):
-        raise broken(f"Certificate container references are not allowed on {values['protocol']} protocol listeners.")
-    if values.get("client_ca_tls_container_ref"):
-        raise broken(
-            "An SNI or default certificate container reference must be provided with a client CA container reference."
-        )
-    client = values.get("client_authentication")
-    if client not in {None, "NONE"}:
-        raise broken(f"Client authentication setting {client} requires a client CA container reference.")
-    if any(values.get(name) for name in ("hsts_max_age", "hsts_include_subdomains", "hsts_preload")):
-        raise broken("The HSTS feature can only be used for listeners using the TERMINATED_HTTPS protocol.")
-
-
-def check_pool(values: Mapping[str, Any]) -> None:
-    """Rules of one pool."""
-    if values["protocol"] not in CARRIED_POOLS:
-        raise unsupported(f"{values['protocol']} pools")
-    if values["lb_algorithm"] == "SOURCE_IP_PORT":
-        raise unsupported("SOURCE_IP_PORT algorithm")
-    if values.get("tls_enabled"):
-        raise unsupported("TLS to members")
+def check_pool(values: Mapping[str, Any], *, sctp: bool = False) -> dict[str, Any]:
+    """Rules of one pool; what is to be stored comes back."""
+    if values["protocol"] not in CARRIED_POOLS and not sctp:
+        raise unsupported(f"{values['protocol']} pools: the kernel of the hosts has no SCTP")
+    tls = bool(values.get("tls_enabled"))
+    out = rules.check_tls(values, ends_tls=tls)
+    if tls and values["protocol"] in DATAGRAMS:
+        raise broken(f"TLS to members is not supported on {values['protocol']} protocol pools.")
     persistence = values.get("session_persistence")
     if persistence is not None:
-        _check_persistence(persistence)
+        _check_persistence(persistence, datagrams=values["protocol"] in DATAGRAMS)
+    return out
 
 
-def _check_persistence(persistence: Mapping[str, Any]) -> None:
+def _check_persistence(persistence: Mapping[str, Any], *, datagrams: bool) -> None:
     unknown = persistence.keys() - {"type", "cookie_name", "persistence_timeout", "persistence_granularity"}
     if unknown:
         raise Broken(400, f"Unknown attribute for argument pool_.pool.session_persistence: {min(unknown)}")
@@ -211,8 +209,35 @@ def _check_persistence(persistence: Mapping[str, Any]) -> None:
         raise broken('Field "cookie_name" can only be specified with session persistence of type "APP_COOKIE".')
     if cookie is not None and not _is_token(cookie):
         raise broken("Supplied cookie_name is invalid.")
-    if persistence.get("persistence_timeout") or persistence.get("persistence_granularity"):
+    timeout, granularity = persistence.get("persistence_timeout"), persistence.get("persistence_granularity")
+    if not datagrams and (timeout or granularity):
         raise broken("persistence_timeout and persistence_granularity is only for UDP and SCTP protocol pools.")
+    if datagrams and kind != "SOURCE_IP":
+        raise broken(
+            f"session_persistence of type {kind} is not supported for UDP and SCTP protocol pools: use SOURCE_IP."
+        )
+    if timeout is not None and not (type(timeout) is int and 0 < timeout <= MAX_PERSISTENCE_S):
+        raise Broken(
+            400, f"Invalid input for field/attribute persistence_timeout. Value: '{timeout}'. "
+            f"Value should be a number of seconds from 1 to {MAX_PERSISTENCE_S}",
+        )  # fmt: skip
+    if granularity is not None and not _is_granularity(granularity):
+        raise Broken(
+            400, f"Invalid input for field/attribute persistence_granularity. Value: '{granularity}'. "
+            "Value should be a netmask such as 255.255.255.0 or a prefix length of IPv6",
+        )  # fmt: skip
+
+
+def _is_granularity(text: object) -> bool:
+    """A netmask of IPv4, or a prefix length of IPv6."""
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9.]{1,15}", text):
+        return False
+    if text.isdigit():
+        return 1 <= int(text) <= 128
+    try:
+        return ipaddress.ip_network(f"0.0.0.0/{text}").prefixlen > 0
+    except ValueError:
+        return False
 
 
 def _is_token(text: object) -> bool:
@@ -235,7 +260,9 @@ def check_pair(listener_protocol: str, pool_protocol: str) -> None:
 def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, Any]:
     """Rules of one monitor on a pool of this protocol; the values with HTTP's defaults filled in."""
     out = dict(values)
-    if values["type"] not in MONITORS_OF_STREAM:
+    if pool_protocol in DATAGRAMS:
+        _check_datagram_monitor(values, pool_protocol)
+    elif values["type"] not in MONITORS_OF_STREAM:
         raise broken(f"The {values['type']} type is only supported for pools of type UDP/SCTP.")
     if values["type"] in HTTP_MONITORS:
         _check_http(out)
@@ -244,6 +271,20 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
             if out.get(name) is not None:
                 raise Broken(400, f"{name} is not a valid option for health monitors of type {values['type']}")
     return out
+
+
+def _check_datagram_monitor(values: Mapping[str, Any], pool_protocol: str) -> None:
+    kind = values["type"]
+    if kind not in MONITORS_OF_DATAGRAMS:
+        raise broken(
+            f"The associated pool protocol is {pool_protocol}, so only a {', '.join(sorted(MONITORS_OF_DATAGRAMS))} "
+            "health monitor is supported."
+        )
+    if kind == "UDP-CONNECT" and values["delay"] < UDP_CONNECT_DELAY_LEAST_S:
+        raise broken(
+            f"The request delay value {values['delay']} should be larger than {UDP_CONNECT_DELAY_LEAST_S} for {kind} "
+            "health monitor type."
+        )
 
 
 def _check_http(out: dict[str, Any]) -> None:
@@ -281,3 +322,7 @@ def check_member(values: Mapping[str, Any]) -> None:
         raise Broken(400, f"{values['address']} is not a valid option for member address")
     if values.get("request_sriov"):
         raise unsupported("SR-IOV members")
+
+
+L7POLICY = rules.l7policy_fields(_COMMON)
+L7RULE = rules.l7rule_fields(_COMMON)

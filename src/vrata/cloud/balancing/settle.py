@@ -15,6 +15,7 @@ from vrata.base.wire import HostReport, InstanceReport, VrrpState
 from vrata.cloud.balancing import carry, status
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.status import Event, Provisioning
+from vrata.cloud.http import now
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as n
 from vrata.cloud.settings import Settings
@@ -142,7 +143,8 @@ def _advance(tx: Tx, balancer: Row, event: Event) -> None:
     state = status.after(balancer["provisioning_status"], event)
     if state is None or state == balancer["provisioning_status"]:
         return
-    tx.update(t.load_balancers, balancer["id"], {"provisioning_status": state})
+    moved = {"provisioning_status": state, "updated_at": now()}
+    tx.update(t.load_balancers, balancer["id"], moved)
     for table, owners in _tree_of(balancer["id"]):
         for old in (
             Provisioning.PENDING_CREATE,
@@ -155,7 +157,7 @@ def _advance(tx: Tx, balancer: Row, event: Event) -> None:
             if new is Provisioning.DELETED:
                 tx.execute(sa.delete(table).where(*where))
             elif new != old:
-                tx.execute(sa.update(table).where(*where).values(provisioning_status=new))
+                tx.execute(sa.update(table).where(*where).values(provisioning_status=new, updated_at=now()))
 
 
 def _tree_of(balancer_id: str) -> list[tuple[sa.Table, sa.ColumnElement[bool]]]:

@@ -11,23 +11,33 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.base import ids
-from vrata.cloud.balancing import carry, model, settle, status
+from vrata.base.errors import InvalidInput
+from vrata.cloud.balancing import carry, model, policy, settle, status
 from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.broken import Broken
+from vrata.cloud.balancing.policy import Rule
 from vrata.cloud.balancing.status import Event
 from vrata.cloud.fields import Field, Problem, parse
 from vrata.cloud.http import ApiError, Call, Dialect, now
+from vrata.cloud.keymanager.material import Reader
+from vrata.cloud.keymanager.vault import Vault
 from vrata.cloud.store import Row
 
 # table -> the sentence's noun and the quota's name
 NOUNS = {
     "load_balancers": ("Load Balancer", "loadbalancer"), "listeners": ("Listener", "listener"),
     "pools": ("Pool", "pool"), "members": ("Member", "member"), "health_monitors": ("Health Monitor", "healthmonitor"),
+    "l7policies": ("L7 Policy", "l7policy"), "l7rules": ("L7 Rule", "l7rule"), "flavors": ("Flavor", ""),
+    "flavor_profiles": ("Flavor Profile", ""), "availability_zones": ("Availability Zone", ""),
+    "availability_zone_profiles": ("Availability Zone Profile", ""),
 }  # fmt: skip
 
 # what Octavia calls the argument that holds a body
 _ARGUMENTS = {
     "loadbalancer": "load_balancer", "listener": "listener_", "pool": "pool_", "member": "member_",
-    "healthmonitor": "health_monitor_",
+    "healthmonitor": "health_monitor_", "l7policy": "l7policy", "rule": "rule_", "flavor": "flavor_",
+    "flavorprofile": "flavor_profile_", "availability_zone": "availability_zone_",
+    "availability_zone_profile": "availability_zone_profile_",
 }  # fmt: skip
 IN_TREE = "load_balancer.loadbalancer"  # the path of what is nested in a load balancer
 
@@ -46,16 +56,29 @@ DIALECT = Dialect(
 )
 
 
+DENIED = "Policy does not allow this request to be performed."
+
+
 def authorize(call: Call, *, write: bool) -> None:
     """403 unless the caller has a role for it."""
-    if not (call.caller.may_write() if write else call.caller.may_read()):
-        raise ApiError(403, "Policy does not allow this request to be performed.")
+    demand(call, Rule.WRITE if write else Rule.READ)
+
+
+def demand(call: Call, rule: Rule) -> None:
+    """403 unless the caller satisfies the rule."""
+    if not policy.allows(call.settings.rbac, rule, call.caller):
+        raise ApiError(403, DENIED)
+
+
+def everywhere(call: Call) -> bool:
+    """Whether the caller may do this in other projects, too."""
+    rule = Rule.READ_GLOBAL if call.method in {"GET", "HEAD"} else Rule.ADMIN
+    return policy.allows(call.settings.rbac, rule, call.caller)
 
 
 def admin_only(call: Call) -> None:
-    """403 for everybody but admins."""
-    if not call.caller.admin:
-        raise ApiError(403, "Policy does not allow this request to be performed.")
+    """403 for everybody but admins of balancing."""
+    demand(call, Rule.ADMIN)
 
 
 def not_found(table: sa.Table, row_id: str) -> ApiError:
@@ -68,8 +91,8 @@ def find(call: Call, table: sa.Table, row_id: str) -> Row:
     row = call.tx.get(table, row_id)
     if row is None:
         raise not_found(table, row_id)
-    if row["project_id"] != call.caller.project_id and not call.caller.admin and "service" not in call.caller.roles:
-        raise ApiError(403, "Policy does not allow this request to be performed.")
+    if row["project_id"] != call.caller.project_id and not everywhere(call):
+        raise ApiError(403, DENIED)
     return row
 
 
@@ -104,7 +127,7 @@ def checked_part(fields: dict[str, Field], inner: Any, path: str, *, updating: b
         ) from problem
 
 
-def refuse(error: model.Broken) -> ApiError:
+def refuse(error: Broken) -> ApiError:
     """A broken rule as a refusal."""
     return ApiError(error.status, error.message)
 
@@ -172,17 +195,16 @@ def settle_now(call: Call, balancer_id: str) -> None:
 
 def insert_listener(call: Call, balancer: Row, values: Row) -> Row:
     """A new listener; 409 for a taken port, 400 for a pool it can not have."""
-    try:
-        model.check_listener(values)
-    except model.Broken as error:
-        raise refuse(error) from error
+    values = obey(model.check_listener, values, sctp=call.settings.noop)
+    check_references(call, values, ("default_tls_container_ref", "sni_container_refs"), CA_AND_CRL)
+    transport = model.transport(values["protocol"])
     pool_id = values.get("default_pool_id")
     if pool_id is not None:
         check_default_pool(call, balancer, values["protocol"], pool_id)
     taken = sa.select(t.listeners.c.protocol).where(
         t.listeners.c.load_balancer_id == balancer["id"],
         t.listeners.c.protocol_port == values["protocol_port"],
-        t.listeners.c.transport == "tcp",
+        t.listeners.c.transport == transport,
     )
     if other := call.tx.value(taken):
         raise ApiError(
@@ -191,12 +213,51 @@ def insert_listener(call: Call, balancer: Row, values: Row) -> Row:
         )  # fmt: skip
     count_quota(call, balancer["project_id"], t.listeners)
     row = new_row(_without(values, "loadbalancer_id", "default_pool", "l7policies"), balancer["project_id"])
-    row |= {"load_balancer_id": balancer["id"], "transport": "tcp", "allowed_cidrs": cidrs(balancer, row)}
+    row |= {"load_balancer_id": balancer["id"], "transport": transport, "allowed_cidrs": cidrs(balancer, row)}
     for name in ("client_authentication", "hsts_include_subdomains", "hsts_preload"):
         if row.get(name) is None:
             row.pop(name, None)
     call.tx.insert(t.listeners, row)
     return row
+
+
+def obey(rule: Any, *values: Any, **options: Any) -> Any:
+    """What a rule makes of the values; its refusal as an answer."""
+    try:
+        return rule(*values, **options)
+    except Broken as error:
+        raise refuse(error) from error
+
+
+CA_AND_CRL = ("client_ca_tls_container_ref", "client_crl_container_ref")
+POOL_CA_AND_CRL = ("ca_tls_container_ref", "crl_container_ref")
+
+
+def check_references(call: Call, values: Row, certificates: tuple[str, ...], ca_and_crl: tuple[str, str]) -> None:
+    """400 unless the caller may read what the references name, and it is what it should be."""
+    if call.settings.noop:
+        return
+    reader = Reader(call.tx, Vault(call.settings.secret_keys), call.caller)
+    bad = []
+    for name in certificates:
+        given = values.get(name) or []
+        for ref in [given] if isinstance(given, str) else given:
+            try:
+                reader.certificate(name, ref)
+            except InvalidInput:
+                bad.append(ref)
+    if bad:
+        raise ApiError(400, f"Could not retrieve certificate: {bad}")
+    for name, read, what in zip(
+        ca_and_crl, (reader.authorities, reader.revocations), ("CA certificate", "CRL"), strict=True
+    ):
+        if values.get(name):
+            try:
+                read(name, values[name])
+            except InvalidInput as error:
+                raise ApiError(
+                    400, f"The {name} {what} is invalid. It must be a valid x509 PEM format {what}. Error: {error}"
+                ) from error
 
 
 def check_default_pool(call: Call, balancer: Row, protocol: str, pool_id: str) -> None:
@@ -206,7 +267,7 @@ def check_default_pool(call: Call, balancer: Row, protocol: str, pool_id: str) -
         raise ApiError(404, f"Pool {pool_id} not found.")
     try:
         model.check_pair(protocol, pool["protocol"])
-    except model.Broken as error:
+    except Broken as error:
         raise refuse(error) from error
 
 
@@ -222,21 +283,19 @@ def cidrs(balancer: Row, values: Row) -> list[str] | None:
                 "Value should be IPv4 or IPv6 "
                 "CIDR format",
             ) from error  # fmt: skip
-        if net.version != ipaddress.ip_address(balancer["vip_address"]).version:
+        vips = [balancer["vip_address"], *(vip["ip_address"] for vip in balancer["additional_vips"] or ())]
+        if net.version not in {ipaddress.ip_address(vip).version for vip in vips}:
             raise ApiError(
-                400, f"Validation failure: CIDR {cidr} IP version incompatible with all VIPs "
-                f"['{balancer['vip_address']}'] IP version.",
-            )  # fmt: skip
+                400, f"Validation failure: CIDR {cidr} IP version incompatible with all VIPs {vips} IP version."
+            )
         out.append(str(net))
     return out or None
 
 
 def insert_pool(call: Call, balancer: Row, values: Row) -> Row:
     """A new pool with the members and the monitor nested in it."""
-    try:
-        model.check_pool(values)
-    except model.Broken as error:
-        raise refuse(error) from error
+    values = obey(model.check_pool, values, sctp=call.settings.noop)
+    check_references(call, values, ("tls_container_ref",), POOL_CA_AND_CRL)
     count_quota(call, balancer["project_id"], t.pools)
     row = new_row(
         _without(values, "loadbalancer_id", "listener_id", "members", "healthmonitor"), balancer["project_id"]
@@ -267,7 +326,7 @@ def insert_members(call: Call, pool: Row, bodies: list[Row]) -> list[Row]:
     for values in bodies:
         try:
             model.check_member(values)
-        except model.Broken as error:
+        except Broken as error:
             raise refuse(error) from error
         key = (values["address"], values["protocol_port"])
         if key in seen:
@@ -287,7 +346,7 @@ def insert_monitor(call: Call, pool: Row, values: Row) -> Row:
     """A new monitor; 409 if the pool has one."""
     try:
         values = model.check_monitor(values, pool["protocol"])
-    except model.Broken as error:
+    except Broken as error:
         raise refuse(error) from error
     if call.tx.value(sa.select(t.health_monitors.c.id).where(t.health_monitors.c.pool_id == pool["id"])):
         raise ApiError(409, "This pool already has a health monitor")

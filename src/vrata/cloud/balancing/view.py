@@ -15,6 +15,8 @@ _HIDDEN = {
     "pools": {"load_balancer_id"},
     "members": {"pool_id", "description"},
     "health_monitors": {"pool_id", "description"},
+    "l7policies": set(),
+    "l7rules": {"l7policy_id", "name", "description"},
 }
 _LISTS = ("sni_container_refs", "vip_sg_ids", "additional_vips")
 
@@ -31,12 +33,15 @@ def _base(table: sa.Table, row: Row) -> Row:
     return out
 
 
-def _grouped(call: Call, key: sa.Column[Any], wanted: set[str]) -> dict[str, list[str]]:
+def _grouped(
+    call: Call, key: sa.Column[Any], wanted: set[str], order: sa.Column[Any] | None = None
+) -> dict[str, list[str]]:
     """Ids of a table's rows by a foreign key."""
     table = key.table
     out: dict[str, list[str]] = defaultdict(list)
     if wanted:
-        query = sa.select(key, table.c.id).where(key.in_(wanted)).order_by(table.c.created_at, table.c.id)
+        query = sa.select(key, table.c.id).where(key.in_(wanted))
+        query = query.order_by(*([] if order is None else [order]), table.c.created_at, table.c.id)
         for owner, row_id in call.tx.connection.execute(query):
             out[owner].append(row_id)
     return out
@@ -57,13 +62,14 @@ def load_balancers(call: Call, rows: list[Row]) -> list[Row]:
     ]
 
 
-def listeners(_call: Call, rows: list[Row]) -> list[Row]:
-    """Listeners with their load balancer."""
+def listeners(call: Call, rows: list[Row]) -> list[Row]:
+    """Listeners with their load balancer and their policies."""
+    policies = _grouped(call, t.l7policies.c.listener_id, {row["id"] for row in rows}, t.l7policies.c.position)
     return [
         _base(t.listeners, row)
         | {
             "loadbalancers": [{"id": row["load_balancer_id"]}],
-            "l7policies": [],
+            "l7policies": _refs(policies[row["id"]]),
             "insert_headers": row["insert_headers"] or {},
         }
         for row in rows
@@ -74,19 +80,31 @@ def pools(call: Call, rows: list[Row]) -> list[Row]:
     """Pools with listeners, members and monitor."""
     wanted = {row["id"] for row in rows}
     by_listener = _grouped(call, t.listeners.c.default_pool_id, wanted)
+    by_policy = _policies_of_pools(call, wanted)
     members = _grouped(call, t.members.c.pool_id, wanted)
     monitors = _grouped(call, t.health_monitors.c.pool_id, wanted)
     return [
         _base(t.pools, row)
         | {
             "loadbalancers": [{"id": row["load_balancer_id"]}],
-            "listeners": _refs(by_listener[row["id"]]),
+            "listeners": _refs(sorted({*by_listener[row["id"]], *by_policy[row["id"]]})),
             "members": _refs(members[row["id"]]),
             "session_persistence": _persistence(row["session_persistence"]),
         }
         | ({"healthmonitor_id": monitors[row["id"]][0]} if monitors[row["id"]] else {})
         for row in rows
     ]
+
+
+def _policies_of_pools(call: Call, pool_ids: set[str]) -> dict[str, list[str]]:
+    """Listeners that reach a pool through a policy."""
+    out: dict[str, list[str]] = defaultdict(list)
+    c = t.l7policies.c
+    for pool_id, listener_id in call.tx.connection.execute(
+        sa.select(c.redirect_pool_id, c.listener_id).where(c.redirect_pool_id.in_(pool_ids))
+    ):
+        out[pool_id].append(listener_id)
+    return out
 
 
 def _persistence(stored: Any) -> Any:
@@ -102,6 +120,17 @@ def members(_call: Call, rows: list[Row]) -> list[Row]:
 def monitors(_call: Call, rows: list[Row]) -> list[Row]:
     """Health monitors with their pool."""
     return [_base(t.health_monitors, row) | {"pools": [{"id": row["pool_id"]}]} for row in rows]
+
+
+def l7policies(call: Call, rows: list[Row]) -> list[Row]:
+    """L7 policies with the ids of their rules."""
+    found = _grouped(call, t.l7rules.c.l7policy_id, {row["id"] for row in rows})
+    return [_base(t.l7policies, row) | {"rules": _refs(found[row["id"]])} for row in rows]
+
+
+def l7rules(_call: Call, rows: list[Row]) -> list[Row]:
+    """L7 rules."""
+    return [_base(t.l7rules, row) for row in rows]
 
 
 def status_tree(call: Call, balancer: Row) -> Row:

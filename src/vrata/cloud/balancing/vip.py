@@ -2,15 +2,124 @@
 
 import sqlalchemy as sa
 
+from vrata.base import ids
 from vrata.cloud.balancing import carry
 from vrata.cloud.http import ApiError, Call
 from vrata.cloud.network import plan, ports
 from vrata.cloud.network import tables as n
 from vrata.cloud.store import Row
 
+NOOP_VIPS = ("198.18.33.33", "2001:db8:33:33:33:33:33:33")
+
 
 def take_vip(call: Call, balancer_id: str, values: Row) -> Row:
-    """The columns `vip_*` of a new load balancer; its port exists afterwards."""
+    """The columns `vip_*` and `additional_vips` of a new load balancer; its port exists afterwards."""
+    groups, more = _groups(call, values), _wanted(values.get("additional_vips"), values.get("vip_subnet_id"))
+    if call.settings.noop:
+        return _imagined(values, more) | {"vip_sg_ids": groups}
+    columns = _found_or_made(call, balancer_id, values)
+    if groups and not columns["vip_port_owned"]:
+        raise _cannot("vip_sg_ids", "a port of your own has its own security groups; change them there")
+    call.tx.update(n.ports, columns["vip_port_id"], {"security_groups": groups} if groups else {})
+    placed = _place_more(call, columns, more)
+    return columns | {"vip_sg_ids": groups, "additional_vips": placed}
+
+
+def change(call: Call, balancer: Row, values: Row) -> Row:
+    """What a PUT changes of VIPs: security groups and additional VIPs, each replaced as a whole."""
+    out: Row = {}
+    if "vip_sg_ids" in values:
+        out["vip_sg_ids"] = _groups(call, values)
+        if not call.settings.noop:
+            call.tx.update(n.ports, balancer["vip_port_id"], {"security_groups": out["vip_sg_ids"]})
+    if "additional_vips" in values:
+        wanted = _wanted(values["additional_vips"], balancer["vip_subnet_id"])
+        if call.settings.noop:
+            out["additional_vips"] = _imagined({}, wanted)["additional_vips"]
+        else:
+            out["additional_vips"] = _replace_more(call, balancer, wanted)
+    return out
+
+
+def _groups(call: Call, values: Row) -> list[str]:
+    groups = list(values.get("vip_sg_ids") or ())
+    for group_id in groups:
+        row = call.tx.get(n.security_groups, group_id)
+        mine = row is not None and (row["project_id"] == call.caller.project_id or call.caller.admin)
+        if not (mine or call.settings.noop):
+            raise ApiError(400, f"Security Group {group_id} not found.")
+    return groups
+
+
+def _wanted(given: list[Row] | None, vip_subnet_id: str | None) -> list[Row]:
+    """Additional VIPs as asked for: a subnet each, none twice, none the VIP's own."""
+    seen = {vip_subnet_id} - {None}
+    out = []
+    for one in given or []:
+        if not isinstance(one, dict) or not one.keys() <= {"subnet_id", "ip_address", "port_id", "network_id"}:
+            raise _cannot("additional_vips", 'each one is {"subnet_id": …, "ip_address": …}')
+        subnet_id, address = one.get("subnet_id"), one.get("ip_address")
+        if not isinstance(subnet_id, str) or not (address is None or isinstance(address, str)):
+            raise ApiError(400, "Validation failure: Additional VIPs must include a subnet_id.")
+        if subnet_id in seen:
+            raise ApiError(
+                400, "Validation failure: Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet."
+            )
+        seen.add(subnet_id)
+        out.append({"subnet_id": subnet_id, "ip_address": address})
+    return out
+
+
+def _cannot(field: str, why: str) -> ApiError:
+    return ApiError(400, f"Validation failure: {field}: {why}.")
+
+
+def _imagined(values: Row, more: list[Row]) -> Row:
+    """VIPs without a network behind them, as Octavia's no-op driver makes them up."""
+    address = values.get("vip_address") or NOOP_VIPS[0]
+    return {
+        "vip_port_id": values.get("vip_port_id") or ids.new_uuid(), "vip_address": address,
+        "vip_subnet_id": values.get("vip_subnet_id") or ids.new_uuid(), "vip_port_owned": False,
+        "vip_network_id": values.get("vip_network_id") or ids.new_uuid(),
+        "additional_vips": [one | {"ip_address": one["ip_address"] or NOOP_VIPS[1]} for one in more],
+    }  # fmt: skip
+
+
+def _place_more(call: Call, columns: Row, more: list[Row]) -> list[Row]:
+    """Addresses of the additional VIPs on the VIP's port."""
+    if not more:
+        return []
+    for one in more:
+        subnet = _visible(call, n.subnets, "Subnet", one["subnet_id"])
+        if subnet["network_id"] != columns["vip_network_id"]:
+            raise ApiError(400, "Validation failure: All VIP subnets must belong to the same network.")
+    have = {place["subnet_id"]: place for place in ports.fixed_ips(call.tx, [columns["vip_port_id"]]).get(
+        columns["vip_port_id"], [])}  # fmt: skip
+    network = call.tx.get(n.networks, columns["vip_network_id"])
+    assert network is not None
+    missing = [
+        {name: value for name, value in one.items() if value is not None}
+        for one in more
+        if one["subnet_id"] not in have
+    ]
+    for place in ports.add_addresses(call.tx, network, columns["vip_port_id"], missing):
+        have[place["subnet_id"]] = place
+    return [dict(have[one["subnet_id"]]) for one in more]
+
+
+def _replace_more(call: Call, balancer: Row, wanted: list[Row]) -> list[Row]:
+    kept = {one["subnet_id"]: one["ip_address"] for one in wanted}
+    gone = [
+        one["ip_address"]
+        for one in balancer["additional_vips"] or ()
+        if one["subnet_id"] not in kept or kept[one["subnet_id"]] not in {None, one["ip_address"]}
+    ]
+    if balancer["vip_port_owned"]:
+        ports.drop_addresses(call.tx, balancer["vip_port_id"], gone)
+    return _place_more(call, balancer, wanted)
+
+
+def _found_or_made(call: Call, balancer_id: str, values: Row) -> Row:
     if values.get("vip_port_id"):
         return _from_port(call, values)
     if values.get("vip_subnet_id"):

@@ -77,6 +77,24 @@ def place_addresses(tx: Tx, network: Row, port_id: str, fixed: list[dict[str, An
     return placed
 
 
+def add_addresses(tx: Tx, network: Row, port_id: str, fixed: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Give a port further addresses."""
+    first = len(fixed_ips(tx, [port_id]).get(port_id, []))
+    placed = []
+    for at, wanted in enumerate(fixed):
+        place = _place(tx, network, wanted)
+        tx.insert(t.addresses, {"port_id": port_id, "network_id": network["id"], "position": first + at, **place})
+        placed.append(place)
+    return placed
+
+
+def drop_addresses(tx: Tx, port_id: str, addresses: Iterable[str]) -> None:
+    """Take addresses from a port."""
+    gone = list(addresses)
+    if gone:
+        tx.execute(sa.delete(t.addresses).where(t.addresses.c.port_id == port_id, t.addresses.c.ip_address.in_(gone)))
+
+
 def _place(tx: Tx, network: Row, wanted: dict[str, Any]) -> dict[str, str]:
     subnet_id, address = wanted.get("subnet_id"), wanted.get("ip_address")
     subnets = tx.all(
