@@ -36,7 +36,7 @@ class Problem(Exception):
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a body. `kind`: str, int, float, bool, uuid, ip, cidr, list, dict, strings, any."""
+    """One field of a body. `kind`: str, int, float, bool, uuid, ip, address, cidr, list, dict, strings, any."""
 
     kind: str = "str"
     default: Any = UNSET
@@ -137,6 +137,11 @@ def _ip(_field: Field, name: str, value: Any) -> str:
         raise Problem("invalid", name, value, "Value should be IPv4 or IPv6 format") from error
 
 
+def _address(field: Field, name: str, value: Any) -> str:
+    _ip(field, name, value)
+    return str(value)
+
+
 def _cidr(_field: Field, name: str, value: Any) -> str:
     try:
         if not isinstance(value, str):
@@ -168,6 +173,7 @@ _CHECKS: dict[str, Any] = {
     "bool": _bool,
     "uuid": _uuid,
     "ip": _ip,
+    "address": _address,  # an address in the words of the user: ::1 and 0::1 are two texts
     "cidr": _cidr,
     "list": _of(list, "list"),
     "dict": _of(dict, "dict"),

@@ -21,6 +21,7 @@ _KINDS: dict[str, Json] = {
     "bool": {"type": "boolean"},
     "uuid": {"type": "string", "format": "uuid"},
     "ip": {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+    "address": {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     "cidr": {"type": "string"},
     "list": {"type": "array"},
     "dict": {"type": "object"},

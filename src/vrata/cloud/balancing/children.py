@@ -170,10 +170,9 @@ def batch_members(call: Call) -> Answer:
     bodies = [(one, store.checked_part(model.MEMBER, one, "members_.members")) for one in asked]
     balancer = store.begin_change(call, pool["load_balancer_id"])
     old = {
-        (row["address"], row["protocol_port"]): row
-        for row in call.tx.all(sa.select(t.members).where(t.members.c.pool_id == pool["id"]))
+        store.member_key(row): row for row in call.tx.all(sa.select(t.members).where(t.members.c.pool_id == pool["id"]))
     }
-    new = {(values["address"], values["protocol_port"]): (given, values) for given, values in bodies}
+    new = {store.member_key(values): (given, values) for given, values in bodies}
     if len(new) < len(bodies):
         raise store.refuse(broken("Member must be updated only once in the same request."))
     changed = False

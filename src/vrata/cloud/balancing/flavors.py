@@ -3,6 +3,7 @@
 Administrators write profiles, tenants choose among what is enabled. A profile that something refers to stays as it is.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +31,11 @@ class Flavor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an availability zone's data may say."""
+    """What an availability zone's data may say, as Octavia's provider takes it; only the networks have a meaning here."""
 
     compute_zone: str | None = None
+    volume_zone: str | None = None
+    management_network: str | None = None
     valid_vip_networks: tuple[str, ...] | None = None
 
 
@@ -46,6 +49,8 @@ FLAVOR_TEXTS = {
 }
 ZONE_TEXTS = {
     "compute_zone": "The compute availability zone.",
+    "volume_zone": "The volume availability zone.",
+    "management_network": "The management network ID for amphora connections.",
     "valid_vip_networks": "List of network IDs that are allowed for VIP use. This overrides/replaces the list of "
     "allowed networks configured in `octavia.conf`.",
 }
@@ -178,7 +183,7 @@ KINDS = (
 def _view(kind: Kind, row: Row) -> Row:
     if kind.data is None:
         return row
-    return row | {kind.data[0]: msgspec.json.encode(row[kind.data[0]]).decode()}
+    return row | {kind.data[0]: json.dumps(row[kind.data[0]])}
 
 
 def _found(call: Call, kind: Kind) -> Row:
@@ -200,7 +205,7 @@ def _values(call: Call, kind: Kind, *, updating: bool) -> Row:
 def _endpoints(kind: Kind) -> list[Endpoint]:
     def index(call: Call) -> Answer:
         store.demand(call, kind.read)
-        rows = [_view(kind, row) for row in call.tx.all(sa.select(kind.table).order_by(kind.table.c.name))]
+        rows = [_view(kind, row) for row in call.tx.all(sa.select(kind.table).order_by(kind.table.c[kind.key]))]
         known = [column.name for column in kind.table.columns]
         return Answer(body=listing.page(call, rows, kind.collection, listing.OCTAVIA, known=known))
 

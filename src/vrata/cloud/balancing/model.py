@@ -122,12 +122,12 @@ POOL = {
 }
 MEMBER = {
     **_COMMON,
-    "address": Field("ip", required=True, update=False),
+    "address": Field("address", required=True, update=False),
     "protocol_port": Field("int", required=True, least=1, most=65535, update=False),
     "weight": Field("int", default=1, least=0, most=256),
     "backup": Field("bool", default=False),
     "subnet_id": Field("uuid", update=False),
-    "monitor_address": Field("ip"),
+    "monitor_address": Field("address"),
     "monitor_port": Field("int", least=1, most=65535),
     "request_sriov": Field("bool", update=False),
 }

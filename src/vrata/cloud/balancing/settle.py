@@ -32,7 +32,7 @@ def accept_report(tx: Tx, host: str, report: HostReport, moment: float, settings
             tx.lock(n.routers, owner_id)
     for row, changes in _news(tx, host, seen):
         if changes:
-            tx.update(t.instances, row["id"], changes)
+            tx.update(t.instances, row["id"], changes | {"updated_at": now()})
         else:
             carry.remove(tx, row)
     for owner_id in sorted(owners):
@@ -203,13 +203,17 @@ def _operating(tx: Tx, balancer_id: str, rows: list[Row], carried: list[status.C
     monitored = {row["pool_id"] for row in monitors if row["admin_state_up"]}
     by_pool: dict[str, list[str]] = defaultdict(list)
     for member in tx.all(sa.select(t.members).where(t.members.c.pool_id.in_(pool_ids))):
-        new = status.member_status(
-            enabled=member["admin_state_up"],
-            weight=member["weight"],
-            monitored=member["pool_id"] in monitored,
-            reported=told.get(member["id"]),
-            before=member["operating_status"],
-        )
+        new = (
+            status.member_status(
+                enabled=member["admin_state_up"],
+                weight=member["weight"],
+                monitored=member["pool_id"] in monitored,
+                reported=told.get(member["id"]),
+                before=member["operating_status"],
+            )
+            if running
+            else member["operating_status"]
+        )  # nobody looks: what was seen last stays
         by_pool[member["pool_id"]].append(new)
         _write(tx, t.members, member, new)
     of_pools: dict[str, str] = {}
@@ -223,7 +227,11 @@ def _operating(tx: Tx, balancer_id: str, rows: list[Row], carried: list[status.C
         _write(tx, t.listeners, listener, status.balancer_status(enabled=enabled, reporting=running, below=below))
     for monitor in monitors:
         enabled = monitor["admin_state_up"]
-        _write(tx, t.health_monitors, monitor, status.balancer_status(enabled=enabled, reporting=running, below=()))
+        _write(tx, t.health_monitors, monitor, status.balancer_status(enabled=enabled, reporting=True, below=()))
+    for table, of_balancer in _tree_of(balancer_id)[:2]:  # rules and policies: in force or not
+        for row in tx.all(sa.select(table).where(of_balancer)):
+            new = status.balancer_status(enabled=row["admin_state_up"], reporting=True, below=())
+            _write(tx, table, row, new)
     whole = status.balancer_status(enabled=balancer["admin_state_up"], reporting=running, below=of_pools.values())
     _write(tx, t.load_balancers, balancer, whole)
 

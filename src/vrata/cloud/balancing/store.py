@@ -314,10 +314,15 @@ def insert_pool(call: Call, balancer: Row, values: Row) -> Row:
     return row
 
 
+def member_key(member: Row) -> tuple[str, int]:
+    """What a member is unique by in its pool: its address, however it is written, and its port."""
+    return str(ipaddress.ip_address(member["address"])), member["protocol_port"]
+
+
 def insert_members(call: Call, pool: Row, bodies: list[Row]) -> list[Row]:
     """New members; 409 for two with one address and port."""
     seen = {
-        (row["address"], row["protocol_port"])
+        member_key(row)
         for row in call.tx.all(
             sa.select(t.members.c.address, t.members.c.protocol_port).where(t.members.c.pool_id == pool["id"])
         )
@@ -328,9 +333,11 @@ def insert_members(call: Call, pool: Row, bodies: list[Row]) -> list[Row]:
             model.check_member(values)
         except Broken as error:
             raise refuse(error) from error
-        key = (values["address"], values["protocol_port"])
+        key = member_key(values)
         if key in seen:
-            raise ApiError(409, f"Another member on this pool is already using ip {key[0]} on protocol_port {key[1]}")
+            raise ApiError(
+                409, f"Another member on this pool is already using ip {values['address']} on protocol_port {key[1]}"
+            )
         seen.add(key)
         row = new_row(_without(values, "request_sriov"), pool["project_id"])
         rows.append(row | {"pool_id": pool["id"], "operating_status": "NO_MONITOR"})

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.cloud.balancing import tables as t
+from vrata.cloud.balancing.plan import PRIORITIES, SINGLE
 from vrata.cloud.http import Call
 from vrata.cloud.store import Row
 
@@ -175,9 +176,16 @@ def stats(call: Call, balancer_id: str, listener_id: str | None = None) -> Row:
     return {"stats": total}
 
 
+def _configured_role(row: Row, balancer: Row | None) -> str:
+    """The role an instance will have as long as both are well."""
+    if balancer is not None and balancer["topology"] == SINGLE:
+        return "STANDALONE"
+    return "MASTER" if row["priority"] == max(PRIORITIES) else "BACKUP"
+
+
 def amphora(row: Row, balancer: Row | None, router_id: int) -> Row:
     """An instance as an amphora; `compute_id` is the host that carries it."""
-    role = {"MASTER": "MASTER", "BACKUP": "BACKUP"}.get(row["state"])
+    role = row["state"] if row["state"] in {"MASTER", "BACKUP"} else _configured_role(row, balancer)
     status = "PENDING_DELETE" if row["leaving"] else ("ERROR" if row["error"] else "ALLOCATED")
     return {
         "id": row["id"], "loadbalancer_id": row["owner_id"], "compute_id": row["host"], "role": role, "status": status,
