@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vrata.base.errors import VrataError
 from vrata.host.model import NOTHING, Observed, ObservedLink, Record
 from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
@@ -23,7 +24,18 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
         keepalived_runs=parts.keepalived.running() is not None,
         conntrackd_runs=parts.conntrackd.running() is not None,
         marked_unfit=parts.marked_unfit(),
+        servers=await observe_servers(parts),
     )
+
+
+async def observe_servers(parts: InstanceParts) -> frozenset[tuple[str, str]]:
+    """What HAProxy balances over at this moment; nothing if it gives no answer."""
+    if parts.haproxy.running() is None:
+        return frozenset()
+    try:
+        return await parts.haproxy.runtime.servers()
+    except VrataError:
+        return frozenset()
 
 
 async def observe_links(record: Record) -> tuple[ObservedLink, ...]:

@@ -46,9 +46,9 @@ def after(world: Observed, action: AnyAction) -> Observed:  # noqa: PLR0912
             return replace(world, conntrackd_runs=False)
         case model.MarkApplied(desired=desired):
             return replace(world, applied=desired)
-        case model.SetRoutes() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeServers():
+        case model.SetRoutes() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeHaproxy():
             return world
-        case model.ReloadKeepalived():
+        case model.ReloadKeepalived() | model.DeleteServers():
             return world
         case _:
             assert_never(action)
