@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.everything import certificate, everything
 from tests.support.instances import balancer, gateway
 
 from vrata.base.errors import VrataError
@@ -31,15 +32,32 @@ def same_as_before(name: str, text: str) -> None:
 
 
 async def test_haproxy_reads_every_branch_of_its_configuration(tmp_path: Path) -> None:
-    text = render_config(render_haproxy(balancer(), "/run/vrata/stats.sock"))
+    text = render_config(render_haproxy(balancer(), "/run/vrata"))
     same_as_before("haproxy.cfg", text)
     await HaproxyProcess(tmp_path).check(text)
 
 
+async def test_haproxy_reads_tls_l7_and_the_exporter(tmp_path: Path) -> None:
+    config = render_haproxy(everything(), "/run/vrata", open_files=20_000)
+    same_as_before("haproxy-tls.cfg", render_config(config))
+    here = render_haproxy(everything(), str(tmp_path))
+    await HaproxyProcess(tmp_path).check(render_config(here), here.files)
+    assert list(tmp_path.iterdir()) == []  # private keys included
+
+
+async def test_haproxy_names_the_certificate_that_it_can_not_read(tmp_path: Path) -> None:
+    listener = everything().listeners[1]
+    assert listener.tls
+    broken = msgspec.structs.replace(certificate("www.example.org", "secret-7"), pem="-----BEGIN CERTIFICATE-----\nx")
+    tls = msgspec.structs.replace(listener.tls, default_certificate=broken)
+    desired = balancer(listeners=(msgspec.structs.replace(listener, tls=tls),), pools=everything().pools)
+    config = render_haproxy(desired, str(tmp_path))
+    with pytest.raises(VrataError, match="cert of secret-7"):
+        await HaproxyProcess(tmp_path).check(render_config(config), config.files)
+
+
 async def test_haproxy_refuses_a_backend_that_does_not_exist(tmp_path: Path) -> None:
-    text = render_config(render_haproxy(balancer(), "/run/vrata/stats.sock")).replace(
-        "\nbackend pool-tls:tls", "\nbackend x"
-    )
+    text = render_config(render_haproxy(balancer(), "/run/vrata")).replace("\nbackend pool-tls:tls", "\nbackend x")
     with pytest.raises(VrataError, match=r"HAProxy refuses the configuration.*pool-tls:tls"):
         await HaproxyProcess(tmp_path).check(text)
 

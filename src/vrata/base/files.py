@@ -9,12 +9,12 @@ from vrata.base.errors import VrataError
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_atomic(path: Path, content: bytes | str, *, durable: bool = False) -> None:
+def write_atomic(path: Path, content: bytes | str, *, durable: bool = False, mode: int = 0o644) -> None:
     """Replace `path` at once; an interruption leaves the old content. `durable` also survives a power cut."""
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with beside.open("wb") as stream:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
             stream.write(data)
             if durable:
                 stream.flush()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from vrata.host.model import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _BRIDGE = re.compile(r"([A-Za-z0-9_.-]{1,64})=([A-Za-z0-9_.-]{1,15})")
-_DIRECTORY = re.compile(r"/[A-Za-z0-9_./@+-]{1,60}")  # it is part of socket paths, which hold 107 characters
+_DIRECTORY = re.compile(r"/[A-Za-z0-9_./@+-]{1,60}")  # 36 more make a socket path, and HAProxy takes 97
 
 
 @click.command()
@@ -49,7 +50,7 @@ def command(name: str, cloud_url: str, secret_file: Path, bridges: tuple[str, ..
     except OSError as error:
         raise VrataError(f"--secret-file {secret_file}: {error.strerror}") from error
     log.configure()
-    settings = Settings(name=name, state_dir=directory, bridges=tuple(pairs))
+    settings = Settings(name, directory, tuple(pairs), open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     asyncio.run(_serve(settings, cloud_url, secret))
 
 

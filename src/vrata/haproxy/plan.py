@@ -1,12 +1,13 @@
 """Decides how a running HAProxy gets from one configuration to another: not at all, at run time, or by a reload.
 
 HAProxy management guide 2.6, section 9.3: servers can be added (`add server`), emptied (`set weight`) and removed
-(`del server`) while it runs; proxies, binds, rules and time-outs can not. Does no I/O.
+(`del server`) while it runs, and certificates replaced under their names (`set ssl cert`); proxies, binds, rules and
+time-outs can not. Does no I/O.
 """
 
 from dataclasses import dataclass, replace
 
-from vrata.haproxy.model import Backend, Config, Server
+from vrata.haproxy.model import Backend, Config, FileKind, Server, TlsFile
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class AddServer:
 
     backend: Backend
     server: Server
+    tls_dir: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,28 @@ class SetWeight:
     weight: int
 
 
-ServerChange = AddServer | RemoveServer | SetWeight
+@dataclass(frozen=True)
+class SetAddress:
+    """The same server somewhere else."""
+
+    backend: str
+    server: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class ReplaceFile:
+    """Another content of a certificate, an authority or a revocation list that is in use."""
+
+    path: str
+    file: TlsFile
+
+
+Change = AddServer | RemoveServer | SetWeight | SetAddress | ReplaceFile
+
+# What one command may carry to HAProxy 2.6 (`vrata.haproxy.runtime`).
+MOST_BYTES = 14_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,7 @@ class Unchanged:
 class AtRunTime:
     """Changes that the runtime socket can make, in order."""
 
-    changes: tuple[ServerChange, ...]
+    changes: tuple[Change, ...]
     reason: str
 
 
@@ -69,28 +92,60 @@ def plan_transition(running: Config | None, desired: Config) -> Transition:
         return Reload("what runs is not known")
     if running == desired:
         return Unchanged()
-    if _without_servers(running) != _without_servers(desired):
+    if _frame(running) != _frame(desired):
         return Reload(_what_differs(running, desired))
-    added: list[ServerChange] = []
-    removed: list[ServerChange] = []
+    replaced = _replaced_files(running, desired)
+    if isinstance(replaced, Reload):
+        return replaced
+    changed: list[Change] = []
+    removed: list[Change] = []
     for before, after in zip(running.backends, desired.backends, strict=True):
         old, new = {s.name: s for s in before.servers}, {s.name: s for s in after.servers}
         for name, server in new.items():
             if name not in old:
-                added.append(AddServer(after, server))
+                changed.append(AddServer(after, server, desired.tls_dir))
             elif old[name] != server:
-                if replace(old[name], weight=server.weight) != server:
-                    return Reload(f"address, port, check or backup of member {name} changed")
-                added.append(SetWeight(after.name, name, server.weight))
+                moves = _moves(after, old[name], server)
+                if not moves:
+                    return Reload(f"check or backup of member {name} changed")
+                changed += moves
         removed += [RemoveServer(after.name, name) for name in old if name not in new]
-    changes = (*added, *removed)
+    changes = (*replaced, *changed, *removed)
     if not changes:
         return Reload("the order of members changed")
-    return AtRunTime(changes, f"only members changed ({len(changes)})")
+    members, files = len(changed) + len(removed), len(replaced)
+    return AtRunTime(changes, f"only members ({members}) and certificates ({files}) changed")
 
 
-def _without_servers(config: Config) -> Config:
-    return replace(config, backends=tuple(replace(backend, servers=()) for backend in config.backends))
+def _moves(backend: Backend, old: Server, new: Server) -> list[Change]:
+    """Another address, port or weight; nothing if more than these differs."""
+    if replace(old, address=new.address, port=new.port, weight=new.weight) != new:
+        return []
+    changes: list[Change] = []
+    if (old.address, old.port) != (new.address, new.port):
+        changes.append(SetAddress(backend.name, new.name, new.address, new.port))
+    if old.weight != new.weight:
+        changes.append(SetWeight(backend.name, new.name, new.weight))
+    return changes
+
+
+def _replaced_files(running: Config, desired: Config) -> list[Change] | Reload:
+    changes: list[Change] = []
+    for before, after in zip(running.files, desired.files, strict=True):
+        if before == after:
+            continue
+        if after.kind is FileKind.LIST:
+            return Reload(f"{after.label}: certificates came or went")
+        if len(after.content) > MOST_BYTES:
+            return Reload(f"{after.label} is too big for the runtime socket")
+        changes.append(ReplaceFile(f"{desired.tls_dir}/{after.name}", after))
+    return changes
+
+
+def _frame(config: Config) -> Config:
+    """All that only a reload can change."""
+    backends = tuple(replace(backend, servers=()) for backend in config.backends)
+    return replace(config, backends=backends, files=tuple(replace(file, content="") for file in config.files))
 
 
 def _what_differs(running: Config, desired: Config) -> str:
@@ -98,6 +153,8 @@ def _what_differs(running: Config, desired: Config) -> str:
         return "listeners or their addresses changed"
     if len(running.backends) != len(desired.backends):
         return "pools came or went"
+    if (running.threads, running.max_connections) != (desired.threads, desired.max_connections):
+        return "threads or the connection ceiling changed"
     if running.peers != desired.peers:
         return "the other instance changed"
     return "settings of a pool or its health monitor changed"

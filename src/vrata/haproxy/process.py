@@ -6,13 +6,15 @@ recorded in `haproxy.pid` beside the configuration. If the master dies its worke
 """
 
 import asyncio
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
+from vrata.haproxy.model import TlsFile
 from vrata.haproxy.runtime import RuntimeClient
 from vrata.net import daemon
 from vrata.net.command import CommandFailed, run
@@ -22,6 +24,7 @@ START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
 _POLL_S = 0.01
 _LOG_TAIL = 2000
+_SECRET = 0o600  # private keys
 
 
 class HaproxyProcess:
@@ -33,6 +36,7 @@ class HaproxyProcess:
         self.config_path = directory / "haproxy.cfg"
         self.pid_path = directory / "haproxy.pid"
         self.log_path = directory / "haproxy.log"
+        self.tls_dir = directory / "tls"
         self.stats_path = directory / "stats.sock"
         self.master_path = directory / "master.sock"
         self.runtime = RuntimeClient(self.stats_path)
@@ -42,21 +46,48 @@ class HaproxyProcess:
         """The master, if it runs: this is also how one that an earlier process started is adopted."""
         return daemon.read_record(self.pid_path)
 
-    async def check(self, text: str) -> None:
-        """Ask HAProxy itself about a configuration; VrataError with what it said."""
-        beside = self.directory / "haproxy.cfg.check"
-        write_atomic(beside, text)
+    async def check(self, text: str, files: Iterable[TlsFile] = ()) -> None:
+        """Ask HAProxy itself about a configuration with its files; VrataError with what it said."""
+        beside, staged = self.directory / "haproxy.cfg.check", self.directory / "tls.check"
+        labels: dict[str, str] = {}
         try:
+            labels = self._stage(staged, files)
+            write_atomic(beside, text.replace(f"{self.tls_dir}/", f"{staged}/"))
             await run(self._binary, "-c", "-f", str(beside), netns=self.netns)
         except CommandFailed as error:
             said = _alerts(error.stderr.replace(str(beside), "haproxy.cfg"))
+            for path, label in labels.items():
+                said = said.replace(path, label)
             raise VrataError(f"HAProxy refuses the configuration: {said}", retriable=False) from error
         finally:
             beside.unlink(missing_ok=True)
+            shutil.rmtree(staged, ignore_errors=True)
 
-    def write_config(self, text: str) -> None:
-        """Put a configuration in place for the next start or reload."""
+    def _stage(self, staged: Path, files: Iterable[TlsFile]) -> dict[str, str]:
+        labels = {}
+        for file in files:
+            staged.mkdir(mode=0o700, exist_ok=True)
+            content = file.content.replace(f"{self.tls_dir}/", f"{staged}/")
+            write_atomic(staged / file.name, content, mode=_SECRET)
+            labels[f"{staged}/{file.name}"] = file.label
+        return labels
+
+    def write_config(self, text: str, files: Iterable[TlsFile] = ()) -> None:
+        """Put a configuration in place for the next start or reload; its files first."""
+        for file in files:
+            self.tls_dir.mkdir(mode=0o700, exist_ok=True)
+            path = self.tls_dir / file.name
+            if not path.exists() or path.read_text() != file.content:
+                write_atomic(path, file.content, mode=_SECRET)
         write_atomic(self.config_path, text)
+
+    def sweep_files(self, files: Iterable[TlsFile]) -> None:
+        """Remove what no configuration uses any more; a process keeps in memory what it has read."""
+        wanted = {file.name for file in files}
+        if self.tls_dir.is_dir():
+            for path in self.tls_dir.iterdir():
+                if path.name not in wanted:
+                    path.unlink(missing_ok=True)
 
     def spawn(self) -> DaemonId:
         """Start the master and record it, without waiting until it listens (`wait_started`)."""

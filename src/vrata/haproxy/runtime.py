@@ -75,7 +75,22 @@ class RuntimeClient:
         )
         if "check" in options:
             await self.tell(f"enable health {backend}/{server}")
+        if "agent-check" in options:
+            await self.tell(f"enable agent {backend}/{server}")
         await self.tell(f"enable server {backend}/{server}")
+
+    async def replace_file(self, kind: str, path: str, content: str) -> None:
+        """Give a loaded certificate (`cert`), authority (`ca-file`) or revocation list (`crl-file`) a new content.
+
+        One transaction: RuntimeFailed leaves the old content in use. `content` may hold no empty line.
+        """
+        answer = await self.ask(f"set ssl {kind} {path} <<\n{content.strip()}\n")
+        if "transaction" not in answer.lower():
+            raise RuntimeFailed(f"HAProxy refused `set ssl {kind} {path}`: {answer.strip()}")
+        answer = await self.ask(f"commit ssl {kind} {path}")
+        if "Success!" not in answer:
+            await self.ask(f"abort ssl {kind} {path}")
+            raise RuntimeFailed(f"HAProxy refused `commit ssl {kind} {path}`: {answer.strip()}")
 
     async def remove_server(self, backend: str, server: str) -> bool:
         """Take a server out of service and delete it; False if connections still hold it (it gets no new ones)."""

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import assert_never
 
 import msgspec
+import structlog
 
 from vrata.base.errors import VrataError
-from vrata.haproxy.plan import AddServer, RemoveServer, ServerChange, SetWeight
+from vrata.haproxy.plan import AddServer, Change, RemoveServer, ReplaceFile, SetAddress, SetWeight
 from vrata.haproxy.render import render_endpoint, render_server_options
 from vrata.haproxy.runtime import RuntimeFailed
 from vrata.host.datagram import Flow
 from vrata.host.model import (
     AnyAction,
     AwaitHaproxy,
-    ChangeServers,
+    ChangeHaproxy,
     CreateNamespace,
+    DeleteServers,
     Goodbye,
     LoadNat,
     LoadRules,
@@ -65,11 +67,13 @@ _FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
 # `default`, which is the whole machine's.
 _NEIGHBOURS = {"base_reachable_time_ms": "3000", "delay_first_probe_time": "1"}
 _KILL_TIMEOUT_S = 2.0
+
+log = structlog.get_logger()
 _RULE_PRIORITY = 1000
 
 
 # Exception: one flat `match` over all actions is longer than a function should be, and easier to read than pieces.
-async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore) -> None:  # noqa: PLR0912
+async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore) -> None:  # noqa: PLR0912, PLR0915
     """Take one step; VrataError says what went wrong and what to do."""
     match action:
         case WriteRecord(record=record):
@@ -89,16 +93,20 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             await ip.set_sysctls({"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}, netns=parts.netns)
         case LoadRules():
             await _load_rules(action, parts, store)
-        case StartHaproxy(config=config, clear_strays=clear_strays):
-            await _start_haproxy(config, parts, clear_strays=clear_strays)
+        case StartHaproxy():
+            await _start_haproxy(action, parts)
         case AwaitHaproxy():
             await _await_haproxy(parts)
-        case ReloadHaproxy(config=config):
-            await parts.haproxy.check(config)
-            parts.haproxy.write_config(config)
+        case ReloadHaproxy(config=config, files=files):
+            await parts.haproxy.check(config, files)
+            parts.haproxy.write_config(config, files)
             await parts.haproxy.reload()
-        case ChangeServers(config=config, changes=changes):
-            await _change_servers(config, changes, parts)
+            parts.haproxy.sweep_files(files)
+        case ChangeHaproxy():
+            await _change_haproxy(action, parts)
+        case DeleteServers(servers=servers):
+            for backend, server in servers:
+                await parts.haproxy.runtime.remove_server(backend, server)
         case MarkFit():
             parts.mark_fit()
         case StartKeepalived(config=config, goodbyes=goodbyes, fixed=fixed):
@@ -230,13 +238,14 @@ async def _set_rules(wanted: tuple[tuple[str, int], ...], netns: str) -> None:
     await ip.batch(lines, netns=netns)
 
 
-async def _start_haproxy(config: str, parts: InstanceParts, *, clear_strays: bool) -> None:
+async def _start_haproxy(action: StartHaproxy, parts: InstanceParts) -> None:
     """Start without asking `haproxy -c` first: nothing runs that a bad file could harm, and the start tells as much."""
-    if clear_strays:
+    if action.clear_strays:
         await kill_all(parts.netns, "haproxy")
-    parts.haproxy.write_config(config)
+    parts.haproxy.write_config(action.config, action.files)
+    parts.haproxy.sweep_files(action.files)
     parts.haproxy.spawn()
-    if not clear_strays:  # a fresh instance: keepalived may count down while HAProxy starts
+    if not action.clear_strays:  # a fresh instance: keepalived may count down while HAProxy starts
         parts.mark_fit()
 
 
@@ -253,31 +262,37 @@ async def _await_haproxy(parts: InstanceParts) -> None:
     parts.mark_fit()
 
 
-async def _change_servers(config: str, changes: tuple[ServerChange, ...], parts: InstanceParts) -> None:
+async def _change_haproxy(action: ChangeHaproxy, parts: InstanceParts) -> None:
     """Change the running process as the file is changed, so that a later reload gives the same.
 
     A refusal (a server left from before, still draining) is answered by a reload, which needs no luck.
     """
-    await parts.haproxy.check(config)
-    parts.haproxy.write_config(config)
+    await parts.haproxy.check(action.config, action.files)
+    parts.haproxy.write_config(action.config, action.files)
     try:
-        for change in changes:
-            await _change_server(change, parts)
-    except RuntimeFailed:
+        for change in action.changes:
+            await _change(change, parts)
+    except RuntimeFailed as error:
+        log.info("reload after all", netns=parts.netns, reason=str(error))
         await parts.haproxy.reload()
 
 
-async def _change_server(change: ServerChange, parts: InstanceParts) -> None:
+async def _change(change: Change, parts: InstanceParts) -> None:
     runtime = parts.haproxy.runtime
     match change:
-        case AddServer(backend=backend, server=server):
+        case AddServer(backend=backend, server=server, tls_dir=tls_dir):
             endpoint = render_endpoint("member", server.address, server.port)
-            await runtime.add_server(backend.name, server.name, endpoint, render_server_options(backend, server))
+            options = render_server_options(backend, server, tls_dir)
+            await runtime.add_server(backend.name, server.name, endpoint, options)
         case RemoveServer(backend=backend_name, server=server_name):
-            # One that still has connections takes no new ones, and goes with the next reload.
+            # One that still has connections takes no new ones; every pass tries to delete it again.
             await runtime.remove_server(backend_name, server_name)
         case SetWeight(backend=backend_name, server=server_name, weight=weight):
             await runtime.set_weight(backend_name, server_name, weight)
+        case SetAddress(backend=backend_name, server=server_name, address=address, port=port):
+            await runtime.set_server_address(backend_name, server_name, address, port)
+        case ReplaceFile(path=path, file=file):
+            await runtime.replace_file(str(file.kind), path, file.content)
         case _:
             assert_never(change)
 

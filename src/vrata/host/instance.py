@@ -20,6 +20,7 @@ from vrata.host.apply import apply_action, remove_instance
 from vrata.host.model import Observed, Settings, StartHaproxy, record_of
 from vrata.host.observe import observe_counters, observe_instance
 from vrata.host.parts import InstanceParts
+from vrata.host.ping import Pinger, ping_targets
 from vrata.host.plan import plan_instance
 from vrata.host.prober import Prober
 from vrata.host.render import anchored
@@ -58,6 +59,7 @@ class InstanceKeeper:
         self._parts: InstanceParts | None = None
         self._watches: dict[str, ExitWatch] = {}
         self._pipe: NotifyPipe | None = None
+        self._pinger: Pinger | None = None
         self._state = VrrpState.UNKNOWN
         self._generation = 0
         self._error: str | None = None
@@ -138,6 +140,7 @@ class InstanceKeeper:
             observed = await observe_instance(self._store, self.id, parts)
             self._take_over(observed, parts)
             finished = await self._carry_out(observed, desired, parts)
+            await self._ping(desired, parts)
         except (VrataError, OSError) as error:
             return self._failed(error)
         if not finished:
@@ -162,6 +165,12 @@ class InstanceKeeper:
             step = type(action).__name__
             log.info("step", instance=self.id, step=step, reason=action.reason, took_ms=_ms(monotonic_s() - began))
         return True
+
+    async def _ping(self, desired: DesiredInstance, parts: InstanceParts) -> None:
+        """Answer HAProxy's questions about members that a monitor pings."""
+        if self._pinger is None:
+            self._pinger = Pinger(parts.netns)
+        await self._pinger.want(ping_targets(desired))
 
     def _adopt(self, directory: Path, netns: str) -> InstanceParts:
         if self._parts is None or self._parts.netns != netns:
@@ -260,6 +269,9 @@ class InstanceKeeper:
         if self._pipe:
             self._pipe.close()
             self._pipe = None
+        if self._pinger:
+            self._pinger.close()
+            self._pinger = None
 
 
 def _ms(seconds: float) -> float:

@@ -1,5 +1,6 @@
 """What the host agent knows: where an instance lives, what is seen of it, what shall be done. Values only."""
 
+import hashlib
 from dataclasses import dataclass
 
 import msgspec
@@ -7,7 +8,8 @@ import msgspec
 from vrata.base.errors import InvalidInput
 from vrata.base.ids import kernel_name
 from vrata.base.wire import DesiredInstance, Leg, Wire
-from vrata.haproxy.plan import ServerChange
+from vrata.haproxy.model import TlsFile
+from vrata.haproxy.plan import Change
 from vrata.host.datagram import Flow
 
 
@@ -18,6 +20,7 @@ class Settings:
     name: str
     state_dir: str
     bridges: tuple[tuple[str, str], ...]
+    open_files: int | None = None  # what one process may open; None: not known
 
     def bridge(self, physical_network: str) -> str:
         """The bridge that carries a physical network."""
@@ -42,6 +45,11 @@ def record_of(settings: Settings, desired: DesiredInstance) -> Record:
         netns=kernel_name("i", settings.name, settings.state_dir, desired.id),
         links={leg.name: link_name(settings, desired.id, leg.name) for leg in desired.legs},
     )
+
+
+def directory_name(instance_id: str) -> str:
+    """Name of an instance's directory: short, since sockets in it have paths of at most 97 characters."""
+    return hashlib.blake2s(instance_id.encode()).hexdigest()[:12]
 
 
 def link_name(settings: Settings, instance_id: str, leg: str) -> str:
@@ -80,6 +88,7 @@ class Observed:
     conntrackd_runs: bool
     marked_unfit: bool
     rules: RulesState | None = None  # None: none were ever loaded
+    servers: frozenset[tuple[str, str]] = frozenset()  # (backend, server) that HAProxy has; empty: not known
 
 
 NOTHING = Observed(
@@ -152,6 +161,7 @@ class LoadRules(Action):
 class StartHaproxy(Action):
     config: str
     clear_strays: bool
+    files: tuple[TlsFile, ...]
 
 
 @dataclass(frozen=True)
@@ -162,12 +172,23 @@ class AwaitHaproxy(Action):
 @dataclass(frozen=True)
 class ReloadHaproxy(Action):
     config: str
+    files: tuple[TlsFile, ...]
 
 
 @dataclass(frozen=True)
-class ChangeServers(Action):
+class ChangeHaproxy(Action):
+    """Change it while it runs; by a reload after all if it refuses."""
+
     config: str
-    changes: tuple[ServerChange, ...]
+    files: tuple[TlsFile, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class DeleteServers(Action):
+    """Delete servers that were removed while connections held them."""
+
+    servers: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -230,7 +251,8 @@ AnyAction = (
     | StartHaproxy
     | AwaitHaproxy
     | ReloadHaproxy
-    | ChangeServers
+    | ChangeHaproxy
+    | DeleteServers
     | MarkFit
     | StartKeepalived
     | ReloadKeepalived

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from vrata.base.errors import VrataError
 from vrata.host import datagram
 from vrata.host.model import NOTHING, Observed, ObservedLink, Record
 from vrata.host.parts import InstanceParts
@@ -27,7 +28,18 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
         conntrackd_runs=parts.conntrackd.running() is not None,
         marked_unfit=parts.marked_unfit(),
         rules=store.rules(instance_id),
+        servers=await observe_servers(parts),
     )
+
+
+async def observe_servers(parts: InstanceParts) -> frozenset[tuple[str, str]]:
+    """What HAProxy balances over at this moment; nothing if it gives no answer."""
+    if parts.haproxy.running() is None:
+        return frozenset()
+    try:
+        return await parts.haproxy.runtime.servers()
+    except VrataError:
+        return frozenset()
 
 
 async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:

@@ -16,8 +16,9 @@ from vrata.host.health import targets_of
 from vrata.host.model import (
     AnyAction,
     AwaitHaproxy,
-    ChangeServers,
+    ChangeHaproxy,
     CreateNamespace,
+    DeleteServers,
     Goodbye,
     LoadNat,
     LoadRules,
@@ -38,6 +39,7 @@ from vrata.host.model import (
     StopConntrackd,
     UnplugLeg,
     WriteRecord,
+    directory_name,
     record_of,
 )
 from vrata.host.render import (
@@ -68,7 +70,7 @@ def plan_instance(
     validate_instance(desired)
     directory = instance_dir(settings, desired.id)
     gateway = desired.kind is InstanceKind.GATEWAY
-    haproxy = None if gateway else _haproxy(desired, directory)
+    haproxy = None if gateway else _haproxy(desired, directory, settings)
     router = _router(desired, directory)
     # Everything that can be refused is rendered before the first step is taken.
     haproxy_text = render_config(haproxy) if haproxy else ""
@@ -84,7 +86,7 @@ def plan_instance(
         steps.append(LoadNat("translations changed", nat))
     steps += rules
     if haproxy:
-        steps += _plan_haproxy(observed, haproxy, haproxy_text, directory)
+        steps += _plan_haproxy(observed, haproxy, haproxy_text, directory, settings)
     elif observed.marked_unfit or not observed.namespace_exists:
         steps.append(MarkFit("a gateway has no HAProxy that could be missing"))
     steps += _plan_keepalived(observed, desired, router, keepalived_text, directory)
@@ -101,11 +103,11 @@ def plan_instance(
 
 def instance_dir(settings: Settings, instance_id: str) -> str:
     """Where the instance's files are."""
-    return f"{settings.state_dir}/instances/{instance_id}"
+    return f"{settings.state_dir}/instances/{directory_name(instance_id)}"
 
 
-def _haproxy(desired: DesiredInstance, directory: str) -> Config:
-    return render_haproxy(desired, f"{directory}/stats.sock")
+def _haproxy(desired: DesiredInstance, directory: str, settings: Settings) -> Config:
+    return render_haproxy(desired, directory, settings.open_files)
 
 
 def _router(desired: DesiredInstance, directory: str) -> Router:
@@ -203,21 +205,29 @@ def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
     return [compile_firewall(desired), compile_datagram(desired, down)]
 
 
-def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str) -> list[AnyAction]:
+def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str, settings: Settings) -> list[AnyAction]:
     if not observed.haproxy_runs:
-        return [StartHaproxy("HAProxy does not run", text, clear_strays=observed.namespace_exists)]
-    running = _haproxy(observed.applied, directory) if observed.applied else None
+        return [StartHaproxy("HAProxy does not run", text, clear_strays=observed.namespace_exists, files=config.files)]
+    running = _haproxy(observed.applied, directory, settings) if observed.applied else None
     steps: list[AnyAction] = []
     match plan_transition(running, config):
         case Unchanged():
-            pass
+            steps += _plan_leftovers(observed, config)
         case Reload(reason=reason):
-            steps.append(ReloadHaproxy(reason, text))
+            steps.append(ReloadHaproxy(reason, text, config.files))
         case AtRunTime(changes=changes, reason=reason):
-            steps.append(ChangeServers(reason, text, changes))
+            steps.append(ChangeHaproxy(reason, text, config.files, changes))
     if observed.marked_unfit:
         steps.append(MarkFit("HAProxy runs"))
     return steps
+
+
+def _plan_leftovers(observed: Observed, config: Config) -> list[AnyAction]:
+    """Members that connections held when they were removed: asked for again until they are gone."""
+    wanted = {(backend.name, server.name) for backend in config.backends for server in backend.servers}
+    backends = {backend.name for backend in config.backends}
+    left = tuple(sorted(one for one in observed.servers - wanted if one[0] in backends))
+    return [DeleteServers(f"{len(left)} removed members are still there", left)] if left else []
 
 
 def _plan_keepalived(

@@ -1,7 +1,7 @@
 """From a desired instance to what its daemons and its kernel read: HAProxy, keepalived, routes, nftables, conntrackd.
 
 Pure, and the host's own validation of what came over the wire: InvalidInput names field, value and remedy. What
-HAProxy can not do at all (PING monitors, UDP) is refused here and not approximated.
+HAProxy can not do at all (UDP) is refused here and not approximated.
 """
 
 import ipaddress
@@ -27,10 +27,14 @@ from vrata.haproxy.model import (
 )
 from vrata.host.datagram import UDP, udp_listeners
 from vrata.host.firewall import CONNTRACK_PORT, PEERS_PORT, compile_rules4
+from vrata.host.l7 import l7_rule
+from vrata.host.tls import TlsFiles
 from vrata.vrrp.model import Router, VirtualAddress
 
+PING_PORT = 1026  # on the loopback of the namespace: `vrata.host.ping` answers HAProxy there
 HARD_STOP_AFTER_MS = 600_000
 _FIRST_TABLE = 1000
+_SPARE_FILES = 1000
 _LEG = re.compile(r"[a-z][a-z0-9-]{0,14}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 V = TypeVar("V")
@@ -38,14 +42,22 @@ _BALANCE = {
     "ROUND_ROBIN": Balance.ROUNDROBIN,
     "LEAST_CONNECTIONS": Balance.LEASTCONN,
     "SOURCE_IP": Balance.SOURCE,
+    "SOURCE_IP_PORT": Balance.SOURCE_PORT,
 }
-_MODES = {"HTTP": Mode.HTTP, "TCP": Mode.TCP, "HTTPS": Mode.TCP}
+_MODES = {
+    "HTTP": Mode.HTTP,
+    "TCP": Mode.TCP,
+    "HTTPS": Mode.TCP,
+    "TERMINATED_HTTPS": Mode.HTTP,
+    "PROMETHEUS": Mode.HTTP,
+}
 _SEND_PROXY = {"PROXY": SendProxy.V1, "PROXYV2": SendProxy.V2, "TCP": None, "HTTP": None, "HTTPS": None}
 _CHECKS = {
     "TCP": CheckKind.TCP,
     "HTTP": CheckKind.HTTP,
     "HTTPS": CheckKind.HTTPS,
     "TLS-HELLO": CheckKind.TLS_HELLO,
+    "PING": CheckKind.AGENT,
 }
 _PERSISTENCE = {
     "SOURCE_IP": Persistence.SOURCE,
@@ -76,27 +88,37 @@ def validate_instance(desired: DesiredInstance) -> None:
         raise InvalidInput("vrrp.source", desired.vrrp.source, "use a fixed address of the first leg")
 
 
-def render_haproxy(desired: DesiredInstance, stats_socket: str) -> Config:
-    """The balancer's HAProxy; one backend for each pair of listener and pool, since time-outs are the listener's."""
+def render_haproxy(desired: DesiredInstance, directory: str, open_files: int | None = None) -> Config:
+    """The balancer's HAProxy; one backend for each pair of listener and pool, since time-outs are the listener's.
+
+    `directory` is the instance's. `open_files` bounds `max_connections`: HAProxy does not start above it.
+    """
     addresses = tuple(str(_interface("leg.virtual", cidr).ip) for leg in desired.legs for cidr in leg.virtual)
     pools = {pool.id: pool for pool in desired.pools}
-    frontends, backends = [], []
+    files = TlsFiles(f"{directory}/tls")
+    frontends: list[Frontend] = []
+    backends: list[Backend] = []
     for listener in desired.listeners:
         if listener.protocol == UDP:  # `vrata.host.datagram` carries it
             continue
         mode = _choice("listener.protocol", listener.protocol, _MODES)
-        backend = None
-        if listener.default_pool_id is not None:
-            if listener.default_pool_id not in pools:
-                raise InvalidInput("default_pool_id", listener.default_pool_id, "use a pool of this load balancer")
-            backend = _backend(listener, pools[listener.default_pool_id], mode)
-            backends.append(backend)
-        frontends.append(_frontend(listener, mode, addresses, backend))
+        used = {}
+        for pool_id in listener_pools(listener):
+            if pool_id not in pools:
+                field = "default_pool_id" if pool_id == listener.default_pool_id else "redirect_pool_id"
+                raise InvalidInput(field, pool_id, "use a pool of this load balancer")
+            used[pool_id] = _backend(listener, pools[pool_id], mode, files)
+        backends += used.values()
+        frontends.append(_frontend(listener, mode, addresses, used, files))
     shared = any(b.persistence in (Persistence.SOURCE, Persistence.APP_COOKIE) for b in backends)
     peers = _peers(desired) if shared and desired.vrrp.peers else ()
     return Config(
-        stats_socket=stats_socket,
+        stats_socket=f"{directory}/stats.sock",
         hard_stop_after_ms=HARD_STOP_AFTER_MS,
+        max_connections=_ceiling(desired.max_connections, open_files),
+        threads=desired.threads,
+        tls_dir=files.directory,
+        files=files.all(),
         frontends=tuple(frontends),
         backends=tuple(backends),
         peers=peers,
@@ -104,27 +126,47 @@ def render_haproxy(desired: DesiredInstance, stats_socket: str) -> Config:
     )
 
 
+def _ceiling(wanted: int | None, open_files: int | None) -> int | None:
+    """A connection takes two descriptors; some are left for sockets, checks and peers."""
+    if wanted is None or open_files is None:
+        return wanted
+    return max(1, min(wanted, (open_files - _SPARE_FILES) // 2))
+
+
+def listener_pools(listener: Listener) -> tuple[str, ...]:
+    """Ids of the pools that a listener sends something to, each once."""
+    ids = [listener.default_pool_id, *(policy.redirect_pool_id for policy in listener.l7policies)]
+    return tuple(dict.fromkeys(pool_id for pool_id in ids if pool_id is not None))
+
+
 def backend_name(pool_id: str, listener_id: str) -> str:
     """Name of the backend that carries a pool for a listener."""
     return f"{pool_id}:{listener_id}"
 
 
-def _frontend(listener: Listener, mode: Mode, addresses: tuple[str, ...], backend: Backend | None) -> Frontend:
+def _frontend(
+    listener: Listener, mode: Mode, addresses: tuple[str, ...], used: dict[str, Backend], files: TlsFiles
+) -> Frontend:
+    default = listener.default_pool_id
     return Frontend(
         name=listener.id,
         mode=mode,
         addresses=addresses,
         port=listener.protocol_port,
-        backend=backend.name if backend else None,
+        backend=used[default].name if default is not None else None,
         max_connections=None if listener.connection_limit == -1 else listener.connection_limit,
         client_timeout_ms=listener.timeout_client_data,
         inspect_delay_ms=listener.timeout_tcp_inspect,
         allowed_cidrs=listener.allowed_cidrs,
-        forward_headers=listener.insert_headers,
+        insert_headers=listener.insert_headers,
+        tls=files.bind(listener) if listener.protocol == "TERMINATED_HTTPS" else None,
+        l7rules=tuple(l7_rule(policy, lambda pool: used[pool].name) for policy in listener.l7policies),
+        source_port=any(backend.balance is Balance.SOURCE_PORT for backend in used.values()),
+        exporter=listener.protocol == "PROMETHEUS",
     )
 
 
-def _backend(listener: Listener, pool: Pool, mode: Mode) -> Backend:
+def _backend(listener: Listener, pool: Pool, mode: Mode, files: TlsFiles) -> Backend:
     if mode is Mode.TCP and pool.persistence_type in ("HTTP_COOKIE", "APP_COOKIE"):
         raise InvalidInput("session_persistence.type", pool.persistence_type, "use SOURCE_IP unless all speaks HTTP")
     return Backend(
@@ -144,6 +186,7 @@ def _backend(listener: Listener, pool: Pool, mode: Mode) -> Backend:
             for member in pool.members
         ),
         check=_check(pool.healthmonitor) if pool.healthmonitor else None,
+        tls=files.server(pool),
         send_proxy=_choice("pool.protocol", pool.protocol, _SEND_PROXY),
         persistence=_choice("session_persistence.type", pool.persistence_type, _PERSISTENCE)
         if pool.persistence_type
@@ -166,6 +209,7 @@ def _check(monitor: HealthMonitor) -> Check:
         version=f"{monitor.http_version:.1f}",
         host=monitor.domain_name,
         expected_codes=monitor.expected_codes,
+        agent_port=PING_PORT,
     )
 
 

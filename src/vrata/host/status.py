@@ -6,7 +6,7 @@ HAProxy management guide 2.6, section 9.1 (columns of `show stat`); Octavia's op
 from collections.abc import Iterable, Mapping
 
 from vrata.base.wire import DesiredInstance, ListenerStats, VrrpState
-from vrata.host.render import backend_name
+from vrata.host.render import backend_name, listener_pools
 
 # First word of HAProxy's `status` column -> operating status of the member.
 MEMBER_STATUS = {
@@ -24,13 +24,16 @@ def member_statuses(desired: DesiredInstance, rows: Iterable[Mapping[str, str]])
     seen = {(row.get("pxname", ""), row.get("svname", "")): row for row in rows}
     statuses = {}
     for pool in desired.pools:
-        users = [listener.id for listener in desired.listeners if listener.default_pool_id == pool.id]
+        users = [listener.id for listener in desired.listeners if pool.id in listener_pools(listener)]
         for member in pool.members:
             found = [seen[key] for user in users if (key := (backend_name(pool.id, user), member.id)) in seen]
             if not found:
                 statuses[member.id] = "OFFLINE" if pool.healthmonitor else "NO_MONITOR"
                 continue
             status = MEMBER_STATUS.get(found[0].get("status", "").split(" ")[0], "ERROR")
+            if status == "NO_MONITOR" and pool.healthmonitor and pool.healthmonitor.type == "PING":
+                # HAProxy does not count an agent as a check.
+                status = "ONLINE"
             statuses[member.id] = "DRAINING" if status == "ONLINE" and member.weight == 0 else status
     return statuses
 

@@ -14,9 +14,10 @@ import msgspec
 from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
 from vrata.base.wire import DesiredInstance, DesiredSet
-from vrata.host.model import Record, RulesState
+from vrata.host.model import Record, RulesState, directory_name
 
 T = TypeVar("T")
+_SECRET = 0o600  # private keys of certificates are in it
 _ALIVE_SCRIPT = """\
 # Asked by keepalived each second: does the HAProxy master whose id is in haproxy.pid still run (zombies do not)?
 read -r pid start <'{directory}/haproxy.pid' || exit 1
@@ -46,17 +47,18 @@ class HostStore:
 
     def save_desired(self, desired: DesiredSet) -> None:
         """Keep a set; it survives a power cut."""
-        write_atomic(self._desired, msgspec.json.encode(desired), durable=True)
+        write_atomic(self._desired, msgspec.json.encode(desired), durable=True, mode=_SECRET)
 
     def directory(self, instance_id: str) -> Path:
         """Where an instance's files are; not necessarily there yet."""
         if not instance_id or "/" in instance_id or instance_id.startswith("."):
             raise VrataError(f"instance id {instance_id!r} is not usable", remedy="use a UUID", retriable=False)
-        return self._instances / instance_id
+        return self._instances / directory_name(instance_id)
 
     def known(self) -> tuple[str, ...]:
         """Ids of the instances that have left something on this host."""
-        return tuple(sorted(path.name for path in self._instances.iterdir() if path.is_dir()))
+        records = (_read(path / "record.json", Record) for path in self._instances.iterdir())
+        return tuple(sorted(record.id for record in records if record is not None))
 
     def record(self, instance_id: str) -> Record | None:
         """The names an instance has in the kernel."""
@@ -75,7 +77,7 @@ class HostStore:
 
     def save_applied(self, desired: DesiredInstance) -> None:
         """Remember that this has been carried out."""
-        write_atomic(self.directory(desired.id) / "applied.json", msgspec.json.encode(desired))
+        write_atomic(self.directory(desired.id) / "applied.json", msgspec.json.encode(desired), mode=_SECRET)
 
     def rules(self, instance_id: str) -> RulesState | None:
         """Which packet rules were loaded last."""
@@ -90,7 +92,9 @@ class HostStore:
         directory = self.directory(instance_id)
         with contextlib.suppress(FileNotFoundError):
             for path in directory.iterdir():
-                if path.name != "record.json":
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != "record.json":
                     path.unlink(missing_ok=True)
             shutil.rmtree(directory)
 

@@ -26,6 +26,7 @@ from vrata.base.wire import (
     Vrrp,
     VrrpState,
 )
+from vrata.host.model import directory_name
 from vrata.net import daemon, ip
 
 VIP, FLOATING, PORT = "10.10.0.100", "203.0.113.20", 80
@@ -122,7 +123,7 @@ class Lab:
 
     def instance_dir(self, host: str, instance_id: str | None = None) -> Path:
         """Where the files of the host's instance are."""
-        return self.state_dir(host) / "instances" / (instance_id or INSTANCES[host])
+        return self.state_dir(host) / "instances" / directory_name(instance_id or INSTANCES[host])
 
     def stats_socket(self, host: str) -> Path:
         """HAProxy's runtime socket."""

@@ -128,7 +128,7 @@ async def test_a_floating_address_comes_and_goes_live_without_a_dropped_connecti
 async def test_one_bad_instance_says_what_is_wrong_and_stops_no_other(short_path: Path) -> None:
     async with lab("bad", short_path) as it:
         good = balancer(HOSTS[0])
-        monitor = msgspec.structs.replace(good.pools[0].healthmonitor, type="PING")  # type: ignore[type-var]
+        monitor = msgspec.structs.replace(good.pools[0].healthmonitor, type="SCTP")  # type: ignore[type-var]
         bad = msgspec.structs.replace(
             good,
             id="22222222-aaaa-4aaa-8aaa-000000000009",
@@ -140,7 +140,7 @@ async def test_one_bad_instance_says_what_is_wrong_and_stops_no_other(short_path
         report = it.cloud.seen(HOSTS[0], bad.id)
         assert report
         assert report.observed_generation == 0
-        assert report.error == "healthmonitor.type: 'PING' is not usable; use one of TCP, HTTP, HTTPS, TLS-HELLO"
+        assert report.error == "healthmonitor.type: 'SCTP' is not usable; use one of TCP, HTTP, HTTPS, TLS-HELLO, PING"
         assert await it.answers(it.client, VIP)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vrata.cloud import fields
-from vrata.cloud.balancing import model
+from vrata.cloud.balancing import model, rules
 from vrata.cloud.balancing.broken import Broken
 from vrata.cloud.identity import passwords
 
@@ -94,11 +94,86 @@ def test_session_persistence_obeys_its_rules(persistence: dict[str, Any], good: 
             model.check_pool(pool)
 
 
-@pytest.mark.parametrize("protocol", ["UDP", "SCTP", "TERMINATED_HTTPS", "PROMETHEUS"])
-def test_what_is_not_carried_yet_is_501(protocol: str) -> None:
-    with pytest.raises(Broken) as refused:
-        model.check_listener({"protocol": protocol})
-    assert refused.value.status == 501
+def test_what_the_kernel_lacks_is_501() -> None:
+    for check, values in (
+        (model.check_listener, {"protocol": "SCTP"}),
+        (model.check_pool, {"protocol": "SCTP", "lb_algorithm": "ROUND_ROBIN"}),
+    ):
+        with pytest.raises(Broken, match="SCTP") as refused:
+            check(values)
+        assert refused.value.status == 501
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"protocol": "TERMINATED_HTTPS"}, "certificate container reference must be provided"),
+        ({"protocol": "HTTP", "default_tls_container_ref": "x"}, "not allowed on HTTP"),
+        ({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "x", "tls_versions": ["TLSv9"]}, "TLSv9"),
+        ({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "x", "tls_versions": []}, "Empty TLS version"),
+        ({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "x", "alpn_protocols": ["h3"]}, "h3"),
+        ({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "x", "tls_ciphers": "A\nB"}, "tls_ciphers"),
+        (
+            {"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "x", "client_authentication": "MANDATORY"},
+            "requires a client CA",
+        ),
+        ({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "x", "hsts_preload": True}, "hsts_max_age"),
+        ({"protocol": "HTTP", "hsts_max_age": 5}, "HSTS"),
+        ({"protocol": "UDP", "insert_headers": {"X-Forwarded-For": "true"}}, "insert-headers"),
+        ({"protocol": "TCP", "l7policies": [{}]}, "L7 policies"),
+    ],
+)
+def test_a_listener_that_makes_no_sense_is_told_why(values: dict[str, Any], word: str) -> None:
+    with pytest.raises(Broken, match=word) as refused:
+        model.check_listener(values)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"action": "REDIRECT_TO_URL"}, "redirect_url must not be None"),
+        ({"action": "REDIRECT_TO_URL", "redirect_url": "ftp://x"}, "Not a valid URL"),
+        ({"action": "REDIRECT_TO_URL", "redirect_url": "http://x/\r\nSet-Cookie: a"}, "Not a valid URL"),
+        (
+            {"action": "REDIRECT_PREFIX", "redirect_prefix": "https://x", "redirect_http_code": 200},
+            "redirect_http_code",
+        ),
+        ({"action": "REDIRECT_TO_POOL"}, "redirect_pool_id must not be None"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_told_why(values: dict[str, Any], word: str) -> None:
+    with pytest.raises(Broken, match=word):
+        rules.check_policy(values)
+
+
+def test_a_policy_keeps_only_what_its_action_uses() -> None:
+    given = {"action": "REJECT", "redirect_url": "http://x", "redirect_http_code": 301, "redirect_pool_id": "p"}
+    kept = rules.check_policy(given)
+    assert [kept[name] for name in ("redirect_url", "redirect_http_code", "redirect_pool_id")] == [None, None, None]
+    assert rules.check_policy({"action": "REDIRECT_TO_URL", "redirect_url": "http://x"})["redirect_http_code"] == 302
+
+
+@pytest.mark.parametrize(
+    ("kind", "compare", "key", "value", "word"),
+    [
+        ("HEADER", "EQUAL_TO", None, "a", "requires a key"),
+        ("HEADER", "EQUAL_TO", "a b", "a", "Invalid key"),
+        ("HEADER", "REGEX", "a", "(", "Invalid regular expression"),
+        ("COOKIE", "EQUAL_TO", "a", "b;c", "unsupported characters"),
+        ("FILE_TYPE", "CONTAINS", None, "png", "comparison type"),
+        ("SSL_CONN_HAS_CERT", "EQUAL_TO", None, "no", "boolean True"),
+        ("SSL_VERIFY_RESULT", "EQUAL_TO", None, "-1", "non-negative"),
+        ("SSL_DN_FIELD", "EQUAL_TO", "1", "x", "distinguished name"),
+        ("PATH", "STARTS_WITH", None, "/a\nb", "unsupported characters"),
+        ("PATH", "STARTS_WITH", None, "", "requires a value"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_told_why(
+    kind: str, compare: str, key: str | None, value: str, word: str
+) -> None:
+    with pytest.raises(Broken, match=word):
+        rules.check_rule({"type": kind, "compare_type": compare, "key": key, "value": value})
 
 
 def test_listeners_have_only_pools_that_fit() -> None:

@@ -20,7 +20,7 @@ def test_equal_configurations_need_nothing() -> None:
 def test_servers_are_added_before_others_are_removed() -> None:
     transition = plan_transition(config(ONE), config(TWO))
     assert isinstance(transition, AtRunTime)
-    assert transition.changes == (AddServer(config(TWO).backends[0], TWO), RemoveServer("b", "m1"))
+    assert transition.changes == (AddServer(config(TWO).backends[0], TWO, ""), RemoveServer("b", "m1"))
 
 
 def test_a_weight_is_set_in_place() -> None:
@@ -31,6 +31,6 @@ def test_a_weight_is_set_in_place() -> None:
 
 def test_what_the_runtime_socket_can_not_do_is_a_reload_with_its_reason() -> None:
     assert plan_transition(None, config(ONE)) == Reload("what runs is not known")
-    assert isinstance(plan_transition(config(ONE), config(replace(ONE, port=81))), Reload)
+    assert isinstance(plan_transition(config(ONE), config(replace(ONE, check_port=81))), Reload)
     assert isinstance(plan_transition(config(ONE), config(ONE, server_timeout_ms=1)), Reload)
     assert plan_transition(config(ONE), Config("/s", 1)) == Reload("pools came or went")

@@ -10,14 +10,15 @@ from tests.support.instances import HOSTILE, balancer
 
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance
-from vrata.haproxy.render import quote, render_config
+from vrata.haproxy.render import render_config
+from vrata.haproxy.words import quote
 from vrata.host.render import render_haproxy
 
-SOCKET = "/run/vrata/stats.sock"
+DIRECTORY = "/run/vrata"
 
 
 def text_of(desired: DesiredInstance) -> str:
-    return render_config(render_haproxy(desired, SOCKET))
+    return render_config(render_haproxy(desired, DIRECTORY))
 
 
 def unquote(text: str) -> list[str]:
@@ -116,11 +117,11 @@ def test_no_string_of_a_user_adds_a_directive(value: str, where: tuple[str, str]
     assert not [line for line in text.splitlines() if not line.isprintable()]
 
 
-def test_a_ping_monitor_is_refused_and_says_what_to_use() -> None:
+def test_a_monitor_that_octavia_lacks_is_refused_and_says_what_to_use() -> None:
     pool = balancer().pools[0]
     assert pool.healthmonitor
-    bad = msgspec.structs.replace(pool, healthmonitor=msgspec.structs.replace(pool.healthmonitor, type="PING"))
-    with pytest.raises(InvalidInput, match=r"PING.*use one of TCP, HTTP, HTTPS, TLS-HELLO"):
+    bad = msgspec.structs.replace(pool, healthmonitor=msgspec.structs.replace(pool.healthmonitor, type="SCTP"))
+    with pytest.raises(InvalidInput, match=r"SCTP.*use one of TCP, HTTP, HTTPS, TLS-HELLO, PING"):
         text_of(balancer(pools=(bad, *balancer().pools[1:])))
 
 

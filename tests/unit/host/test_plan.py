@@ -46,11 +46,11 @@ def after(world: Observed, action: AnyAction) -> Observed:  # noqa: PLR0912
             return replace(world, conntrackd_runs=False)
         case model.MarkApplied(desired=desired):
             return replace(world, applied=desired)
-        case model.SetRoutes() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeServers():
+        case model.SetRoutes() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeHaproxy():
             return world
         case model.LoadRules(state=state):
             return replace(world, rules=state)
-        case model.ReloadKeepalived():
+        case model.ReloadKeepalived() | model.DeleteServers():
             return world
         case _:
             assert_never(action)

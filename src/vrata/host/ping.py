@@ -1,0 +1,186 @@
+"""Pings members for HAProxy, which can not: answers its agent checks on the loopback of an instance's namespace.
+
+HAProxy asks once in each `delay` for every member («agent-check», configuration manual, section 5.2) by sending the
+member's id and a comma; the answer is `up` or `down`, and the question is what makes this prober ping once more, so
+that it keeps no clock and probes nothing that HAProxy does not balance over. Why not HAProxy's `external-check`: it
+starts a process a probe, and needs root in the worker. Why not `set server … health`: the state would be lost with
+each reload. When the agent is away nobody answers, which HAProxy takes for no news: members keep their state, and a
+new worker begins with all of them up, as with any monitor.
+
+ICMP echo: RFC 792 and RFC 4443. Raw sockets, since datagram ones need a sysctl that a namespace lacks.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+import structlog
+
+from vrata.base.wire import DesiredInstance
+from vrata.host.render import PING_PORT
+from vrata.net.netns import in_namespace
+
+MAX_QUESTION_BYTES = 200
+_ECHO, _ECHO_REPLY = 8, 0
+_ECHO6, _ECHO_REPLY6 = 128, 129
+_IDENT = os.getpid() & 0xFFFF
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a member is pinged, and what its monitor thinks of answers."""
+
+    address: str
+    timeout_s: int
+    rise: int
+    fall: int
+
+
+@dataclass
+class Health:
+    """What is known of a member. `streak`: answers (positive) or silences (negative) in a row."""
+
+    up: bool = True
+    streak: int = 0
+
+    def take(self, *, answered: bool, target: Target) -> None:
+        """Count one more probe."""
+        if answered:
+            self.streak = max(self.streak, 0) + 1
+            self.up = self.up or self.streak >= target.rise
+        else:
+            self.streak = min(self.streak, 0) - 1
+            self.up = self.up and -self.streak < target.fall
+
+
+def ping_targets(desired: DesiredInstance) -> dict[str, Target]:
+    """Member id -> target, of every pool whose monitor pings."""
+    return {
+        member.id: Target(member.monitor_address or member.address, m.timeout, m.max_retries, m.max_retries_down)
+        for pool in desired.pools
+        if (m := pool.healthmonitor) and m.type == "PING"
+        for member in pool.members
+    }
+
+
+class Pinger:
+    """The prober of one instance. Runs only while there is something to ping."""
+
+    def __init__(self, netns: str) -> None:
+        self._netns = netns
+        self._targets: dict[str, Target] = {}
+        self._health: dict[str, Health] = {}
+        self._pending: dict[int, asyncio.Event] = {}
+        self._numbers = itertools.count(1)
+        self._server: asyncio.Server | None = None
+        self._sockets: dict[int, socket.socket] = {}
+        self._probes: dict[str, asyncio.Task[None]] = {}
+
+    async def want(self, targets: dict[str, Target]) -> None:
+        """Probe exactly these from now on; OSError if the namespace gives no sockets."""
+        self._targets = targets
+        self._health = {name: health for name, health in self._health.items() if name in targets}
+        if not targets:
+            self.close()
+        elif self._server is None:
+            await self._open()
+
+    def close(self) -> None:
+        """Stop; HAProxy keeps the states it has."""
+        if self._server:
+            self._server.close()
+            self._server = None
+        for task in self._probes.values():
+            task.cancel()
+        self._probes.clear()
+        for raw in self._sockets.values():
+            asyncio.get_running_loop().remove_reader(raw)
+            raw.close()
+        self._sockets.clear()
+
+    async def _open(self) -> None:
+        listening, *raws = in_namespace(self._netns, _make_sockets)
+        for raw in raws:
+            raw.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+            self._sockets[raw.family] = raw
+            asyncio.get_running_loop().add_reader(raw, self._on_packet, raw)
+        self._server = await asyncio.start_server(self._answer, sock=listening)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One agent check: what is known is said at once, and one more probe starts."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            async with asyncio.timeout(5.0):
+                question = await reader.readuntil(b",")
+                name = question[:MAX_QUESTION_BYTES].rstrip(b",").decode(errors="replace")
+                target = self._targets.get(name)
+                if target:
+                    health = self._health.setdefault(name, Health())
+                    writer.write(b"up\n" if health.up else b"down\n")
+                    await writer.drain()
+                    if name not in self._probes:
+                        task = asyncio.get_running_loop().create_task(self._probe(name, target, health))
+                        self._probes[name] = task
+                        task.add_done_callback(lambda _: self._probes.pop(name, None))
+        writer.close()
+
+    async def _probe(self, name: str, target: Target, health: Health) -> None:
+        was = health.up
+        health.take(answered=await self._ping(target), target=target)
+        if health.up != was:
+            log.info("ping", member=name, address=target.address, up=health.up)
+
+    async def _ping(self, target: Target) -> bool:
+        """One echo request; whether the answer came in time."""
+        number = next(self._numbers) & 0xFFFF
+        six = ":" in target.address
+        raw = self._sockets[socket.AF_INET6 if six else socket.AF_INET]
+        answered = asyncio.Event()
+        self._pending[number] = answered
+        try:
+            raw.sendto(echo_request(number, six=six), (target.address, 0))
+            async with asyncio.timeout(target.timeout_s):
+                return await answered.wait()
+        except (OSError, TimeoutError):
+            return False
+        finally:
+            self._pending.pop(number, None)
+
+    def _on_packet(self, raw: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            number = parse_echo_reply(raw.recv(2048), six=raw.family == socket.AF_INET6)
+            pending = self._pending.get(number) if number is not None else None
+            if pending:
+                pending.set()
+
+
+def _make_sockets() -> list[socket.socket]:
+    return [
+        socket.create_server(("127.0.0.1", PING_PORT)),
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
+        socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
+    ]
+
+
+def echo_request(number: int, *, six: bool) -> bytes:
+    """An ICMP message; the kernel itself fills in the checksum of ICMPv6."""
+    head = struct.pack("!BBHHH", _ECHO6 if six else _ECHO, 0, 0, _IDENT, number)
+    message = head + b"vrata!"
+    total = sum(struct.unpack(f"!{len(message) // 2}H", message))
+    total = (total & 0xFFFF) + (total >> 16)
+    return message[:2] + struct.pack("!H", 0 if six else ~total & 0xFFFF) + message[4:]
+
+
+def parse_echo_reply(packet: bytes, *, six: bool) -> int | None:
+    """Sequence number of an answer to this process; None for every other packet. IPv4 ones carry their IP header."""
+    start = 0 if six else (packet[0] & 0x0F) * 4 if packet else 0
+    message = packet[start : start + 8]
+    if len(message) < 8:
+        return None
+    kind, _, _, ident, number = struct.unpack("!BBHHH", message)
+    return number if kind == (_ECHO_REPLY6 if six else _ECHO_REPLY) and ident == _IDENT else None
