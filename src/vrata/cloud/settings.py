@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+# What Neutron itself starts with: a bound for operators that want one. Here nothing is bounded until they say so.
+NEUTRON_QUOTAS = (
+    ("network", 100), ("subnet", 100), ("subnetpool", -1), ("port", 500), ("router", 10), ("floatingip", 50),
+    ("security_group", 10), ("security_group_rule", 100), ("rbac_policy", 10),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,3 +26,4 @@ class Settings:
     advert_interval_ms: int = 100
     instances_per_pair: int = 2
     page_max: int = 1000
+    network_quotas: tuple[tuple[str, int], ...] = ()  # of a project without limits of its own; absent: unlimited

@@ -11,8 +11,9 @@ from vrata.cloud.fields import Field
 from vrata.cloud.http import ApiError, Call
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as t
+from vrata.cloud.network.networks import NETWORKS
 from vrata.cloud.network.ports import missing
-from vrata.cloud.network.resource import NAMED, Resource, base_view, store_update
+from vrata.cloud.network.resource import NAMED, Resource, base_view, find, store_update
 from vrata.cloud.store import Row
 
 NOWHERE: Row = {"port_id": None, "fixed_ip_address": None, "router_id": None, "status": "DOWN"}
@@ -39,9 +40,7 @@ def _view(call: Call, rows: list[Row]) -> list[Row]:
 
 
 def _create(call: Call, row: Row) -> Row:
-    network = call.tx.get(t.networks, row["floating_network_id"])
-    if network is None:
-        raise missing("Network", row["floating_network_id"])
+    network = find(call, NETWORKS, row["floating_network_id"])
     if not network["router_external"]:
         raise ApiError(
             400, f"Bad floatingip request: Network {network['id']} is not a valid external network.", "BadRequest"

@@ -9,9 +9,11 @@ from vrata.cloud.fields import Field
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as t
-from vrata.cloud.network.networks import PORTS, SUBNETS
-from vrata.cloud.network.ports import invalid, missing
+from vrata.cloud.network.networks import NETWORKS
+from vrata.cloud.network.ports import invalid
+from vrata.cloud.network.ports_api import PORTS
 from vrata.cloud.network.resource import NAMED, Resource, authorize, base_view, find, store_update
+from vrata.cloud.network.subnets import SUBNETS
 from vrata.cloud.store import Row
 
 
@@ -71,9 +73,7 @@ def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
     if network_id is None:
         return
     if keep is None:
-        network = call.tx.get(t.networks, network_id)
-        if network is None:
-            raise missing("Network", network_id)
+        network = find(call, NETWORKS, str(network_id))
         if not network["router_external"]:
             raise ApiError(400, f"Bad router request: Network {network_id} is not an external network.", "BadRequest")
         values = {"device_owner": ports.ROUTER_GATEWAY, "device_id": row["id"], "project_id": ""}
