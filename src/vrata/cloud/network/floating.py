@@ -45,6 +45,7 @@ def _create(call: Call, row: Row) -> Row:
         raise ApiError(
             400, f"Bad floatingip request: Network {network['id']} is not a valid external network.", "BadRequest"
         )
+    _needs_port(row)
     wanted = {"subnet_id": row.pop("subnet_id", None), "ip_address": row.get("floating_ip_address")}
     given = {name: value for name, value in wanted.items() if value is not None}
     port = ports.create(
@@ -59,6 +60,14 @@ def _create(call: Call, row: Row) -> Row:
     if port_id is not None:
         _associate(call, row, port_id, fixed)
     return row
+
+
+def _needs_port(values: Row) -> None:
+    if values.get("fixed_ip_address") is not None and values.get("port_id") is None:
+        raise ApiError(
+            400, f"Bad floatingip request: {values['fixed_ip_address']} cannot be specified without a port_id.",
+            "BadRequest",
+        )  # fmt: skip
 
 
 def _associate(call: Call, row: Row, port_id: str, fixed: str | None) -> None:
@@ -129,6 +138,9 @@ def _disassociate(call: Call, row: Row) -> None:
 
 def _update(call: Call, row: Row, values: Row) -> None:
     asked = "port_id" in values
+    _needs_port({"port_id": row["port_id"], **values})
+    if not asked and "fixed_ip_address" in values:  # another address of the port it is on
+        asked, values = True, {"port_id": row["port_id"], **values}
     port_id, fixed = values.pop("port_id", None), values.pop("fixed_ip_address", None)
     if asked and (port_id != row["port_id"] or (fixed is not None and fixed != row["fixed_ip_address"])):
         _disassociate(call, row)
