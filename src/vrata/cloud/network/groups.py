@@ -90,8 +90,7 @@ def _update_group(call: Call, row: Row, values: Row) -> None:
 
 
 def _delete_group(call: Call, row: Row) -> None:
-    users = call.tx.all(sa.select(t.ports.c.security_groups).where(t.ports.c.project_id == row["project_id"]))
-    if any(row["id"] in (port["security_groups"] or ()) for port in users):
+    if firewall.ports_of(call.tx, [row["id"]]) or firewall.balancers_of(call.tx, [row["id"]]):
         raise ApiError(409, f"Security Group {row['id']} in use.", "SecurityGroupInUse")
     if row["is_default"] and not call.caller.admin:
         raise ApiError(

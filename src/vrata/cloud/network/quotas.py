@@ -94,18 +94,29 @@ def _update(call: Call) -> Answer:
     asked: Any = call.body.get("quota") if isinstance(call.body, dict) else None
     if not isinstance(asked, dict):
         raise ApiError(400, "Unable to find 'quota' in request body", "HTTPBadRequest")
-    asked = {name: value for name, value in asked.items() if name not in {"tenant_id", "project_id"}}
+    check = asked.get("check_limit") is True
+    asked = {name: value for name, value in asked.items() if name not in {"tenant_id", "project_id", "check_limit"}}
     for name, value in asked.items():
         if name not in RESOURCES:
             raise ApiError(400, f"Unrecognized attribute(s) '{name}'", "HTTPBadRequest")
         if isinstance(value, bool) or not isinstance(value, int) or not UNLIMITED <= value <= MOST:
             raise invalid(f"Invalid input for {name}. Reason: '{value}' is not in the range {UNLIMITED} to {MOST}.")
     row = call.tx.lock(t.quotas, project_id)
+    if check:
+        _check_used(call.tx, project_id, asked)
     if row is None:
         call.tx.insert(t.quotas, {"project_id": project_id, "limits": asked})
     else:
         call.tx.update(t.quotas, project_id, {"limits": {**(row["limits"] or {}), **asked}})
     return Answer(body={"quota": _limits(call, call.tx.get(t.quotas, project_id))})
+
+
+def _check_used(tx: Tx, project_id: str, limits: dict[str, int]) -> None:
+    """400 if a limit is below what there is already."""
+    for name, limit in sorted(limits.items()):
+        used = _used(tx, name, project_id)
+        if UNLIMITED != limit < used:
+            raise invalid(f"Quota limit {limit} for {name} is below the {used} that project {project_id} has.")
 
 
 def _delete(call: Call) -> Answer:
