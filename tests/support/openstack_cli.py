@@ -59,7 +59,7 @@ def _serve() -> None:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                status = OpenStackShell().run(json.loads(line))
+                status: Any = OpenStackShell().run(json.loads(line))
             except SystemExit as stop:  # argparse's way to refuse
                 status = stop.code
         answers.write(json.dumps([status, out.getvalue(), err.getvalue()]) + "\n")

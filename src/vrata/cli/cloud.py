@@ -54,6 +54,13 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
 @click.option("--region", default="RegionOne", show_default=True)
 @click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
 @click.option("--host-timeout-s", default=10.0, show_default=True, help="A host silent for longer is dead.")
+@click.option(
+    "--network-quota",
+    multiple=True,
+    metavar="RESOURCE=N",
+    help="How many networks, ports, … a project may have unless it has limits of its own; repeatable. "
+    "`neutron` stands for all of Neutron's own defaults. Default: no limit.",
+)
 def serve(
     *,
     database: str | None,
@@ -68,6 +75,7 @@ def serve(
     region: str,
     advert_interval_ms: int,
     host_timeout_s: float,
+    network_quota: tuple[str, ...],
 ) -> None:
     """Serve the APIs until SIGTERM; a SQLite database is migrated first.
 
@@ -100,6 +108,7 @@ def serve(
         secret_keys=keys,
         advert_interval_ms=advert_interval_ms,
         host_timeout_s=host_timeout_s,
+        network_quotas=_quotas(network_quota),
     )
     store = Store(url)
     admin = _secret(admin_password_file) if admin_password_file else None
@@ -116,6 +125,25 @@ def serve(
         uvloop.run(run(store, settings, sockets))
     finally:
         store.close()
+
+
+def _quotas(options: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """What --network-quota says; later ones win."""
+    from vrata.cloud.settings import NEUTRON_QUOTAS
+
+    out: dict[str, int] = {}
+    for option in options:
+        name, _, number = option.partition("=")
+        if option == "neutron":
+            out |= dict(NEUTRON_QUOTAS)
+        elif name in dict(NEUTRON_QUOTAS) and number.removeprefix("-").isdigit() and int(number) >= -1:
+            out[name] = int(number)
+        else:
+            raise VrataError(
+                f"--network-quota {option}: not RESOURCE=N",
+                remedy=f"use one of {', '.join(name for name, _ in NEUTRON_QUOTAS)} and a number, -1 for no limit",
+            )
+    return tuple(out.items())
 
 
 def _migrate_apart(url: str) -> None:

@@ -167,7 +167,7 @@ def play(cli: OpenStackCli, steps: list[Step], known: dict[str, str]) -> None:
         for name, value in known.items():
             command = command.replace(f"{{{name}}}", value)
             expected = expected.replace(f"{{{name}}}", value) if isinstance(expected, str) else expected
-        answer = cli.text(command) if expected == "" else cli.json(command)
+        answer: Any = cli.text(command) if expected == "" else cli.json(command)
         if isinstance(expected, dict):
             for key, value in expected.items():
                 if key == "keep":

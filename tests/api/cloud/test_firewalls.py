@@ -27,7 +27,7 @@ def raised(hosts: list[FakeHost], owner_id: str, seen: Any, before: int) -> int:
         found = [one for one in carried(hosts, owner_id) if one["generation"] > before and seen(one)]
         return [one["generation"] for one in found] if len(found) == 2 else []
 
-    return max(wait_for(done))
+    return max(int(generation) for generation in wait_for(done))
 
 
 def test_a_rule_reaches_the_gateway_of_a_floating_ip(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,11 @@ from openstack import exceptions
 from tests.support.cloud import Cloud
 
 BASE = "/network/v2.0"
+
+
+def said(refused: Any) -> Any:
+    """Neutron's error body of a refusal."""
+    return refused.value.response.json()["NeutronError"]
 
 
 @pytest.fixture
@@ -81,6 +87,24 @@ def test_a_limit_that_makes_no_sense_is_400(bounded: Any, wrong: dict[str, Any])
     assert next(iter(wrong)) in said["NeutronError"]["message"]
 
 
+def test_an_operator_sets_the_default_and_it_holds_for_everybody(tmp_path: Path) -> None:
+    cloud = Cloud(tmp_path, None, "--network-quota", "neutron", "--network-quota", "router=2")
+    cloud.start()
+    try:
+        headers = {"X-Auth-Token": cloud.token()}
+
+        def create(_: int) -> int:
+            return cloud.request("POST", f"{BASE}/routers", {"router": {"name": "r"}}, headers, timeout_s=60.0)[0]
+
+        with ThreadPoolExecutor(6) as crowd:
+            assert sorted(crowd.map(create, range(6))) == [201] * 2 + [409] * 4
+        project = cloud.request("GET", f"{BASE}/quotas/tenant", None, headers, timeout_s=30.0)[1]["tenant"]["tenant_id"]
+        shown = cloud.request("GET", f"{BASE}/quotas/{project}/default", None, headers, timeout_s=30.0)[1]["quota"]
+        assert (shown["router"], shown["port"], shown["subnetpool"]) == (2, 500, -1)
+    finally:
+        assert cloud.stop() == 0
+
+
 # Subnet pools ---------------------------------------------------------------------------------------------------------
 
 
@@ -110,14 +134,15 @@ def test_a_pool_gives_out_what_is_free_until_it_is_empty(demo: Any, pool: Any, n
     ):
         with pytest.raises(exceptions.BadRequestException) as bad:
             cut(2, **wrong)
-        assert bad.value.response.json()["NeutronError"]["type"] == kind
-    for wrong, words in (
-        ({}, "Insufficient prefix space to allocate subnet size /24"),
+        assert said(bad)["type"] == kind
+    none: dict[str, Any] = {}
+    for more, words in (
+        (none, "Insufficient prefix space to allocate subnet size /24"),
         ({"cidr": "10.60.1.16/28"}, "Cannot allocate requested subnet from the available set of prefixes"),
         ({"cidr": "10.99.0.0/24"}, "Cannot allocate requested subnet"),
     ):
         with pytest.raises(exceptions.ConflictException, match=words):
-            cut(2, **wrong)
+            cut(2, **more)
     with pytest.raises(exceptions.BadRequestException, match="Subnet pool has existing allocations"):
         demo.network.delete_subnet_pool(pool)
     with pytest.raises(exceptions.BadRequestException, match="must be a subset"):
@@ -140,7 +165,7 @@ def test_a_pool_gives_out_what_is_free_until_it_is_empty(demo: Any, pool: Any, n
 def test_a_pool_that_makes_no_sense_is_400(demo: Any, name: str, wrong: dict[str, Any], kind: str) -> None:
     with pytest.raises(exceptions.BadRequestException) as bad:
         demo.network.create_subnet_pool(name=name, **wrong)
-    assert bad.value.response.json()["NeutronError"]["type"] == kind
+    assert said(bad)["type"] == kind
 
 
 def test_the_default_pool_and_the_quota_of_a_pool(admin: Any, demo: Any, name: str) -> None:
