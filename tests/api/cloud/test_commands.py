@@ -154,10 +154,10 @@ MINE: list[Step] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["vrata-admin", "vrata"])
+@pytest.fixture(params=["admin", "demo"])
 def cli(request: pytest.FixtureRequest, cloud: Cloud, world: SimpleNamespace) -> Iterator[OpenStackCli]:
     assert world.router is not None
-    shell = OpenStackCli(cloud.config, request.param)
+    shell = OpenStackCli(cloud, request.param)
     yield shell
     shell.close()
 
@@ -184,7 +184,7 @@ def play(cli: OpenStackCli, steps: list[Step], known: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("cloud", "cli", "steps"),
-    [("sqlite", "vrata-admin", NETWORK), ("sqlite", "vrata-admin", IDENTITY), ("sqlite", "vrata", MINE)],
+    [("sqlite", "admin", NETWORK), ("sqlite", "admin", IDENTITY), ("sqlite", "demo", MINE)],
     indirect=["cloud", "cli"], ids=["network", "identity", "mine"],
 )  # fmt: skip
 def test_the_openstack_cli_finds_what_it_expects(cli: OpenStackCli, demo: Any, steps: list[Step]) -> None:
