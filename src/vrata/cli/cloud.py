@@ -63,6 +63,13 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
     "or none in one's own project.",
 )
 @click.option("--noop", is_flag=True, help="No hosts and no network: the balancing API alone, for conformance tests.")
+@click.option(
+    "--network-quota",
+    multiple=True,
+    metavar="RESOURCE=N",
+    help="How many networks, ports, … a project may have unless it has limits of its own; repeatable. "
+    "`neutron` stands for all of Neutron's own defaults. Default: no limit.",
+)
 def serve(
     *,
     database: str | None,
@@ -79,6 +86,7 @@ def serve(
     host_timeout_s: float,
     rbac: str,
     noop: bool,
+    network_quota: tuple[str, ...],
 ) -> None:
     """Serve the APIs until SIGTERM; a SQLite database is migrated first.
 
@@ -113,6 +121,7 @@ def serve(
         host_timeout_s=host_timeout_s,
         rbac=rbac,
         noop=noop,
+        network_quotas=_quotas(network_quota),
     )
     store = Store(url)
     admin = _secret(admin_password_file) if admin_password_file else None
@@ -129,6 +138,25 @@ def serve(
         uvloop.run(run(store, settings, sockets))
     finally:
         store.close()
+
+
+def _quotas(options: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """What --network-quota says; later ones win."""
+    from vrata.cloud.settings import NEUTRON_QUOTAS
+
+    out: dict[str, int] = {}
+    for option in options:
+        name, _, number = option.partition("=")
+        if option == "neutron":
+            out |= dict(NEUTRON_QUOTAS)
+        elif name in dict(NEUTRON_QUOTAS) and number.removeprefix("-").isdigit() and int(number) >= -1:
+            out[name] = int(number)
+        else:
+            raise VrataError(
+                f"--network-quota {option}: not RESOURCE=N",
+                remedy=f"use one of {', '.join(name for name, _ in NEUTRON_QUOTAS)} and a number, -1 for no limit",
+            )
+    return tuple(out.items())
 
 
 def _migrate_apart(url: str) -> None:

@@ -210,7 +210,7 @@ async def _call(request: Request, endpoint: Endpoint, dialect: Dialect, frame: F
     def work(tx: Tx) -> Answer:
         caller = Caller() if endpoint.public else frame.authenticate(tx, token, now())
         call = Call(
-            tx, caller, settings, request.method, dict(request.path_params), query, body, url,
+            tx, caller, settings, endpoint.method, dict(request.path_params), query, body, url,
             url + request.url.path, dict(request.headers),
         )  # fmt: skip
         return endpoint.handler(call)

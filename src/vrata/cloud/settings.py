@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+# What Neutron itself starts with: a bound for operators that want one. Here nothing is bounded until they say so.
+NEUTRON_QUOTAS = (
+    ("network", 100), ("subnet", 100), ("subnetpool", -1), ("port", 500), ("router", 10), ("floatingip", 50),
+    ("security_group", 10), ("security_group_rule", 100), ("rbac_policy", 10),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,3 +28,4 @@ class Settings:
     rbac: str = "default"  # whose policy of balancing: see balancing/policy.py
     noop: bool = False  # no hosts, no network: balancing's API alone, for conformance tests
     page_max: int = 1000
+    network_quotas: tuple[tuple[str, int], ...] = ()  # of a project without limits of its own; absent: unlimited

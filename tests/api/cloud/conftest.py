@@ -96,6 +96,20 @@ def name() -> str:
 
 
 @pytest.fixture
+def little(demo: Any, name: str) -> Iterator[SimpleNamespace]:
+    """A tenant's own network with room for two ports."""
+    network = demo.network.create_network(name=name)
+    subnet = demo.network.create_subnet(
+        network_id=network.id, ip_version=4, cidr="192.168.7.0/24", name=name,
+        allocation_pools=[{"start": "192.168.7.10", "end": "192.168.7.11"}],
+    )  # fmt: skip
+    yield SimpleNamespace(network=network, subnet=subnet)
+    for port in demo.network.ports(network_id=network.id):
+        demo.network.delete_port(port)
+    demo.network.delete_network(network)
+
+
+@pytest.fixture
 def fresh_cloud(tmp_path: Path) -> Iterator[Cloud]:
     """A cloud on SQLite that a test may kill."""
     running = Cloud(tmp_path, None, "--host-timeout-s", "1.5")

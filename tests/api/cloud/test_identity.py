@@ -58,6 +58,7 @@ def test_the_catalog_follows_the_address_the_client_used(cloud: Cloud) -> None:
         "identity": "http://cloud.example:8780/identity",
         "network": "http://cloud.example:8780/network",
         "load-balancer": "http://cloud.example:8780/load-balancer",
+        "key-manager": "http://cloud.example:8780/key-manager",
     }
 
 

@@ -13,20 +13,6 @@ def said(refused: Any) -> Any:
     return refused.value.response.json()["NeutronError"]
 
 
-@pytest.fixture
-def little(demo: Any, name: str) -> Any:
-    """A tenant's own network with room for two ports."""
-    network = demo.network.create_network(name=name)
-    subnet = demo.network.create_subnet(
-        network_id=network.id, ip_version=4, cidr="192.168.7.0/24", name=name,
-        allocation_pools=[{"start": "192.168.7.10", "end": "192.168.7.11"}],
-    )  # fmt: skip
-    yield SimpleNamespace(network=network, subnet=subnet)
-    for port in demo.network.ports(network_id=network.id):
-        demo.network.delete_port(port)
-    demo.network.delete_network(network)
-
-
 def test_ports_get_addresses_until_none_is_left(demo: Any, little: SimpleNamespace) -> None:
     made = [demo.network.create_port(network_id=little.network.id) for _ in range(2)]
     assert [port.fixed_ips[0]["ip_address"] for port in made] == ["192.168.7.10", "192.168.7.11"]

@@ -1,112 +1,72 @@
-"""Identity's HTTP endpoints but for issuing tokens: tokens, projects, users, roles, assignments, credentials, catalog.
+"""Identity's HTTP endpoints but for issuing tokens: tokens, projects, users, roles, domains, passwords, catalog.
 
 Keystone v3's own paths, codes and bodies. Administration needs the role admin; everybody may see themselves.
 """
 
-import secrets
 import uuid
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
-from vrata.cloud.identity import passwords, tokens
+from vrata.cloud.identity import assignments, credentials, implied, passwords, tokens
 from vrata.cloud.identity import tables as t
+from vrata.cloud.identity.bootstrap import DOMAIN, ROLES
 from vrata.cloud.identity.catalog import catalog, version
+from vrata.cloud.identity.resources import admin, duplicate, found, kind_of, listing, values_of, view
 from vrata.cloud.store import Row
-
-FORBIDDEN = "You are not authorized to perform the requested action: {}."
-# collection -> (table, singular, attributes a caller may set, admin alone may list)
-KINDS: dict[str, tuple[sa.Table, str, tuple[str, ...]]] = {
-    "domains": (t.domains, "domain", ("name", "description", "enabled")),
-    "projects": (t.projects, "project", ("name", "description", "enabled", "domain_id", "parent_id", "tags")),
-    "users": (t.users, "user", ("name", "description", "enabled", "domain_id", "email", "default_project_id")),
-    "roles": (t.roles, "role", ("name", "description")),
-}
-
-
-def _admin(call: Call, action: str) -> None:
-    if not call.caller.admin:
-        raise ApiError(403, FORBIDDEN.format(action))
-
-
-def _found(row: Row | None, kind: str, row_id: str) -> Row:
-    if row is None:
-        raise ApiError(404, f"Could not find {kind}: {row_id}.")
-    return row
-
-
-def _view(collection: str, row: Row, base: str) -> Row:
-    shown = {name: value for name, value in row.items() if name != "password_hash"}
-    shown["links"] = {"self": f"{base}/identity/v3/{collection}/{row['id']}"}
-    if collection == "projects":
-        shown |= {"is_domain": False, "options": {}, "tags": row["tags"] or []}
-    if collection == "users":
-        shown |= {"password_expires_at": None, "options": {}}
-    if collection == "roles":
-        shown |= {"domain_id": None, "options": {}}
-    return shown
-
-
-def _listing(call: Call, collection: str, rows: list[Row]) -> Answer:
-    return Answer(
-        body={
-            collection: [_view(collection, row, call.base_url) for row in rows],
-            "links": {"next": None, "previous": None, "self": call.url},
-        }
-    )
 
 
 def _list(call: Call) -> Answer:
     collection = call.path["collection"]
-    table = _kind(call)[0]
+    table = kind_of(call)[0]
     if collection in {"projects", "users"}:
-        _admin(call, f"identity:list_{collection}")
+        admin(call, f"identity:list_{collection}")
     query = sa.select(table).order_by(table.c.name)
+    if collection == "domains" and not call.caller.admin:
+        query = query.where(table.c.id.in_(_own_domains(call)))
     for name, value in call.query:
         if name in {"name", "domain_id", "id", "parent_id"} and name in table.c:
             query = query.where(table.c[name] == value)
         if name == "enabled" and "enabled" in table.c:
             query = query.where(table.c.enabled.is_(value.lower() not in {"0", "false"}))
-    return _listing(call, collection, call.tx.all(query))
-
-
-def _kind(call: Call) -> tuple[sa.Table, str, tuple[str, ...]]:
-    if call.path["collection"] not in KINDS:
-        raise ApiError(404, "The resource could not be found.")
-    return KINDS[call.path["collection"]]
+    return listing(call, collection, call.tx.all(query))
 
 
 def _show(call: Call) -> Answer:
-    table, kind, _ = _kind(call)
-    own = {"projects": call.caller.project_id, "users": call.caller.user_id}.get(call.path["collection"])
-    if call.path["collection"] in {"projects", "users"} and own != call.path["id"]:
-        _admin(call, f"identity:get_{kind}")
-    row = _found(call.tx.get(table, call.path["id"]), kind, call.path["id"])
-    return Answer(body={kind: _view(call.path["collection"], row, call.base_url)})
+    table, kind, _ = kind_of(call)
+    if kind != "role" and call.path["id"] not in _own(call, kind):
+        admin(call, f"identity:get_{kind}")
+    row = found(call.tx.get(table, call.path["id"]), kind, call.path["id"])
+    return Answer(body={kind: view(call.path["collection"], row, call.base_url)})
 
 
-def _values(call: Call, kind: str, names: tuple[str, ...]) -> tuple[Row, Row]:
-    asked = call.body.get(kind) if isinstance(call.body, dict) else None
-    if not isinstance(asked, dict):
-        raise ApiError(400, f"'{kind}' is a required property")
-    for name, value in asked.items():
-        wanted: type = {"enabled": bool, "tags": list}.get(name, str)
-        if name in names and value is not None and not isinstance(value, wanted):
-            raise ApiError(400, f"Invalid input for field '{name}': {value!r} is not of type '{wanted.__name__}'")
-    return asked, {name: asked[name] for name in names if name in asked}
+def _own(call: Call, kind: str) -> set[str | None]:
+    """What a tenant sees: itself, the project of its token, the domains of both."""
+    match kind:
+        case "project":
+            return {call.caller.project_id}
+        case "user":
+            return {call.caller.user_id}
+        case _:
+            return set(_own_domains(call))
+
+
+def _own_domains(call: Call) -> list[str | None]:
+    user = call.tx.value(sa.select(t.users.c.domain_id).where(t.users.c.id == call.caller.user_id))
+    project = sa.select(t.projects.c.domain_id).where(t.projects.c.id == (call.caller.project_id or ""))
+    return [user, call.tx.value(project), call.caller.domain_id]
 
 
 def _create(call: Call) -> Answer:
-    table, kind, names = _kind(call)
-    _admin(call, f"identity:create_{kind}")
-    asked, values = _values(call, kind, names)
+    table, kind, names = kind_of(call)
+    admin(call, f"identity:create_{kind}")
+    asked, values = values_of(call, kind, names)
     name = values.get("name")
     if not name or len(name) > 255:
         raise ApiError(400, "Invalid input for field 'name': it needs 1 to 255 characters")
     if "domain_id" in table.c:
-        values["domain_id"] = _found(
+        values["domain_id"] = found(
             call.tx.get(t.domains, values.get("domain_id") or "default"), "domain", str(values.get("domain_id"))
         )["id"]
     row: Row = {"id": uuid.uuid4().hex, "description": "", **values}
@@ -114,17 +74,22 @@ def _create(call: Call) -> Answer:
     if "enabled" in table.c:
         row.setdefault("enabled", True)
     if kind == "project":
-        row["parent_id"] = row.get("parent_id") or row["domain_id"]
+        row["parent_id"] = _parent(call, row)
     if kind == "user" and asked.get("password") is not None:
         row["password_hash"] = passwords.hash_secret(str(asked["password"]))
     _free_name(call, table, kind, row)
     call.tx.insert(table, row)
-    fresh = _found(call.tx.get(table, row["id"]), kind, row["id"])
-    return Answer(201, {kind: _view(call.path["collection"], fresh, call.base_url)})
+    fresh = found(call.tx.get(table, row["id"]), kind, row["id"])
+    return Answer(201, {kind: view(call.path["collection"], fresh, call.base_url)})
 
 
-def _duplicate(kind: str, name: str) -> ApiError:
-    return ApiError(409, f"Conflict occurred attempting to store {kind} - Duplicate entry found with name {name}.")
+def _parent(call: Call, row: Row) -> str:
+    parent = row.get("parent_id") or row["domain_id"]
+    if parent != row["domain_id"]:
+        above = found(call.tx.get(t.projects, parent), "project", parent)
+        if above["domain_id"] != row["domain_id"]:
+            raise ApiError(400, "Invalid input for field 'parent_id': the parent is in another domain")
+    return str(parent)
 
 
 def _free_name(call: Call, table: sa.Table, kind: str, row: Row) -> None:
@@ -132,37 +97,57 @@ def _free_name(call: Call, table: sa.Table, kind: str, row: Row) -> None:
     if "domain_id" in table.c:
         query = query.where(table.c.domain_id == row["domain_id"])
     if call.tx.value(query):
-        raise ApiError(
-            409, f"Conflict occurred attempting to store {kind} - Duplicate entry found with name {row['name']}."
-        )
+        raise duplicate(kind, row["name"])
 
 
 def _update(call: Call) -> Answer:
-    table, kind, names = _kind(call)
-    _admin(call, f"identity:update_{kind}")
-    row = _found(call.tx.lock(table, call.path["id"]), kind, call.path["id"])
-    asked, values = _values(call, kind, names)
+    table, kind, names = kind_of(call)
+    admin(call, f"identity:update_{kind}")
+    row = found(call.tx.lock(table, call.path["id"]), kind, call.path["id"])
+    asked, values = values_of(call, kind, names)
+    _changeable(kind, row, values)
+    for name in ("domain_id", "parent_id"):
+        if name in row and values.pop(name, row[name]) != row[name]:
+            raise ApiError(400, f"Validation failed: {kind} stays where it is: `{name}` can not be changed")
+    if "description" in values:
+        values["description"] = values["description"] or ""
     if kind == "user" and asked.get("password") is not None:
         values["password_hash"] = passwords.hash_secret(str(asked["password"]))
-        call.tx.execute(sa.delete(t.tokens).where(t.tokens.c.user_id == row["id"]))
+        tokens.revoke(call.tx, kind, row["id"])
+    if values.get("enabled") is False:
+        tokens.revoke(call.tx, kind, row["id"])
+    if values.get("enabled", True) is None or values.get("name", "x") is None:
+        raise ApiError(400, "Invalid input: enabled and name may not be null")
     if values.get("name"):
         _free_name(call, table, kind, row | values)
     call.tx.update(table, row["id"], values)
-    fresh = _found(call.tx.get(table, row["id"]), kind, row["id"])
-    return Answer(body={kind: _view(call.path["collection"], fresh, call.base_url)})
+    fresh = found(call.tx.get(table, row["id"]), kind, row["id"])
+    return Answer(body={kind: view(call.path["collection"], fresh, call.base_url)})
+
+
+def _changeable(kind: str, row: Row, values: Row | None) -> None:
+    """403 for what the cloud stands on; `values` None: it shall go."""
+    if kind == "role" and row["name"] in ROLES and (values is None or values.get("name", row["name"]) != row["name"]):
+        verb = "delete" if values is None else "update"
+        raise ApiError(403, f"Unable to {verb} immutable role resource: `{row['id']}.")
+    if kind == "domain" and row["id"] == DOMAIN and (values is None or values.get("enabled") is False):
+        raise ApiError(403, "The default domain can not be disabled or deleted: the administrator is in it.")
 
 
 def _delete(call: Call) -> Answer:
-    table, kind, _ = _kind(call)
-    _admin(call, f"identity:delete_{kind}")
-    row = _found(call.tx.lock(table, call.path["id"]), kind, call.path["id"])
+    table, kind, _ = kind_of(call)
+    admin(call, f"identity:delete_{kind}")
+    row = found(call.tx.lock(table, call.path["id"]), kind, call.path["id"])
+    _changeable(kind, row, None)
     if kind == "domain" and row["enabled"]:
         raise ApiError(403, "Cannot delete a domain that is enabled, please disable it first.")
-    call.tx.execute(
-        sa.delete(t.assignments).where(t.assignments.c.target_kind == kind, t.assignments.c.target_id == row["id"])
-    )
-    if kind == "project":
-        call.tx.execute(sa.delete(t.tokens).where(t.tokens.c.project_id == row["id"]))
+    gone: list[Any] = [row["id"]]
+    if kind == "domain":  # its users and projects go with it
+        gone += call.tx.column(sa.select(t.projects.c.id).where(t.projects.c.domain_id == row["id"]))
+    if kind in {"domain", "project"}:
+        call.tx.execute(sa.delete(t.assignments).where(t.assignments.c.target_id.in_(gone)))
+    if kind != "role":
+        tokens.revoke(call.tx, kind, row["id"])
     call.tx.delete(table, row["id"])
     return Answer(204)
 
@@ -176,10 +161,11 @@ def _subject(call: Call) -> tuple[str, Row]:
         raise ApiError(400, "X-Subject-Token is required")
     try:
         row = tokens.load(call.tx, token, now())
+        tokens.alive(call.tx, row)
     except ApiError as error:
         raise ApiError(404, "Could not find token.") from error
     if not (call.caller.admin or "service" in call.caller.roles or row["user_id"] == call.caller.user_id):
-        raise ApiError(403, FORBIDDEN.format("identity:validate_token"))
+        raise ApiError(404, "Could not find token.")  # another's token is as unknown as none
     return token, row
 
 
@@ -202,12 +188,12 @@ def _catalog(call: Call) -> Answer:
 def _my_projects(call: Call) -> Answer:
     user_id = call.path.get("user_id") or call.caller.user_id
     if user_id != call.caller.user_id:
-        _admin(call, "identity:list_user_projects")
-    return _listing(call, "projects", call.tx.all(_assigned(t.projects, "project", user_id)))
+        admin(call, "identity:list_user_projects")
+    return listing(call, "projects", call.tx.all(_assigned(t.projects, "project", user_id)))
 
 
 def _my_domains(call: Call) -> Answer:
-    return _listing(call, "domains", call.tx.all(_assigned(t.domains, "domain", call.caller.user_id)))
+    return listing(call, "domains", call.tx.all(_assigned(t.domains, "domain", call.caller.user_id)))
 
 
 def _assigned(table: sa.Table, kind: str, user_id: str) -> sa.Select[Any]:
@@ -217,175 +203,91 @@ def _assigned(table: sa.Table, kind: str, user_id: str) -> sa.Select[Any]:
     return sa.select(table).where(table.c.id.in_(targets), table.c.enabled).order_by(table.c.name)
 
 
-def _services(call: Call) -> Answer:
+def _my_system(call: Call) -> Answer:
+    query = sa.select(sa.literal(1)).select_from(t.assignments)
+    mine = (t.assignments.c.user_id == call.caller.user_id, t.assignments.c.target_kind == "system")
+    some = call.tx.value(query.where(*mine)) is not None
+    return Answer(body={"system": [{"all": True}] if some else [], "links": {"self": call.url}})
+
+
+def _published(call: Call, what: str) -> list[Row]:
     """Services, endpoints and regions, read off the catalog."""
     entries = catalog(call.base_url, call.settings.region)
-    what = call.url.rsplit("/", 1)[-1]
     if what == "services":
-        items = [{"id": e["id"], "type": e["type"], "name": e["name"], "enabled": True} for e in entries]
-    elif what == "endpoints":
-        items = [{**p, "service_id": e["id"], "enabled": True} for e in entries for p in e["endpoints"]]
-    else:
-        items = [{"id": call.settings.region, "description": "", "parent_region_id": None}]
-    return Answer(body={what: items, "links": {"next": None, "previous": None, "self": call.url}})
+        return [{"id": e["id"], "type": e["type"], "name": e["name"], "enabled": True} for e in entries]
+    if what == "endpoints":
+        return [{**p, "service_id": e["id"], "enabled": True} for e in entries for p in e["endpoints"]]
+    return [{"id": call.settings.region, "description": "", "parent_region_id": None}]
 
 
-# Assignments ----------------------------------------------------------------------------------------------------------
+def _publish(what: str) -> list[Endpoint]:
+    """Read-only: the catalog is the service's own."""
+    filters = {"type", "name", "interface", "service_id", "region_id"}
+
+    def index(call: Call) -> Answer:
+        asked = {name: value for name, value in call.query if name in filters}
+        items = [
+            item
+            for item in _published(call, what)
+            if all(str(item.get(name, value)) == value for name, value in asked.items())
+        ]
+        return Answer(body={what: items, "links": {"next": None, "previous": None, "self": call.url}})
+
+    def show(call: Call) -> Answer:
+        item = next((one for one in _published(call, what) if one["id"] == call.path["id"]), None)
+        return Answer(body={what[:-1]: found(item, what[:-1], call.path["id"])})
+
+    return [Endpoint("GET", f"/v3/{what}", index), Endpoint("GET", f"/v3/{what}/{{id}}", show)]
 
 
-def _assignment(call: Call) -> Row:
-    _admin(call, "identity:grant")
-    kind = {"projects": "project", "domains": "domain", "system": "system"}[call.path["targets"]]
-    target = call.path.get("target", "all")
-    _found(call.tx.get(t.users, call.path["user"]), "user", call.path["user"])
-    if kind != "system":
-        _found(call.tx.get(t.projects if kind == "project" else t.domains, target), kind, target)
-    values = {"user_id": call.path["user"], "target_kind": kind, "target_id": target}
-    if "role" in call.path:
-        values["role_id"] = _found(call.tx.get(t.roles, call.path["role"]), "role", call.path["role"])["id"]
-    return values
+# Groups: none -------------------------------------------------------------------------------------------------------
 
 
-def _rows(values: Row) -> list[Any]:
-    return [t.assignments.c[name] == value for name, value in values.items()]
+def _groups(call: Call) -> Answer:
+    user_id = call.path.get("user_id")
+    if user_id != call.caller.user_id:
+        admin(call, "identity:list_groups")
+    if user_id is not None:
+        found(call.tx.get(t.users, user_id), "user", user_id)
+    return _empty_listing(call, "groups")
 
 
-def _grant(call: Call) -> Answer:
-    values = _assignment(call)
-    if call.tx.value(sa.select(sa.literal(1)).select_from(t.assignments).where(*_rows(values))) is None:
-        call.tx.insert(t.assignments, values)
+def _empty_listing(call: Call, collection: str) -> Answer:
+    return Answer(body={collection: [], "links": {"next": None, "previous": None, "self": call.url}})
+
+
+def _no_group(call: Call) -> Answer:
+    admin(call, "identity:get_group")
+    raise ApiError(404, f"Could not find group: {call.path['id']}.")
+
+
+def _no_groups(call: Call) -> Answer:
+    admin(call, "identity:create_group")
+    raise ApiError(501, "This cloud keeps no groups: give roles to users.")
+
+
+# Passwords ----------------------------------------------------------------------------------------------------------
+
+
+def _change_password(call: Call) -> Answer:
+    """A user changes their own password; the old one is the proof, no token is needed."""
+    asked = call.body.get("user") if isinstance(call.body, dict) else None
+    if not isinstance(asked, dict):
+        raise ApiError(400, "'user' is a required property")
+    for name in ("original_password", "password"):
+        if not isinstance(asked.get(name), str) or not asked[name]:
+            raise ApiError(400, f"'{name}' is a required property")
+    if len(asked["password"]) > passwords.SECRET_MAX:
+        raise ApiError(400, f"Invalid input for field 'password': it is longer than {passwords.SECRET_MAX} characters")
+    user = call.tx.lock(t.users, call.path["id"])
+    stored = None if user is None or not user["enabled"] else user["password_hash"]
+    if not passwords.verify(asked["original_password"], stored) or user is None:
+        raise ApiError(401, tokens.UNAUTHORIZED)
+    if asked["password"] == asked["original_password"]:
+        raise ApiError(400, "Password validation error: The new password cannot be identical to a previous one.")
+    call.tx.update(t.users, user["id"], {"password_hash": passwords.hash_secret(asked["password"])})
+    tokens.revoke(call.tx, "user", user["id"])
     return Answer(204)
-
-
-def _revoke(call: Call) -> Answer:
-    values = _assignment(call)
-    if not call.tx.execute(sa.delete(t.assignments).where(*_rows(values))):
-        raise ApiError(404, f"Could not find role assignment with role: {values['role_id']}.")
-    return Answer(204)
-
-
-def _check_grant(call: Call) -> Answer:
-    values = _assignment(call)
-    if call.tx.value(sa.select(sa.literal(1)).select_from(t.assignments).where(*_rows(values))) is None:
-        raise ApiError(404, f"Could not find role assignment with role: {values['role_id']}.")
-    return Answer(204)
-
-
-def _granted(call: Call) -> Answer:
-    values = _assignment(call)
-    ids = sa.select(t.assignments.c.role_id).where(*_rows(values))
-    return _listing(call, "roles", call.tx.all(sa.select(t.roles).where(t.roles.c.id.in_(ids))))
-
-
-def _role_assignments(call: Call) -> Answer:
-    query = dict(call.query)
-    if query.get("user.id") != call.caller.user_id:
-        _admin(call, "identity:list_role_assignments")
-    columns = {
-        "user.id": "user_id",
-        "role.id": "role_id",
-        "scope.project.id": "target_id",
-        "scope.domain.id": "target_id",
-    }
-    chosen = sa.select(t.assignments).where(
-        *(t.assignments.c[column] == query[name] for name, column in columns.items() if name in query)
-    )
-    named = "include_names" in query
-
-    def scope(row: Row) -> Row:
-        return {"all": True} if row["target_kind"] == "system" else named_ref(row["target_kind"], row["target_id"])
-
-    def named_ref(kind: str, row_id: str) -> Row:
-        ref: Row = {"id": row_id}
-        if named:
-            found = call.tx.get(KINDS[f"{kind}s"][0], row_id) or {}
-            ref["name"] = found.get("name", "")
-            if "domain_id" in found:
-                ref["domain"] = tokens.domain(call.tx, found["domain_id"])
-        return ref
-
-    rows = [
-        {
-            "role": named_ref("role", row["role_id"]),
-            "user": named_ref("user", row["user_id"]),
-            "scope": {row["target_kind"]: scope(row)},
-            "links": {},
-        }
-        for row in call.tx.all(chosen)
-    ]
-    return Answer(body={"role_assignments": rows, "links": {"next": None, "previous": None, "self": call.url}})
-
-
-# Application credentials ----------------------------------------------------------------------------------------------
-
-
-def _own(call: Call) -> str:
-    user_id = call.path["user"]
-    if user_id != call.caller.user_id and not (call.method == "GET" and call.caller.admin):
-        raise ApiError(403, FORBIDDEN.format("identity:application_credential"))
-    if call.method != "GET" and call.caller.restricted:
-        raise ApiError(403, FORBIDDEN.format("identity:manage_application_credential"))
-    return user_id
-
-
-def _credential_view(call: Call, row: Row) -> Row:
-    found = call.tx.all(sa.select(t.roles).where(t.roles.c.id.in_(row["role_ids"])))
-    shown = {name: row[name] for name in ("id", "name", "description", "project_id", "user_id", "unrestricted")}
-    expires = row["expires_at"]
-    return shown | {
-        "expires_at": None if expires is None else tokens.stamp(expires),
-        "system": None,
-        "roles": [{"id": role["id"], "name": role["name"], "domain_id": None} for role in found],
-        "links": {"self": f"{call.base_url}/identity/v3/users/{row['user_id']}/application_credentials/{row['id']}"},
-    }
-
-
-def _create_credential(call: Call) -> Answer:
-    user_id = _own(call)
-    asked, values = _values(call, "application_credential", ("name", "description"))
-    if not values.get("name") or call.caller.project_id is None:
-        raise ApiError(400, "An application credential needs a name and a token scoped to a project")
-    mine = call.tx.all(sa.select(t.roles).where(t.roles.c.name.in_(call.caller.roles)))
-    wanted = asked.get("roles") or mine
-    chosen = [role for role in mine if any(role["id"] == w.get("id") or role["name"] == w.get("name") for w in wanted)]
-    if len(chosen) < len(wanted):
-        raise ApiError(400, "Invalid application credential: Could not find role assignment with the roles asked for.")
-    creds = t.application_credentials
-    if call.tx.value(sa.select(creds.c.id).where(creds.c.user_id == user_id, creds.c.name == values["name"])):
-        raise _duplicate("application_credential", values["name"])
-    secret = str(asked.get("secret") or secrets.token_urlsafe(48))
-    expires = asked.get("expires_at")
-    try:
-        until = None if not expires else datetime.fromisoformat(str(expires).rstrip("Z")).replace(tzinfo=None)
-    except ValueError as error:
-        raise ApiError(400, f"Invalid input for field 'expires_at': {expires!r}") from error
-    row = {
-        "id": uuid.uuid4().hex, "user_id": user_id, "project_id": call.caller.project_id, "name": values["name"],
-        "description": values.get("description") or "", "secret_hash": passwords.hash_secret(secret),
-        "unrestricted": bool(asked.get("unrestricted")), "role_ids": [role["id"] for role in chosen],
-        "expires_at": until, "created_at": now(), "updated_at": None,
-    }  # fmt: skip
-    call.tx.insert(creds, row)
-    return Answer(201, {"application_credential": _credential_view(call, row) | {"secret": secret}})
-
-
-def _list_credentials(call: Call) -> Answer:
-    creds = t.application_credentials
-    query = sa.select(creds).where(creds.c.user_id == _own(call)).order_by(creds.c.name)
-    name = dict(call.query).get("name")
-    rows = call.tx.all(query if name is None else query.where(creds.c.name == name))
-    links = {"next": None, "previous": None, "self": call.url}
-    return Answer(body={"application_credentials": [_credential_view(call, row) for row in rows], "links": links})
-
-
-def _one_credential(call: Call) -> Answer:
-    row = call.tx.get(t.application_credentials, call.path["id"])
-    if row is None or row["user_id"] != _own(call):
-        raise ApiError(404, f"Could not find Application Credential: {call.path['id']}.")
-    if call.method == "DELETE":
-        call.tx.delete(t.application_credentials, row["id"])
-        return Answer(204)
-    return Answer(body={"application_credential": _credential_view(call, row)})
 
 
 def _versions(call: Call) -> Answer:
@@ -395,10 +297,6 @@ def _versions(call: Call) -> Answer:
 def _version(call: Call) -> Answer:
     return Answer(body={"version": version(call.base_url)})
 
-
-_GRANT = "/v3/{targets:str}/{target}/users/{user}/roles"
-_SYSTEM = "/v3/{targets}/users/{user}/roles"
-_CREDENTIALS = "/v3/users/{user}/application_credentials"
 
 ENDPOINTS = [
     Endpoint("GET", "", _versions, public=True),
@@ -410,25 +308,28 @@ ENDPOINTS = [
     Endpoint("GET", "/v3/auth/catalog", _catalog),
     Endpoint("GET", "/v3/auth/projects", _my_projects),
     Endpoint("GET", "/v3/auth/domains", _my_domains),
-    Endpoint("GET", "/v3/services", _services),
-    Endpoint("GET", "/v3/endpoints", _services),
-    Endpoint("GET", "/v3/regions", _services),
-    Endpoint("GET", "/v3/role_assignments", _role_assignments),
+    Endpoint("GET", "/v3/auth/system", _my_system),
+    *(endpoint for what in ("services", "endpoints", "regions") for endpoint in _publish(what)),
     Endpoint("GET", "/v3/users/{user_id}/projects", _my_projects),
-    Endpoint("GET", _CREDENTIALS, _list_credentials),
-    Endpoint("POST", _CREDENTIALS, _create_credential, write=True),
-    Endpoint("GET", _CREDENTIALS + "/{id}", _one_credential),
-    Endpoint("DELETE", _CREDENTIALS + "/{id}", _one_credential, write=True),
+    Endpoint("GET", "/v3/users/{user_id}/groups", _groups),
+    Endpoint("POST", "/v3/users/{id}/password", _change_password, write=True, public=True),
+    Endpoint("GET", "/v3/groups", _groups),
+    Endpoint("POST", "/v3/groups", _no_groups),
     *(
-        endpoint
-        for path in (_GRANT, _SYSTEM)
-        for endpoint in (
-            Endpoint("GET", path, _granted),
-            Endpoint("PUT", path + "/{role}", _grant, write=True),
-            Endpoint("GET", path + "/{role}", _check_grant),
-            Endpoint("DELETE", path + "/{role}", _revoke, write=True),
+        Endpoint(method, "/v3/groups/{id}" + rest, _no_group)
+        for method, rest in (
+            ("GET", ""),
+            ("PATCH", ""),
+            ("DELETE", ""),
+            ("GET", "/users"),
+            ("GET", "/users/{user}"),
+            ("PUT", "/users/{user}"),
+            ("DELETE", "/users/{user}"),
         )
     ),
+    *credentials.ENDPOINTS,
+    *implied.ENDPOINTS,
+    *assignments.ENDPOINTS,
     Endpoint("GET", "/v3/{collection}", _list),
     Endpoint("POST", "/v3/{collection}", _create, write=True),
     Endpoint("GET", "/v3/{collection}/{id}", _show),

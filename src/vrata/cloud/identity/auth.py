@@ -5,7 +5,7 @@ Three steps, so that no lock is held while a password is hashed: read the candid
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,8 +63,12 @@ async def _issue(store: Store, settings: Settings, body: Any, *, base: str, noca
 
     def work(tx: Tx) -> Answer:
         values = _scope(tx, candidate, auth.get("scope"))
+        tokens.alive(tx, values)
         if candidate.earlier is not None:
             values["expires_at"] = candidate.earlier["expires_at"]
+        elif candidate.credential is not None and candidate.credential["expires_at"] is not None:
+            most = now() + timedelta(seconds=settings.token_life_s)
+            values["expires_at"] = min(most, candidate.credential["expires_at"])
         token, row = tokens.issue(tx, values, now(), settings.token_life_s)
         shown = tokens.show(tx, row, [] if nocatalog else catalog(base, settings.region))
         return Answer(201, {"token": shown}, {"x-subject-token": token, "vary": "X-Auth-Token"})
@@ -159,7 +163,7 @@ def _scope(tx: Tx, candidate: Candidate, scope: Any) -> Row:
     unscoped = not (values.get("project_id") or values.get("domain_id") or values.get("system"))
     full = {"project_id": None, "domain_id": None, "system": False, **values}
     if not unscoped and not tokens.roles_of(tx, full):
-        raise ApiError(401, f"User {candidate.user_id} has no access to the requested scope.")
+        raise ApiError(401, tokens.UNAUTHORIZED)  # not a word on whether the scope exists
     return values
 
 
@@ -184,6 +188,8 @@ def _asked_scope(tx: Tx, scope: Any) -> Row:
             raise ApiError(401, tokens.UNAUTHORIZED)
         return {"domain_id": found}
     if "system" in scope:
+        if not isinstance(scope["system"], dict) or scope["system"].get("all") is not True:
+            raise ApiError(400, "Invalid input for field 'system': it is {'all': true}")
         return {"system": True}
     raise ApiError(400, "Invalid input for field 'scope'")
 
@@ -192,7 +198,8 @@ def _default_scope(tx: Tx, user_id: str) -> Row:
     """The user's default project, if it has one and a role there."""
     project = tx.value(sa.select(t.users.c.default_project_id).where(t.users.c.id == user_id))
     values: Row = {"user_id": user_id, "project_id": project, "domain_id": None, "system": False}
-    return {"project_id": project} if project and tokens.roles_of(tx, values) else {}
+    enabled = tx.value(sa.select(t.projects.c.enabled).where(t.projects.c.id == (project or "")))
+    return {"project_id": project} if enabled and tokens.roles_of(tx, values) else {}
 
 
 def _part(body: dict[str, Any], name: str) -> dict[str, Any]:

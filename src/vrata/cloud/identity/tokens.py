@@ -44,13 +44,41 @@ def load(tx: Tx, token: str, now: datetime) -> Row:
     return row
 
 
+def alive(tx: Tx, row: Row) -> None:
+    """401 unless the user, the scope and the domains they are in are enabled."""
+    mine = sa.select(t.users.c.enabled & t.domains.c.enabled).join(t.domains, t.domains.c.id == t.users.c.domain_id)
+    good = tx.value(mine.where(t.users.c.id == row["user_id"]))
+    if good and row.get("project_id"):
+        theirs = sa.select(t.projects.c.enabled & t.domains.c.enabled).join(
+            t.domains, t.domains.c.id == t.projects.c.domain_id
+        )
+        good = tx.value(theirs.where(t.projects.c.id == row["project_id"]))
+    if good and row.get("domain_id"):
+        good = tx.value(sa.select(t.domains.c.enabled).where(t.domains.c.id == row["domain_id"]))
+    if not good:
+        raise ApiError(401, UNAUTHORIZED)
+
+
+def revoke(tx: Tx, kind: str, row_id: str) -> None:
+    """Every token of a user, for a project, or in any way of a domain ends now, and does not come back."""
+    match kind:
+        case "user":
+            which: sa.ColumnElement[bool] = t.tokens.c.user_id == row_id
+        case "project":
+            which = t.tokens.c.project_id == row_id
+        case _:
+            users = sa.select(t.users.c.id).where(t.users.c.domain_id == row_id)
+            projects = sa.select(t.projects.c.id).where(t.projects.c.domain_id == row_id)
+            which = sa.or_(
+                t.tokens.c.domain_id == row_id, t.tokens.c.user_id.in_(users), t.tokens.c.project_id.in_(projects)
+            )
+    tx.execute(sa.delete(t.tokens).where(which))
+
+
 def caller(tx: Tx, token: str, now: datetime) -> Caller:
     """Who calls with this token, roles resolved; 401 if it is not valid or its user or project is disabled."""
     row = load(tx, token, now)
-    if not tx.value(sa.select(t.users.c.enabled).where(t.users.c.id == row["user_id"])):
-        raise ApiError(401, UNAUTHORIZED)
-    if row["project_id"] and not tx.value(sa.select(t.projects.c.enabled).where(t.projects.c.id == row["project_id"])):
-        raise ApiError(401, UNAUTHORIZED)
+    alive(tx, row)
     credential = row["application_credential_id"]
     restricted = credential is not None and not tx.value(
         sa.select(t.application_credentials.c.unrestricted).where(t.application_credentials.c.id == credential)

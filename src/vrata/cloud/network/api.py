@@ -3,12 +3,15 @@
 from typing import Any
 
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
-from vrata.cloud.network import groups
+from vrata.cloud.network import groups, quotas
 from vrata.cloud.network.floating import FLOATING_IPS
 from vrata.cloud.network.groups import GROUPS, RULES
-from vrata.cloud.network.networks import NETWORKS, PORTS, SUBNETS
+from vrata.cloud.network.networks import NETWORKS
+from vrata.cloud.network.ports_api import PORTS
 from vrata.cloud.network.resource import authorize, endpoints
 from vrata.cloud.network.routers import INTERFACES, ROUTERS
+from vrata.cloud.network.subnetpools import SUBNETPOOLS
+from vrata.cloud.network.subnets import SUBNETS
 
 EXTENSIONS = {
     "router": "Neutron L3 Router", "external-net": "Neutron external network", "provider": "Provider Network",
@@ -19,6 +22,10 @@ EXTENSIONS = {
     "sorting": "Sorting support", "project-id": "project_id field enabled", "net-mtu": "Network MTU",
     "binding": "Port Binding", "port-security": "Port Security", "l3-ha": "HA Router extension",
     "fip-port-details": "Floating IP Port Details Extension", "quotas": "Quota management support",
+    "quota-check-limit": "Quota engine limit check", "quota_details": "Quota details management support",
+    "subnet_allocation": "Subnet Allocation",
+    "default-subnetpools": "Default Subnetpools", "extraroute": "Neutron Extra Route",
+    "extraroute-atomic": "Atomically add/remove extra routes",
     "tag-ports-during-bulk-creation": "Tag Ports During Bulk Creation", "agent": "agent",
 }  # fmt: skip
 
@@ -29,7 +36,7 @@ def _versions(call: Call) -> Answer:
 
 
 def _resources(call: Call) -> Answer:
-    names = ("network", "subnet", "port", "router", "floatingip", "security-group", "security-group-rule")
+    names = ("network", "subnet", "subnetpool", "port", "router", "floatingip", "security-group", "security-group-rule")
     return Answer(
         body={
             "resources": [
@@ -68,13 +75,6 @@ def _empty(collection: str) -> Any:
     return show
 
 
-def _quota(call: Call) -> Answer:
-    authorize(call, write=False)
-    names = ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule", "subnetpool",
-             "rbac_policy")  # fmt: skip
-    return Answer(body={"quota": dict.fromkeys(names, -1)})
-
-
 def _with_default_group(endpoint: Endpoint) -> Endpoint:
     """Neutron makes a project's default group the first time somebody looks at its groups."""
 
@@ -94,13 +94,13 @@ ENDPOINTS = [
     Endpoint("GET", "/", _resources),
     Endpoint("GET", "/extensions", _extensions),
     Endpoint("GET", "/extensions/{alias}", _one_extension),
-    Endpoint("GET", "/quotas/{project_id}", _quota),
-    Endpoint("GET", "/subnetpools", _empty("subnetpools")),
+    *quotas.ENDPOINTS,
     Endpoint("GET", "/agents", _empty("agents")),
     Endpoint("GET", "/availability_zones", _empty("availability_zones")),
     *INTERFACES,
     *endpoints(NETWORKS),
     *endpoints(SUBNETS),
+    *endpoints(SUBNETPOOLS),
     *endpoints(PORTS),
     *endpoints(ROUTERS),
     *endpoints(FLOATING_IPS),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from vrata.base import wire
 from vrata.cloud.balancing import carry
+from vrata.cloud.balancing.tables import load_balancers
 from vrata.cloud.network import tables as t
 from vrata.cloud.store import Row, Tx
 
@@ -87,9 +88,20 @@ def ports_of(tx: Tx, group_ids: Iterable[str]) -> list[Row]:
     return tx.all(sa.select(t.ports).where(sa.or_(*conditions))) if conditions else []
 
 
+def balancers_of(tx: Tx, group_ids: Iterable[str]) -> list[str]:
+    """Load balancers that asked for any of these groups themselves (Octavia's vip_sg_ids)."""
+    text = sa.cast(load_balancers.c.vip_sg_ids, sa.Text)
+    conditions = [text.like(f"%{group_id}%") for group_id in group_ids]
+    query = sa.select(load_balancers.c.id).where(sa.or_(*conditions)).order_by(load_balancers.c.id)
+    return tx.column(query) if conditions else []
+
+
 def groups_changed(tx: Tx, group_ids: Iterable[str]) -> None:
     """The rules of these groups changed: whoever stands behind them is carried out anew."""
-    _tell(tx, ports_of(tx, group_ids))
+    wanted = list(group_ids)
+    for balancer_id in balancers_of(tx, wanted):
+        carry.raise_generation(tx, load_balancers, balancer_id)
+    _tell(tx, ports_of(tx, wanted))
 
 
 def members_changed(tx: Tx, group_ids: Iterable[str]) -> None:

@@ -11,8 +11,9 @@ from vrata.cloud.fields import Field
 from vrata.cloud.http import ApiError, Call
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as t
+from vrata.cloud.network.networks import NETWORKS
 from vrata.cloud.network.ports import missing
-from vrata.cloud.network.resource import NAMED, Resource, base_view, store_update
+from vrata.cloud.network.resource import NAMED, Resource, base_view, find, store_update
 from vrata.cloud.store import Row
 
 NOWHERE: Row = {"port_id": None, "fixed_ip_address": None, "router_id": None, "status": "DOWN"}
@@ -39,13 +40,12 @@ def _view(call: Call, rows: list[Row]) -> list[Row]:
 
 
 def _create(call: Call, row: Row) -> Row:
-    network = call.tx.get(t.networks, row["floating_network_id"])
-    if network is None:
-        raise missing("Network", row["floating_network_id"])
+    network = find(call, NETWORKS, row["floating_network_id"])
     if not network["router_external"]:
         raise ApiError(
             400, f"Bad floatingip request: Network {network['id']} is not a valid external network.", "BadRequest"
         )
+    _needs_port(row)
     wanted = {"subnet_id": row.pop("subnet_id", None), "ip_address": row.get("floating_ip_address")}
     given = {name: value for name, value in wanted.items() if value is not None}
     port = ports.create(
@@ -60,6 +60,14 @@ def _create(call: Call, row: Row) -> Row:
     if port_id is not None:
         _associate(call, row, port_id, fixed)
     return row
+
+
+def _needs_port(values: Row) -> None:
+    if values.get("fixed_ip_address") is not None and values.get("port_id") is None:
+        raise ApiError(
+            400, f"Bad floatingip request: {values['fixed_ip_address']} cannot be specified without a port_id.",
+            "BadRequest",
+        )  # fmt: skip
 
 
 def _associate(call: Call, row: Row, port_id: str, fixed: str | None) -> None:
@@ -130,6 +138,9 @@ def _disassociate(call: Call, row: Row) -> None:
 
 def _update(call: Call, row: Row, values: Row) -> None:
     asked = "port_id" in values
+    _needs_port({"port_id": row["port_id"], **values})
+    if not asked and "fixed_ip_address" in values:  # another address of the port it is on
+        asked, values = True, {"port_id": row["port_id"], **values}
     port_id, fixed = values.pop("port_id", None), values.pop("fixed_ip_address", None)
     if asked and (port_id != row["port_id"] or (fixed is not None and fixed != row["fixed_ip_address"])):
         _disassociate(call, row)

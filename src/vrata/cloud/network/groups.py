@@ -8,7 +8,7 @@ from vrata.cloud.http import ApiError, Call, now
 from vrata.cloud.network import firewall
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.ports import invalid, missing
-from vrata.cloud.network.resource import NAMED, Resource, base_view, find
+from vrata.cloud.network.resource import NAMED, Resource, base_view, find, store_update
 from vrata.cloud.store import Row
 
 PROTOCOLS = frozenset(
@@ -81,9 +81,16 @@ def _create_group(call: Call, row: Row) -> Row:
     return row
 
 
+def _update_group(call: Call, row: Row, values: Row) -> None:
+    if row["is_default"] and values.get("name", "default") != "default":
+        raise ApiError(409, "Updating default security group not allowed.", "SecurityGroupCannotUpdateDefault")
+    if values.get("name") == "default" and not row["is_default"]:
+        raise ApiError(409, "Default security group already exists.", "SecurityGroupDefaultAlreadyExists")
+    store_update(call, GROUPS, row, values)
+
+
 def _delete_group(call: Call, row: Row) -> None:
-    users = call.tx.all(sa.select(t.ports.c.security_groups).where(t.ports.c.project_id == row["project_id"]))
-    if any(row["id"] in (port["security_groups"] or ()) for port in users):
+    if firewall.ports_of(call.tx, [row["id"]]) or firewall.balancers_of(call.tx, [row["id"]]):
         raise ApiError(409, f"Security Group {row['id']} in use.", "SecurityGroupInUse")
     if row["is_default"] and not call.caller.admin:
         raise ApiError(
@@ -178,7 +185,7 @@ def _delete_rule(call: Call, row: Row) -> None:
 GROUPS = Resource(
     "security_group", "security_groups", "SecurityGroup", t.security_groups,
     {**NAMED, "stateful": Field("bool", default=True)},
-    _view_groups, create=_create_group, delete=_delete_group,
+    _view_groups, create=_create_group, update=_update_group, delete=_delete_group,
 )  # fmt: skip
 RULES = Resource(
     "security_group_rule", "security_group_rules", "SecurityGroupRule", t.security_group_rules,

@@ -27,6 +27,7 @@ FLOATING = "network:floatingip"
 def missing(kind: str, row_id: object) -> ApiError:
     """404 as Neutron words it."""
     sentence = {
+        "SubnetPool": "Subnet pool {} could not be found.",
         "FloatingIP": "Floating IP {} could not be found",
         "SecurityGroup": "Security group {} does not exist",
         "SecurityGroupRule": "Security group rule {} does not exist",
@@ -39,8 +40,11 @@ def invalid(message: str) -> ApiError:
     return ApiError(400, f"Invalid input for operation: {message}", "InvalidInput")
 
 
-def create(tx: Tx, network: Row, values: Row, fixed: list[dict[str, Any]] | None) -> Row:
-    """A new port on the network with the given or allocated addresses; `values` are columns of the port."""
+def create(tx: Tx, network: Row, values: Row, fixed: list[dict[str, Any]] | None, *, everywhere: bool = False) -> Row:
+    """A new port on the network with the given or allocated addresses; `values` are columns of the port.
+
+    `everywhere`: also an address of every subnet that makes them out of MAC addresses.
+    """
     port: Row = {
         "id": ids.new_uuid(), "project_id": network["project_id"], "name": "", "description": "", "tags": [],
         "created_at": now(), "updated_at": now(), "network_id": network["id"], "admin_state_up": True,
@@ -50,40 +54,51 @@ def create(tx: Tx, network: Row, values: Row, fixed: list[dict[str, Any]] | None
     }  # fmt: skip
     if not port.get("mac_address"):
         port["mac_address"] = _new_mac()
-    elif _mac_taken(tx, network["id"], port["mac_address"], port["id"]):
-        raise ApiError(
-            409, f"Unable to complete operation for network {network['id']}. The mac address "
-            f"{port['mac_address']} is in use.",
-            "MacAddressInUse",
-        )  # fmt: skip
+    else:
+        free_mac(tx, network["id"], port["mac_address"], port["id"])
     tx.insert(t.ports, port)
-    port["fixed_ips"] = place_addresses(tx, network, port["id"], fixed)
+    port["fixed_ips"] = place_addresses(tx, network, port, fixed, everywhere=everywhere)
     return port
 
 
-def place_addresses(tx: Tx, network: Row, port_id: str, fixed: list[dict[str, Any]] | None) -> list[dict[str, str]]:
+def place_addresses(
+    tx: Tx, network: Row, port: Row, fixed: list[dict[str, Any]] | None, *, everywhere: bool = False
+) -> list[dict[str, str]]:
     """Give a port the addresses it asks for; None: one of each IP version the network has a subnet for."""
+    subnets = tx.all(
+        sa.select(t.subnets).where(t.subnets.c.network_id == network["id"]).order_by(t.subnets.c.created_at)
+    )
+    router = port["device_owner"].startswith("network:")
+    placed: list[dict[str, str]] = []
+
+    def put(place: dict[str, str]) -> None:
+        row = {"port_id": port["id"], "network_id": network["id"], "position": len(placed), **place}
+        tx.insert(t.addresses, row)  # at once: the next one must not be the same
+        placed.append(place)
+
     if fixed is None:
-        subnets = tx.all(
-            sa.select(t.subnets).where(t.subnets.c.network_id == network["id"]).order_by(t.subnets.c.created_at)
-        )
-        placed = [_allocate_from(tx, network, group) for group in _by_version(subnets)]
-    else:
-        placed = [_place(tx, network, wanted) for wanted in fixed]
-    rows = [
-        {"port_id": port_id, "network_id": network["id"], "position": at, **place} for at, place in enumerate(placed)
-    ]
-    tx.insert(t.addresses, rows)
+        for group in _by_version([subnet for subnet in subnets if router or not automatic(subnet)]):
+            put(_allocate_from(tx, network, group))
+    for wanted in fixed or ():
+        put(_place(tx, network, subnets, wanted, port))
+    if everywhere or fixed is None:
+        have = {place["subnet_id"] for place in placed}
+        for subnet in subnets:
+            if automatic(subnet) and not router and subnet["id"] not in have:
+                put(_from_mac(tx, subnet, port))
     return placed
 
 
 def add_addresses(tx: Tx, network: Row, port_id: str, fixed: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Give a port further addresses."""
+    port = tx.get(t.ports, port_id)
+    assert port is not None
+    subnets = tx.all(sa.select(t.subnets).where(t.subnets.c.network_id == network["id"]))
     first = len(fixed_ips(tx, [port_id]).get(port_id, []))
     placed = []
-    for at, wanted in enumerate(fixed):
-        place = _place(tx, network, wanted)
-        tx.insert(t.addresses, {"port_id": port_id, "network_id": network["id"], "position": first + at, **place})
+    for position, wanted in enumerate(fixed, first):
+        place = _place(tx, network, subnets, wanted, port)
+        tx.insert(t.addresses, {"port_id": port_id, "network_id": network["id"], "position": position, **place})
         placed.append(place)
     return placed
 
@@ -95,30 +110,65 @@ def drop_addresses(tx: Tx, port_id: str, addresses: Iterable[str]) -> None:
         tx.execute(sa.delete(t.addresses).where(t.addresses.c.port_id == port_id, t.addresses.c.ip_address.in_(gone)))
 
 
-def _place(tx: Tx, network: Row, wanted: dict[str, Any]) -> dict[str, str]:
-    subnet_id, address = wanted.get("subnet_id"), wanted.get("ip_address")
-    subnets = tx.all(
-        sa.select(t.subnets).where(t.subnets.c.network_id == network["id"]).order_by(t.subnets.c.created_at)
+def automatic(subnet: Row) -> bool:
+    """Whether ports make their address on this subnet out of their MAC address."""
+    return (subnet.get("ipv6_address_mode") or subnet.get("ipv6_ra_mode")) in {"slaac", "dhcpv6-stateless"}
+
+
+def add_automatic(tx: Tx, subnet: Row) -> None:
+    """A subnet of that kind came: the network's ports get their address of it; routers and balancers do not."""
+    ours = sa.or_(t.ports.c.device_owner.like("network:%"), t.ports.c.device_owner == BALANCER_OWNER)
+    for port in tx.all(sa.select(t.ports).where(t.ports.c.network_id == subnet["network_id"], ~ours)):
+        position = len(fixed_ips(tx, [port["id"]]).get(port["id"], []))
+        place = _from_mac(tx, subnet, port)
+        row = {"port_id": port["id"], "network_id": subnet["network_id"], "position": position, **place}
+        tx.insert(t.addresses, row)
+
+
+def drop_automatic(tx: Tx, subnet_id: str) -> None:
+    """A subnet of that kind goes: the addresses made out of MAC addresses go with it."""
+    routers = sa.select(t.ports.c.id).where(t.ports.c.device_owner.like("network:%"))
+    tx.execute(
+        sa.delete(t.addresses).where(t.addresses.c.subnet_id == subnet_id, t.addresses.c.port_id.not_in(routers))
     )
+
+
+def _from_mac(tx: Tx, subnet: Row, port: Row) -> dict[str, str]:
+    address = plan.eui64(subnet["cidr"], port["mac_address"])
+    if address_taken(tx, subnet["network_id"], address):
+        raise _allocated(address, subnet["id"])
+    return {"subnet_id": subnet["id"], "ip_address": address}
+
+
+def _allocated(address: str, subnet_id: str) -> ApiError:
+    return ApiError(409, f"IP address {address} already allocated in subnet {subnet_id}", "IpAddressAlreadyAllocated")
+
+
+def _place(tx: Tx, network: Row, subnets: list[Row], wanted: dict[str, Any], port: Row) -> dict[str, str]:
+    subnet_id, address = wanted.get("subnet_id"), wanted.get("ip_address")
+    router = port["device_owner"].startswith("network:")
     if subnet_id is not None:
         subnets = [subnet for subnet in subnets if subnet["id"] == subnet_id]
-        if not subnets:
-            if tx.get(t.subnets, subnet_id) is None:
-                raise missing("Subnet", subnet_id)
+        if not subnets:  # the same for one of another network as for none at all
             raise invalid(
                 f"Failed to create port on network {network['id']}, because fixed_ips included invalid subnet "
                 f"{subnet_id}."
             )
+        if address is None and automatic(subnets[0]) and not router:
+            return _from_mac(tx, subnets[0], port)
     if address is None:
         version = wanted.get("ip_version")
         return _allocate_from(tx, network, [one for one in subnets if version in {None, one["ip_version"]}])
     for subnet in subnets:
         if plan.usable(address, subnet["cidr"]):
+            if automatic(subnet) and not router and address != plan.eui64(subnet["cidr"], port["mac_address"]):
+                raise ApiError(
+                    400, f"IPv6 address {address} cannot be directly assigned to a port on subnet {subnet['id']} as "
+                    "the subnet is configured for automatic addresses", "AllocationOnAutoAddressSubnet",
+                )  # fmt: skip
             tx.lock(t.subnets, subnet["id"])
             if address_taken(tx, network["id"], address):
-                raise ApiError(
-                    409, f"IP address {address} already allocated in subnet {subnet['id']}", "IpAddressAlreadyAllocated"
-                )
+                raise _allocated(address, subnet["id"])
             return {"subnet_id": subnet["id"], "ip_address": address}
     where = "the specified subnet" if subnet_id is not None else "any of the subnets on the specified network"
     kind = "InvalidIpForSubnet" if subnet_id is not None else "InvalidIpForNetwork"
@@ -177,8 +227,13 @@ def _new_mac() -> str:
     return "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
 
 
-def _mac_taken(tx: Tx, network_id: str, mac: str, port_id: str) -> bool:
+def free_mac(tx: Tx, network_id: str, mac: str, port_id: str) -> None:
+    """409 if another port of the network has this MAC address."""
     query = sa.select(t.ports.c.id).where(
         t.ports.c.network_id == network_id, t.ports.c.mac_address == mac, t.ports.c.id != port_id
     )
-    return tx.value(query) is not None
+    if tx.value(query) is not None:
+        raise ApiError(
+            409, f"Unable to complete operation for network {network_id}. The mac address {mac} is in use.",
+            "MacAddressInUse",
+        )  # fmt: skip

@@ -4,6 +4,7 @@ A resource declares its fields and hooks; this module reads bodies (single and b
 refusals. A row that the caller may not see is «not found», never «forbidden».
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from vrata.base import ids
 from vrata.cloud import listing
 from vrata.cloud.fields import Field, Problem, parse
 from vrata.cloud.http import Answer, ApiError, Call, Dialect, Endpoint, now
+from vrata.cloud.network import quotas
 from vrata.cloud.network.ports import invalid, missing
 from vrata.cloud.store import Row
 
@@ -120,7 +122,10 @@ def checked(resource: Resource, call: Call, body: Any, *, updating: bool = False
         values = parse(body, resource.fields, updating=updating)
     except Problem as problem:
         raise _refusal(problem, resource) from problem
-    if not call.caller.admin and (forbidden := resource.admin_fields & body.keys()):
+    forbidden = {
+        name for name in resource.admin_fields & body.keys() if updating or body[name] != resource.fields[name].default
+    }
+    if not call.caller.admin and forbidden:
         raise ApiError(
             403, f"(rule:{'update' if updating else 'create'}_{resource.singular}:{min(forbidden)}) is disallowed by "
             "policy", "PolicyNotAuthorized",
@@ -176,7 +181,10 @@ def endpoints(resource: Resource) -> list[Endpoint]:
             raise ApiError(400, f"Unable to find '{resource.singular}' in request body", "HTTPBadRequest")
         many = call.body.get(resource.collection)
         bodies: Sequence[Any] = many if isinstance(many, list) else [call.body.get(resource.singular)]
-        rows = [resource.create(call, fresh(call, checked(resource, call, body))) for body in bodies]
+        wanted = [fresh(call, checked(resource, call, body)) for body in bodies]
+        for project_id, count in sorted(Counter(row["project_id"] for row in wanted).items()):
+            quotas.take(call, resource.singular, project_id, count)
+        rows = [resource.create(call, row) for row in wanted]
         made = [resource.view(call, [find(call, resource, row["id"])])[0] for row in rows]
         return Answer(201, {resource.collection: made} if isinstance(many, list) else {resource.singular: made[0]})
 

@@ -1,5 +1,6 @@
 """Routers (Neutron v2.0): the way out of tenant networks; each with a gateway is carried by a pair of instances."""
 
+import ipaddress
 from typing import Any
 
 import sqlalchemy as sa
@@ -7,11 +8,13 @@ import sqlalchemy as sa
 from vrata.cloud.balancing import carry
 from vrata.cloud.fields import Field
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
-from vrata.cloud.network import ports
+from vrata.cloud.network import plan, ports, quotas, routes
 from vrata.cloud.network import tables as t
-from vrata.cloud.network.networks import PORTS, SUBNETS
-from vrata.cloud.network.ports import invalid, missing
+from vrata.cloud.network.networks import NETWORKS
+from vrata.cloud.network.ports import invalid
+from vrata.cloud.network.ports_api import PORTS
 from vrata.cloud.network.resource import NAMED, Resource, authorize, base_view, find, store_update
+from vrata.cloud.network.subnets import SUBNETS
 from vrata.cloud.store import Row
 
 
@@ -36,6 +39,11 @@ def _view(call: Call, rows: list[Row]) -> list[Row]:
 
 def _create(call: Call, row: Row) -> Row:
     gateway = row.pop("external_gateway_info", None)
+    if row.get("routes"):
+        raise ApiError(
+            400, f"Invalid format for routes: {row['routes']}, the nexthop is not connected with router",
+            "InvalidRoutes",
+        )  # fmt: skip
     for ignored in ("ha", "distributed", "availability_zone_hints"):
         row.pop(ignored, None)
     row |= {"external_network_id": None, "gateway_port_id": None, "enable_snat": True, "generation": 1}
@@ -49,13 +57,19 @@ def _update(call: Call, row: Row, values: Row) -> None:
         values.pop(ignored, None)
     if "external_gateway_info" in values:
         _set_gateway(call, row, values.pop("external_gateway_info"))
+    if "routes" in values:
+        values["routes"] = routes.checked(call, row, values["routes"])
     store_update(call, ROUTERS, row, values)
     carry.router_changed(call.tx, row["id"], call.settings)
 
 
 def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
     """Set, change or clear the external gateway."""
+    if gateway and not gateway.keys() <= {"network_id", "enable_snat", "external_fixed_ips", "qos_policy_id"}:
+        raise invalid(f"Invalid data format for external_gateway_info: '{gateway}'")
     network_id = (gateway or {}).get("network_id")
+    if gateway and network_id is None and gateway.keys() - {"network_id"}:
+        raise invalid("Invalid data format for external_gateway_info: network_id is missing")
     used = call.tx.value(sa.select(t.floating_ips.c.id).where(t.floating_ips.c.router_id == row["id"]))
     if used and row["external_network_id"] and network_id != row["external_network_id"]:
         raise ApiError(
@@ -64,6 +78,7 @@ def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
             "RouterExternalGatewayInUseByFloatingIp",
         )  # fmt: skip
     wanted = (gateway or {}).get("external_fixed_ips")
+    check_fixed(wanted)
     keep = row["gateway_port_id"] if network_id == row["external_network_id"] and wanted is None else None
     if row["gateway_port_id"] and keep is None:
         call.tx.update(t.routers, row["id"], {"gateway_port_id": None, "external_network_id": None})
@@ -71,9 +86,7 @@ def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
     if network_id is None:
         return
     if keep is None:
-        network = call.tx.get(t.networks, network_id)
-        if network is None:
-            raise missing("Network", network_id)
+        network = find(call, NETWORKS, str(network_id))
         if not network["router_external"]:
             raise ApiError(400, f"Bad router request: Network {network_id} is not an external network.", "BadRequest")
         values = {"device_owner": ports.ROUTER_GATEWAY, "device_id": row["id"], "project_id": ""}
@@ -108,17 +121,21 @@ def _add_interface(call: Call) -> Answer:
     if ("subnet_id" in body) == ("port_id" in body):
         raise ApiError(400, "Bad router request: Either subnet_id or port_id must be specified.", "BadRequest")
     if "port_id" in body:
-        port = find(call, PORTS, body["port_id"], change=True)
+        port = find(call, PORTS, str(body["port_id"]), change=True)
         if port["device_id"]:
             raise ApiError(
                 409, f"Unable to complete operation on port {port['id']} for network {port['network_id']}. Port "
                 f"already has an attached device {port['device_id']}.", "PortInUse",
             )  # fmt: skip
-        values = {"device_id": router["id"], "device_owner": ports.ROUTER_INTERFACE, "status": "ACTIVE"}
-        call.tx.update(t.ports, port["id"], values)
         port["fixed_ips"] = ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])
         if not port["fixed_ips"]:
             raise ApiError(400, "Bad router request: Router port must have at least one fixed IP.", "BadRequest")
+        for place in port["fixed_ips"]:
+            subnet = call.tx.get(t.subnets, place["subnet_id"])
+            assert subnet is not None
+            _no_overlap(call, router, subnet)
+        values = {"device_id": router["id"], "device_owner": ports.ROUTER_INTERFACE, "status": "ACTIVE"}
+        call.tx.update(t.ports, port["id"], values)
     else:
         port = _port_for(call, router, str(body["subnet_id"]))
     carry.router_changed(call.tx, router["id"], call.settings)
@@ -129,9 +146,7 @@ def _port_for(call: Call, router: Row, subnet_id: str) -> Row:
     subnet = find(call, SUBNETS, subnet_id)
     if subnet["gateway_ip"] is None:
         raise ApiError(400, "Bad router request: Subnet for router interface must have a gateway IP.", "BadRequest")
-    for port in _interface_ports(call, router["id"]):
-        if any(one["subnet_id"] == subnet_id for one in ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])):
-            raise ApiError(400, f"Bad router request: Router already has a port on subnet {subnet_id}.", "BadRequest")
+    _no_overlap(call, router, subnet)
     network = call.tx.get(t.networks, subnet["network_id"])
     assert network is not None
     if ports.address_taken(call.tx, network["id"], subnet["gateway_ip"]):
@@ -139,10 +154,36 @@ def _port_for(call: Call, router: Row, subnet_id: str) -> Row:
             409, f"Unable to complete operation for network {network['id']}. The IP address {subnet['gateway_ip']} is "
             "in use.", "IpAddressInUse",
         )  # fmt: skip
+    quotas.take(call, "port", router["project_id"])
     values = {
         "device_owner": ports.ROUTER_INTERFACE, "device_id": router["id"], "project_id": router["project_id"]
     }  # fmt: skip
     return ports.create(call.tx, network, values, [{"subnet_id": subnet_id, "ip_address": subnet["gateway_ip"]}])
+
+
+def _no_overlap(call: Call, router: Row, subnet: Row) -> None:
+    """400 if the router has a leg in the subnet, or in one that shares addresses with it."""
+    cidr = ipaddress.ip_network(subnet["cidr"])
+    query = (
+        sa.select(t.subnets)
+        .join(t.addresses, t.addresses.c.subnet_id == t.subnets.c.id)
+        .join(t.ports, t.ports.c.id == t.addresses.c.port_id)
+        .where(
+            t.ports.c.device_id == router["id"],
+            t.ports.c.device_owner.in_([ports.ROUTER_INTERFACE, ports.ROUTER_GATEWAY]),
+        )
+    )
+    for other in call.tx.all(query):
+        theirs = ipaddress.ip_network(other["cidr"])
+        if other["id"] == subnet["id"]:
+            raise ApiError(
+                400, f"Bad router request: Router already has a port on subnet {subnet['id']}.", "BadRequest"
+            )
+        if theirs.version == cidr.version and theirs.overlaps(cidr):
+            raise ApiError(
+                400, f"Bad router request: Cidr {cidr} of subnet {subnet['id']} overlaps with cidr {theirs} of subnet "
+                f"{other['id']}.", "BadRequest",
+            )  # fmt: skip
 
 
 def _remove_interface(call: Call) -> Answer:
@@ -152,7 +193,13 @@ def _remove_interface(call: Call) -> Answer:
     for port in _interface_ports(call, router["id"]):
         port["fixed_ips"] = ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])
         subnets = {one["subnet_id"] for one in port["fixed_ips"]}
-        if port["id"] == body.get("port_id") or body.get("subnet_id") in subnets:
+        if port["id"] == body.get("port_id") or ("port_id" not in body and body.get("subnet_id") in subnets):
+            if body.get("subnet_id", min(subnets)) not in subnets:
+                raise ApiError(
+                    409, f"Subnet on port {port['id']} does not match the requested subnet {body['subnet_id']}.",
+                    "SubnetMismatchForPort",
+                )  # fmt: skip
+            routes.unused(call, router, subnets)
             _unused(call, router["id"], subnets)
             answer = _interface(router, port)
             ports.delete(call.tx, port["id"])
@@ -160,8 +207,13 @@ def _remove_interface(call: Call) -> Answer:
             return Answer(body=answer)
     if not ("subnet_id" in body or "port_id" in body):
         raise invalid("Either subnet_id or port_id must be specified.")
+    if "port_id" in body:
+        raise ApiError(
+            404, f"Router {router['id']} does not have an interface with id {body['port_id']}",
+            "RouterInterfaceNotFound",
+        )  # fmt: skip
     raise ApiError(
-        404, f"Router {router['id']} has no interface on subnet {body.get('subnet_id') or body.get('port_id')}",
+        404, f"Router {router['id']} has no interface on subnet {body['subnet_id']}",
         "RouterInterfaceNotFoundForSubnet",
     )  # fmt: skip
 
@@ -189,6 +241,32 @@ def _interface(router: Row, port: Row) -> Row:
     }  # fmt: skip
 
 
+def check_fixed(wanted: Any) -> None:
+    """400 unless it is a list of addresses or subnets, as `fixed_ips` of a port is."""
+    for one in wanted or () if isinstance(wanted, list | None) else (wanted,):
+        if not isinstance(one, dict) or not one or not one.keys() <= {"subnet_id", "ip_address"}:
+            raise invalid(f"Invalid data format for fixed IP: '{one}'")
+        if "ip_address" in one and plan.address(one["ip_address"]) is None:
+            raise invalid(f"'{one['ip_address']}' is not a valid IP address")
+
+
+def _change_routes(call: Call) -> Answer:
+    """Add or remove some routes; what is there already, or not, is no error."""
+    authorize(call, write=True)
+    router = find(call, ROUTERS, call.path["id"], change=True)
+    body = call.body.get("router") if isinstance(call.body, dict) else None
+    if not isinstance(body, dict) or not isinstance(body.get("routes"), list):
+        raise invalid("Invalid input for routes. Reason: a list of routes is required.")
+    asked, have = routes.parsed(body["routes"]), list(router["routes"] or ())
+    if call.url.endswith("/add_extraroutes"):
+        after = routes.checked(call, router, have + [route for route in asked if route not in have])
+    else:
+        after = [route for route in have if route not in asked]
+    store_update(call, ROUTERS, router, {"routes": after})
+    carry.router_changed(call.tx, router["id"], call.settings)
+    return Answer(body={"router": _view(call, [find(call, ROUTERS, router["id"])])[0]})
+
+
 ROUTERS = Resource(
     "router", "routers", "Router", t.routers,
     {
@@ -206,4 +284,6 @@ ROUTERS = Resource(
 INTERFACES = [
     Endpoint("PUT", "/routers/{id}/add_router_interface", _add_interface, write=True),
     Endpoint("PUT", "/routers/{id}/remove_router_interface", _remove_interface, write=True),
+    Endpoint("PUT", "/routers/{id}/add_extraroutes", _change_routes, write=True),
+    Endpoint("PUT", "/routers/{id}/remove_extraroutes", _change_routes, write=True),
 ]

@@ -60,3 +60,10 @@ security_group_rules = sa.Table(
     number("port_range_max"), text("remote_ip_prefix", 64, nullable=True), text("remote_group_id", 64, nullable=True),
     number("revision_number", nullable=False, default=1),
 )  # fmt: skip
+subnet_pools = sa.Table(
+    "subnet_pools", metadata, key(), *owned(), data("prefixes"), number("ip_version", nullable=False),
+    number("default_prefixlen", nullable=False), number("min_prefixlen", nullable=False),
+    number("max_prefixlen", nullable=False), number("default_quota"), flag("shared"), flag("is_default"),
+    number("revision_number", nullable=False, default=1),
+)  # fmt: skip
+quotas = sa.Table("network_quotas", metadata, sa.Column("project_id", sa.String(64), primary_key=True), data("limits"))
