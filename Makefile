@@ -22,7 +22,8 @@ check: setup  ## Lint, types, layers and unit tests; run before every commit (un
 	pytest -q tests/unit
 
 .PHONY: test
-test: setup check  ## Everything: check, then golden, API, system and end-to-end tests
+test: setup check  ## Everything: check, Octavia's API tests, then golden, API, system and end-to-end tests
+	python tools/conformance-octavia keystone_default_roles
 	pytest tests/golden tests/api tests/system tests/e2e
 
 .PHONY: demo
@@ -43,6 +44,14 @@ lock:  ## Resolve dependencies anew into requirements.lock (hashes, no index add
 	$(BIN)/pip install -q pip-tools
 	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options -o requirements.lock pyproject.toml
+
+	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/conformance-octavia.lock \
+	  tools/conformance-octavia.in
+
+.PHONY: conformance-octavia
+conformance-octavia: setup  ## Octavia's own API tests (632) against the cloud, in four modes of roles
+	python tools/conformance-octavia
 
 .PHONY: clean
 clean:  ## Remove the environment and build results (running sandboxes stay: `vrata down`)

@@ -54,7 +54,7 @@ async def balancer_rows(sandbox: Sandbox) -> list[tuple[str, ...]]:
             amphorae = await cloud.find("load-balancer", "/v2.0/octavia/amphorae", "amphorae")
             for entry in await cloud.find("load-balancer", f"{LBAAS}/loadbalancers", "loadbalancers"):
                 roles = {
-                    amphora["role"]: str(amphora.get("compute_id") or "?")
+                    amphora["role"]: str(amphora.get("cached_zone") or "?")
                     for amphora in amphorae
                     if amphora["loadbalancer_id"] == entry["id"]
                 }

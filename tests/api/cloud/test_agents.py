@@ -28,7 +28,7 @@ def state(small: SimpleNamespace, balancer: Any) -> str:
 
 
 def hosts_of(small: SimpleNamespace, balancer: Any) -> list[str]:
-    return sorted(one.compute_id for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id))
+    return sorted(one.cached_zone for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id))
 
 
 def test_a_pair_grows_with_the_hosts_and_survives_the_death_of_one(small: SimpleNamespace) -> None:

@@ -99,7 +99,7 @@ def _add(tx: Tx, kind: InstanceKind, owner: Row, host: str, priority: int) -> No
     }  # fmt: skip
     network = tx.get(n.networks, owner["vip_network_id"]) if kind is InstanceKind.BALANCER else None
     if kind is InstanceKind.BALANCER and network is None:  # no-op: nothing is plugged in anywhere
-        tx.insert(t.instances, instance)
+        tx.insert(t.instances, instance | {"vrrp_port_id": ids.new_uuid()})
     elif network is not None:
         values = {
             "name": f"octavia-lb-vrrp-{instance['id']}", "device_owner": ports.BALANCER_OWNER,

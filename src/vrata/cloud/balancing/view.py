@@ -1,5 +1,6 @@
 """Rows of the tree as Octavia shows them, in batches: one query per relation, however many objects are shown."""
 
+import uuid
 from collections import defaultdict
 from typing import Any
 
@@ -184,15 +185,15 @@ def _configured_role(row: Row, balancer: Row | None) -> str:
 
 
 def amphora(row: Row, balancer: Row | None, router_id: int) -> Row:
-    """An instance as an amphora; `compute_id` is the host that carries it."""
+    """An instance as an amphora; `cached_zone` is the host that carries it, `compute_id` an id made of it."""
     role = row["state"] if row["state"] in {"MASTER", "BACKUP"} else _configured_role(row, balancer)
     status = "PENDING_DELETE" if row["leaving"] else ("ERROR" if row["error"] else "ALLOCATED")
     return {
-        "id": row["id"], "loadbalancer_id": row["owner_id"], "compute_id": row["host"], "role": role, "status": status,
+        "id": row["id"], "loadbalancer_id": row["owner_id"], "compute_id": str(uuid.uuid5(uuid.NAMESPACE_DNS, row["host"])), "role": role, "status": status,
         "lb_network_ip": row["vrrp_address"], "vrrp_ip": row["vrrp_address"], "vrrp_port_id": row["vrrp_port_id"],
         "ha_ip": balancer and balancer["vip_address"], "ha_port_id": balancer and balancer["vip_port_id"],
         "vrrp_interface": "tenant", "vrrp_id": router_id, "vrrp_priority": row["priority"], "cert_busy": False,
-        "cert_expiration": None, "cached_zone": None, "image_id": None, "compute_flavor": None,
+        "cert_expiration": None, "cached_zone": row["host"], "image_id": None, "compute_flavor": None,
         "created_at": row["created_at"].strftime("%Y-%m-%dT%H:%M:%S"),
         "updated_at": None if row["updated_at"] is None else row["updated_at"].strftime("%Y-%m-%dT%H:%M:%S"),
     }  # fmt: skip
