@@ -43,18 +43,15 @@ class Ground:
         """Desire this and wait until both hosts have carried it out, and one of them holds the address."""
         await self.lab.settle(await self.want(listeners, pools))
 
-    async def refusal(self, *listeners: Listener, pools: tuple[Pool, ...] = ()) -> str:
-        """Desire what can not be; what both hosts say of it."""
+    async def refused(self, says: str, *listeners: Listener, pools: tuple[Pool, ...] = ()) -> None:
+        """Desire what can not be, and wait until both hosts say why."""
         await self.want(listeners, pools)
-        said: list[str] = []
 
         def refused() -> bool:
             reports = [self.lab.cloud.seen(host, INSTANCES[host]) for host in HOSTS]
-            said[:] = [report.error for report in reports if report and report.error]
-            return len(said) == len(HOSTS)
+            return all(report and says in (report.error or "") for report in reports)
 
-        await wait_until(refused, self.lab.logs)
-        return said[0]
+        await wait_until(refused, lambda: f"{says}; {self.lab.cloud.reports}")
 
     async def members(self, **statuses: str) -> None:
         """Wait until both hosts report at least these operating statuses."""
@@ -104,7 +101,8 @@ async def eventually(look: Callable[[], T], wanted: Callable[[T], bool], what: s
 def web(port: int, pool: str | None = "pool", *policies: L7Policy, **options: object) -> Listener:
     """An HTTP listener."""
     values: dict[str, object] = {"protocol": "HTTP", "default_pool_id": pool, "l7policies": policies}
-    return Listener(id=f"listener-{port}", protocol_port=port, **(values | options))  # type: ignore[arg-type]
+    values |= {"id": f"listener-{port}", "protocol_port": port}
+    return Listener(**(values | options))  # type: ignore[arg-type]
 
 
 def secure(port: int, tls: ListenerTls, pool: str | None = "pool", **options: object) -> Listener:
