@@ -22,7 +22,7 @@ _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 @dataclass
 class Answer:
-    """What came back. `tls`: version, cipher, ALPN and name of the certificate, where there was TLS."""
+    """What came back, chunks not put together. `tls`: version, cipher, ALPN and name of the certificate, where there was TLS."""
 
     status: int
     headers: dict[str, str]
@@ -156,6 +156,11 @@ def exchange(connection: socket.socket, path: str = "/", **headers: str) -> Answ
     found = {key.lower(): value for key, _, value in (line.partition(": ") for line in rest)}
     while len(body) < int(found.get("content-length", 0)):
         body += connection.recv(65536)
+    while found.get("transfer-encoding") == "chunked" and not body.endswith(b"\r\n0\r\n\r\n"):
+        part = connection.recv(65536)
+        if not part:
+            raise ConnectionResetError("closed in the middle of an answer")
+        body += part
     tls = {}
     if isinstance(connection, ssl.SSLSocket):
         cipher = connection.cipher()

@@ -94,6 +94,8 @@ def _split(ciphers: str) -> tuple[list[str], list[str]]:
             classic.append(word)
         else:
             raise InvalidInput("tls_ciphers", ciphers, "use names of OpenSSL's cipher list, separated by colons")
+    if classic and all(word[0] in "+!-@" for word in classic):
+        raise InvalidInput("tls_ciphers", ciphers, "name at least one cipher to offer, not only ones to leave out")
     return classic, suites
 
 

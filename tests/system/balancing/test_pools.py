@@ -6,6 +6,7 @@ import socket
 
 import msgspec
 import pytest
+from tests.support.fabric import wait_until
 from tests.support.members import exchange
 from tests.system.balancing.ground import (
     PLAIN,
@@ -17,7 +18,7 @@ from tests.system.balancing.ground import (
     pool,
     web,
 )
-from tests.system.host.lab import HOSTS, MEMBERS
+from tests.system.host.lab import HOSTS, INSTANCES, MEMBERS
 
 from vrata.base.wire import HealthMonitor, Listener, Member
 from vrata.net import ip
@@ -227,6 +228,12 @@ async def test_an_exporter_listener_answers_metrics_and_nothing_else(pair: Groun
     await pair.get(80)
     answer = await pair.get(9090, "/metrics")
     assert 'haproxy_frontend_http_requests_total{proxy="listener-80"} 1' in answer.body
+
+    def counted() -> bool:
+        seen = pair.lab.cloud.seen(pair.lab.active(), INSTANCES[pair.lab.active()])
+        return bool(seen and (found := seen.listeners.get("listener-80")) and found.total_connections == 1)
+
+    await wait_until(counted, lambda: f"statistics of the listener; {pair.lab.cloud.reports}")
     assert (await pair.get(9090, "/")).status == 404
 
 
