@@ -31,16 +31,24 @@ TLS_HEADERS = (
 )
 
 
-@cache
 def authority(name: str = "authority") -> Identity:
     """A certificate authority; the same one for the same name."""
+    return _authority(name)
+
+
+def leaf(name: str, by: str = "authority") -> Identity:
+    """A certificate for a DNS name; the same one for the same arguments."""
+    return _leaf(name, by)
+
+
+@cache
+def _authority(name: str) -> Identity:
     return issue(name, authority=True)
 
 
 @cache
-def leaf(name: str, by: str = "authority") -> Identity:
-    """A certificate for a DNS name; the same one for the same arguments."""
-    return issue(name, name, by=authority(by))
+def _leaf(name: str, by: str) -> Identity:
+    return issue(name, name, by=_authority(by))
 
 
 def certificate(name: str, ref: str | None = None) -> Certificate:

@@ -18,7 +18,7 @@ DEFAULT_CIPHERS = ":".join(
 )
 DEFAULT_ALPN = ("h2", "http/1.1")
 _ALPN = ("h2", "http/1.1", "http/1.0")
-_CIPHER = re.compile(r"(?!-?TLS_)[A-Za-z0-9+!@=_.-]{1,64}")
+_CIPHER = re.compile(r"[+!-]?(?!TLS_)[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}|@STRENGTH|@SECLEVEL=[0-5]")
 _SUITE = re.compile(r"TLS_[A-Z0-9_]{1,60}")
 _WORD = {"TLSv1": "TLSv1.0"}  # HAProxy's word, where it differs from Octavia's
 _FILE = re.compile(r"[a-z]{2,4}-[0-9a-f]{8,64}\.(pem|txt)")
@@ -76,7 +76,7 @@ def _offered(tls: Tls) -> list[str]:
         if version not in VERSIONS:
             raise InvalidInput("tls_versions", version, f"use {', '.join(VERSIONS)}; OpenSSL speaks nothing older")
     wanted = [version for version in VERSIONS if version in (tls.versions or DEFAULT_VERSIONS)]
-    if tls.ciphers and not _split(tls.ciphers)[0]:
+    if tls.ciphers is not None and not _split(tls.ciphers)[0]:
         # Only suites of TLS 1.3 are named: older versions would have nothing to offer.
         wanted = [version for version in wanted if version == "TLSv1.3"]
         if not wanted:
@@ -94,16 +94,18 @@ def _split(ciphers: str) -> tuple[list[str], list[str]]:
             classic.append(word)
         else:
             raise InvalidInput("tls_ciphers", ciphers, "use names of OpenSSL's cipher list, separated by colons")
+    if classic and all(word[0] in "+!-@" for word in classic):
+        raise InvalidInput("tls_ciphers", ciphers, "name at least one cipher to offer, not only ones to leave out")
     return classic, suites
 
 
 def _protocol(tls: Tls, default_alpn: tuple[str, ...]) -> list[str]:
     versions = _offered(tls)
     words = ["ssl-min-ver", _WORD.get(versions[0], versions[0]), "ssl-max-ver", _WORD.get(versions[-1], versions[-1])]
-    classic, suites = _split(tls.ciphers) if tls.ciphers else (DEFAULT_CIPHERS.split(":"), [])
+    classic, suites = _split(tls.ciphers) if tls.ciphers is not None else (DEFAULT_CIPHERS.split(":"), [])
     if "TLSv1" in versions or "TLSv1.1" in versions:
         # OpenSSL 3 has these two only at its level 0; their ciphers are not among the default ones.
-        classic = [*(classic if tls.ciphers else ["DEFAULT"]), "@SECLEVEL=0"]
+        classic = [*(classic if tls.ciphers is not None else ["DEFAULT"]), "@SECLEVEL=0"]
     if classic:
         words += ["ciphers", ":".join(classic)]
     if suites:

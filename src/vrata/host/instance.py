@@ -17,7 +17,7 @@ from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
 from vrata.host import datagram, status
 from vrata.host.apply import apply_action, remove_instance
-from vrata.host.model import Observed, Settings, StartHaproxy, record_of
+from vrata.host.model import ChangeHaproxy, Observed, Settings, StartHaproxy, record_of
 from vrata.host.observe import observe_counters, observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.ping import Pinger, ping_targets
@@ -29,6 +29,7 @@ from vrata.net.daemon import DaemonId, ExitWatch
 from vrata.vrrp.process import NotifyPipe
 
 LOOK_AGAIN_S = 10.0
+LOOK_SOON_S = 2.0  # after members were removed: connections may have held one
 FAILURES_TOLD = 3  # in a row; after a second and a half
 RETRY_LEAST_S = 0.5
 RETRY_MOST_S = 15.0
@@ -68,6 +69,7 @@ class InstanceKeeper:
         self._listeners: dict[str, ListenerStats] = {}
         self._prober = Prober(self._on_verdict)
         self._failures = 0
+        self._changed_live = False
         self._crashes: list[float] = []
 
     def want(self, desired: DesiredInstance | None) -> None:
@@ -148,7 +150,7 @@ class InstanceKeeper:
         self._prober.want(desired, parts.netns)
         self._failures, self._said = 0, None
         self._set(generation=desired.generation, error=None)
-        return LOOK_AGAIN_S
+        return LOOK_SOON_S if self._changed_live else LOOK_AGAIN_S
 
     async def _carry_out(self, observed: Observed, desired: DesiredInstance, parts: InstanceParts) -> bool:
         """Do the plan's actions; False if it was left, between two of them, for something newer to be built.
@@ -156,7 +158,9 @@ class InstanceKeeper:
         It is left only before HAProxy starts: a floating IP that comes right after its load balancer is then part of
         the first configuration, not of a reload.
         """
+        self._changed_live = False
         for action in plan_instance(observed, desired, self._settings, self._prober.down()):
+            self._changed_live = self._changed_live or isinstance(action, ChangeHaproxy)
             if isinstance(action, StartHaproxy) and self.desired is not desired:
                 return False
             began = monotonic_s()

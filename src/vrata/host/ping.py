@@ -107,7 +107,7 @@ class Pinger:
     async def _open(self) -> None:
         listening, *raws = in_namespace(self._netns, _make_sockets)
         for raw in raws:
-            raw.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+            raw.settimeout(0)
             self._sockets[raw.family] = raw
             asyncio.get_running_loop().add_reader(raw, self._on_packet, raw)
         self._server = await asyncio.start_server(self._answer, sock=listening)
@@ -126,8 +126,11 @@ class Pinger:
                     if name not in self._probes:
                         task = asyncio.get_running_loop().create_task(self._probe(name, target, health))
                         self._probes[name] = task
-                        task.add_done_callback(lambda _: self._probes.pop(name, None))
+                        task.add_done_callback(lambda _: self._forget(name))
         writer.close()
+
+    def _forget(self, name: str) -> None:
+        self._probes.pop(name, None)
 
     async def _probe(self, name: str, target: Target, health: Health) -> None:
         was = health.up

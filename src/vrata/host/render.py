@@ -189,7 +189,7 @@ def _backend(listener: Listener, pool: Pool, mode: Mode, files: TlsFiles) -> Bac
         tls=files.server(pool),
         send_proxy=_choice("pool.protocol", pool.protocol, _SEND_PROXY),
         persistence=_choice("session_persistence.type", pool.persistence_type, _PERSISTENCE)
-        if pool.persistence_type
+        if pool.persistence_type is not None
         else None,
         cookie_name=pool.cookie_name,
         connect_timeout_ms=listener.timeout_member_connect,

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.config_words import split_line
 from tests.support.instances import HOSTILE, balancer
 
 from vrata.base.errors import InvalidInput
@@ -21,33 +22,6 @@ def text_of(desired: DesiredInstance) -> str:
     return render_config(render_haproxy(desired, DIRECTORY))
 
 
-def unquote(text: str) -> list[str]:
-    """Split a line into words as HAProxy 2.6 does (configuration manual, section 2.2)."""
-    words: list[str] = []
-    word: str | None = None
-    state, escaped = "", False
-    for char in text:
-        if escaped:
-            word, escaped = (word or "") + char, False
-        elif state == "'":
-            state, word = ("", word) if char == "'" else (state, (word or "") + char)
-        elif char == '"':
-            state, word = ("" if state == '"' else '"'), word or ""
-        elif state == '"':
-            word = (word or "") + char
-        elif char == "\\":
-            escaped = True
-        elif char == "'":
-            state, word = "'", word or ""
-        elif char == " ":
-            words, word = ([*words, word] if word is not None else words), None
-        elif char == "#":
-            break
-        else:
-            word = (word or "") + char
-    return [*words, word] if word is not None else words
-
-
 @given(st.text())
 @example("'")
 @example('"')
@@ -57,7 +31,7 @@ def test_a_quoted_word_is_read_back_as_exactly_one_word(word: str) -> None:
         with pytest.raises(InvalidInput):
             quote(word)
     else:
-        assert unquote(f"a {quote(word)} b") == ["a", word, "b"]
+        assert split_line(f"a {quote(word)} b") == ["a", word, "b"]
 
 
 POOL_FIELDS = ("id", "protocol", "lb_algorithm", "persistence_type", "cookie_name")

@@ -13,7 +13,7 @@ from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance
 from vrata.host import model
 from vrata.host.model import NOTHING, AnyAction, Observed, ObservedLink, Settings
-from vrata.host.plan import plan_instance
+from vrata.host.plan import instance_dir, plan_instance
 
 SETTINGS = Settings("host-a", "/var/lib/vrata", (("tenant", "br-tenant"), ("external", "br-external")))
 
@@ -113,3 +113,27 @@ def test_a_network_that_this_host_has_no_bridge_for_is_named_before_any_step() -
         InvalidInput, match="physical_network: 'other' is not usable; start the host with --bridge other"
     ):
         plan_instance(NOTHING, balancer(legs=legs), SETTINGS)
+
+
+def test_a_removed_member_that_is_still_there_is_deleted_again_until_it_is_gone() -> None:
+    settled = carry_out(NOTHING, balancer())
+    left = replace(settled, servers=frozenset({("pool-http:web", "m1"), ("pool-http:web", "gone"), ("other", "x")}))
+    steps = plan_instance(left, balancer(), SETTINGS)
+    assert isinstance(steps[0], model.DeleteServers)
+    assert steps[0].servers == (("pool-http:web", "gone"),)
+    assert plan_instance(replace(left, servers=frozenset({("pool-http:web", "m1")})), balancer(), SETTINGS) == ()
+
+
+def test_sockets_have_paths_that_haproxy_takes_whatever_the_state_directory() -> None:
+    longest = Settings("host-a", "/" + "s" * 60, SETTINGS.bridges)
+    assert len(f"{instance_dir(longest, balancer().id)}/master.sock") <= 97
+
+
+def test_more_connections_than_files_can_be_opened_are_not_asked_for() -> None:
+    bounded = replace(SETTINGS, open_files=20_000)
+    start = next(
+        step
+        for step in plan_instance(NOTHING, balancer(max_connections=1_000_000), bounded)
+        if isinstance(step, model.StartHaproxy)
+    )
+    assert "    maxconn 9500\n" in start.config
