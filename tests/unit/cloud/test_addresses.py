@@ -60,3 +60,26 @@ def test_an_ipv6_subnet_of_any_size_gives_addresses_at_once() -> None:
     pools = plan.default_pools("2001:db8::/64", "2001:db8::1")
     assert plan.next_free(pools, set(), 6) == "2001:db8::2"
     assert plan.with_prefix("2001:db8::2", "2001:db8::/64") == "2001:db8::2/64"
+
+
+def test_a_mac_address_makes_the_address_of_rfc_4291() -> None:
+    assert plan.eui64("2001:db8::/64", "00:00:5e:00:53:01") == "2001:db8::200:5eff:fe00:5301"
+
+
+@given(
+    length=st.integers(24, 30),
+    asked=st.lists(st.integers(24, 30), max_size=20),
+)
+def test_a_pool_gives_out_networks_that_never_overlap_and_ends_only_when_none_fits(
+    length: int, asked: list[int]
+) -> None:
+    pool = [ipaddress.ip_network("10.0.0.0/24"), ipaddress.ip_network("10.0.4.0/23")]
+    taken: list[plan.Network] = []
+    for one in asked:
+        found = plan.next_prefix(pool, taken, one)
+        if found is not None:
+            assert plan.prefix_is_free(found, pool, taken)
+            taken.append(ipaddress.ip_network(found))
+    every = [net for prefix in pool if prefix.prefixlen <= length for net in prefix.subnets(new_prefix=length)]
+    free = [net for net in every if not any(net.overlaps(one) for one in taken)]
+    assert plan.next_prefix(pool, taken, length) == (str(free[0]) if free else None)
