@@ -184,12 +184,17 @@ def _configured_role(row: Row, balancer: Row | None) -> str:
     return "MASTER" if row["priority"] == max(PRIORITIES) else "BACKUP"
 
 
+def _compute_id(row: Row) -> str:
+    """A UUID for the host, as clients expect one of a server."""
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, row["host"]))
+
+
 def amphora(row: Row, balancer: Row | None, router_id: int) -> Row:
     """An instance as an amphora; `cached_zone` is the host that carries it, `compute_id` an id made of it."""
     role = row["state"] if row["state"] in {"MASTER", "BACKUP"} else _configured_role(row, balancer)
     status = "PENDING_DELETE" if row["leaving"] else ("ERROR" if row["error"] else "ALLOCATED")
     return {
-        "id": row["id"], "loadbalancer_id": row["owner_id"], "compute_id": str(uuid.uuid5(uuid.NAMESPACE_DNS, row["host"])), "role": role, "status": status,
+        "id": row["id"], "loadbalancer_id": row["owner_id"], "compute_id": _compute_id(row), "role": role, "status": status,
         "lb_network_ip": row["vrrp_address"], "vrrp_ip": row["vrrp_address"], "vrrp_port_id": row["vrrp_port_id"],
         "ha_ip": balancer and balancer["vip_address"], "ha_port_id": balancer and balancer["vip_port_id"],
         "vrrp_interface": "tenant", "vrrp_id": router_id, "vrrp_priority": row["priority"], "cert_busy": False,
