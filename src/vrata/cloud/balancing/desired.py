@@ -20,7 +20,7 @@ from vrata.cloud.keymanager.vault import Vault
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as n
 from vrata.cloud.network.firewall import firewall_of, firewall_of_port
-from vrata.cloud.network.plan import with_prefix
+from vrata.cloud.network.plan import usable, with_prefix
 from vrata.cloud.settings import Settings
 from vrata.cloud.store import Row, Tx
 
@@ -91,7 +91,10 @@ class Builder:
                 ),
                 gateway=subnet["gateway_ip"],
                 firewall=firewall_of(tx, balancer["vip_sg_ids"]) if balancer["vip_sg_ids"] else None,
-                routes=_other_family(subnet, [place for _, place in more]),
+                routes=(
+                    *_routes_through(subnet["host_routes"], subnet),
+                    *_other_family(subnet, [place for _, place in more]),
+                ),
                 mtu=network["mtu"],
             ),
             *_external_leg(tx, row["id"], balancer["vip_port_id"]),
@@ -126,6 +129,7 @@ class Builder:
                     mac_address=port["mac_address"],
                     fixed=(with_prefix(address, one["subnet"]["cidr"]),),
                     virtual=(with_prefix(one["ip_address"], one["subnet"]["cidr"]),),
+                    routes=_routes_through(router["routes"], one["subnet"]),
                     mtu=one["network"]["mtu"],
                 )
             )
@@ -154,6 +158,15 @@ class Builder:
             floating=floating,
             snat=snat if router["enable_snat"] else None,
         )
+
+
+def _routes_through(routes: list[Row] | None, subnet: Row) -> tuple[tuple[str, str], ...]:
+    """Those whose next hop is on the subnet: a router's extra routes, a subnet's host routes."""
+    return tuple(
+        (route["destination"], route["nexthop"])
+        for route in routes or ()
+        if usable(route["nexthop"], subnet["cidr"]) and ":" not in route["nexthop"]
+    )
 
 
 def _other_family(subnet: Row, places: list[Row]) -> tuple[tuple[str, str], ...]:
