@@ -165,7 +165,7 @@ def _routes_through(routes: list[Row] | None, subnet: Row) -> tuple[tuple[str, s
     return tuple(
         (route["destination"], route["nexthop"])
         for route in routes or ()
-        if usable(route["nexthop"], subnet["cidr"]) and ":" not in route["nexthop"]
+        if usable(route["nexthop"], subnet["cidr"])
     )
 
 
