@@ -141,8 +141,8 @@ def backends(ports: range) -> str:
 
 def pin(pid: int, core: int) -> None:
     """Keep a process, its threads included, on one core."""
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        os.sched_setaffinity(int(thread), {core})
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
 
 
 def cpu_s(pid: int) -> float:

@@ -176,7 +176,8 @@ async def test_a_users_string_is_one_value_or_refused(place: str, tmp_path: Path
         for line, model in zip(found, expected, strict=True):
             assert len(line) == len(model), (value, line)
             for word, harmless_word in zip(line, model, strict=True):
-                # The one word that differs holds the value, whole (per cent signs doubled in a log format, a file type without dot).
+                # The one word that differs holds the value, whole: per cent signs doubled in a log format, or without
+                # the dot of a file type.
                 forms = {harmless_word.replace(harmless, form) for form in (value, value.replace("%", "%%"), value[1:])}
                 assert word == harmless_word or word in forms, (value, line)
     # What is accepted is accepted by HAProxy too: one run for each would take too long, so the last three are asked.
