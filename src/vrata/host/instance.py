@@ -17,7 +17,7 @@ from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
 from vrata.host import datagram, status
 from vrata.host.apply import apply_action, remove_instance
-from vrata.host.model import ChangeHaproxy, Observed, Settings, StartHaproxy, record_of
+from vrata.host.model import ChangeHaproxy, CreateNamespace, Observed, Settings, StartHaproxy, record_of
 from vrata.host.observe import observe_counters, observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.ping import Pinger, ping_targets
@@ -165,6 +165,8 @@ class InstanceKeeper:
                 return False
             began = monotonic_s()
             await apply_action(action, parts, self._store)
+            if isinstance(action, CreateNamespace):
+                self._stop_pinging()  # its sockets would be in the namespace that is gone
             self._watch(parts)
             step = type(action).__name__
             log.info("step", instance=self.id, step=step, reason=action.reason, took_ms=_ms(monotonic_s() - began))
@@ -273,6 +275,9 @@ class InstanceKeeper:
         if self._pipe:
             self._pipe.close()
             self._pipe = None
+        self._stop_pinging()
+
+    def _stop_pinging(self) -> None:
         if self._pinger:
             self._pinger.close()
             self._pinger = None

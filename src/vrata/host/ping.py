@@ -2,7 +2,7 @@
 
 HAProxy asks once in each `delay` for every member («agent-check», configuration manual, section 5.2) by sending the
 member's id and a comma; the answer is `up` or `down`, and the question is what makes this prober ping once more, so
-that it keeps no clock and probes nothing that HAProxy does not balance over. Why not HAProxy's `external-check`: it
+that it probes nothing that HAProxy does not balance over. Why not HAProxy's `external-check`: it
 starts a process a probe, and needs root in the worker. Why not `set server … health`: the state would be lost with
 each reload. When the agent is away nobody answers, which HAProxy takes for no news: members keep their state, and a
 new worker begins with all of them up, as with any monitor.
@@ -25,6 +25,7 @@ from vrata.host.render import PING_PORT
 from vrata.net.netns import in_namespace
 
 MAX_QUESTION_BYTES = 200
+_EARLY = 0.9  # HAProxy spreads its checks a little
 _ECHO, _ECHO_REPLY = 8, 0
 _ECHO6, _ECHO_REPLY6 = 128, 129
 _IDENT = os.getpid() & 0xFFFF
@@ -37,6 +38,7 @@ class Target:
     """Where a member is pinged, and what its monitor thinks of answers."""
 
     address: str
+    delay_s: int
     timeout_s: int
     rise: int
     fall: int
@@ -48,6 +50,11 @@ class Health:
 
     up: bool = True
     streak: int = 0
+    probed_s: float = -1e9  # monotonic
+
+    def due(self, now_s: float, target: Target) -> bool:
+        """Whether to probe again; a pool behind two listeners is asked about twice in each `delay`."""
+        return now_s - self.probed_s >= target.delay_s * _EARLY
 
     def take(self, *, answered: bool, target: Target) -> None:
         """Count one more probe."""
@@ -62,7 +69,9 @@ class Health:
 def ping_targets(desired: DesiredInstance) -> dict[str, Target]:
     """Member id -> target, of every pool whose monitor pings."""
     return {
-        member.id: Target(member.monitor_address or member.address, m.timeout, m.max_retries, m.max_retries_down)
+        member.id: Target(
+            member.monitor_address or member.address, m.delay, m.timeout, m.max_retries, m.max_retries_down
+        )
         for pool in desired.pools
         if (m := pool.healthmonitor) and m.type == "PING"
         for member in pool.members
@@ -123,8 +132,10 @@ class Pinger:
                     health = self._health.setdefault(name, Health())
                     writer.write(b"up\n" if health.up else b"down\n")
                     await writer.drain()
-                    if name not in self._probes:
-                        task = asyncio.get_running_loop().create_task(self._probe(name, target, health))
+                    loop = asyncio.get_running_loop()
+                    if name not in self._probes and health.due(loop.time(), target):
+                        health.probed_s = loop.time()
+                        task = loop.create_task(self._probe(name, target, health))
                         self._probes[name] = task
                         task.add_done_callback(lambda _: self._forget(name))
         writer.close()

@@ -21,6 +21,7 @@ from tests.system.balancing.ground import (
 from tests.system.host.lab import HOSTS, INSTANCES, MEMBERS
 
 from vrata.base.wire import HealthMonitor, Listener, Member
+from vrata.haproxy.runtime import RuntimeClient
 from vrata.net import ip
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -136,6 +137,37 @@ async def test_a_pinged_member_comes_back(pair: Ground) -> None:
         assert set(await names(pair, 80)) == {"m1", "m2"}
     finally:
         await ip.batch([f"address delete {address}/24 dev tenant"], netns=inside.netns)
+
+
+async def test_members_keep_the_state_of_their_pings_while_the_agent_is_away(pair: Ground) -> None:
+    members = (
+        Member(id="good", address=MEMBERS["m1"], protocol_port=PLAIN),
+        Member(id="bad", address="10.10.0.99", protocol_port=PLAIN),
+    )
+    await pair.serve(web(80), pools=(pool(members=members, monitor="PING"),))
+    await pair.members(good="ONLINE", bad="ERROR")
+    active = pair.lab.active()
+    await pair.lab.kill_agent(active)
+    try:
+        runtime = RuntimeClient(pair.lab.stats_socket(active))
+
+        async def agent_checks() -> dict[str, tuple[str, str]]:
+            rows = await runtime.statistics()
+            return {
+                row["svname"]: (row["status"], row["agent_status"]) for row in rows if row["pxname"].startswith("pool:")
+            }
+
+        # Nobody answers any more: HAProxy has asked and says so, and judges nobody by it.
+        await eventually(
+            lambda: asyncio.run(agent_checks()), lambda seen: seen["good"][1] == "L4CON", "the question fails"
+        )
+        assert {name: seen[0] for name, seen in (await agent_checks()).items() if name in ("good", "bad")} == {
+            "good": "no check",
+            "bad": "DOWN (agent)",
+        }
+        assert set(await names(pair, 80, 4)) == {"m1"}
+    finally:
+        await pair.lab.start_agent(active)
 
 
 async def test_an_http_monitor_asks_with_version_and_name_and_wants_its_codes(pair: Ground) -> None:

@@ -6,7 +6,7 @@ from tests.support.everything import everything
 
 from vrata.host.ping import Health, Target, echo_request, parse_echo_reply, ping_targets
 
-TARGET = Target("192.0.2.1", timeout_s=1, rise=2, fall=3)
+TARGET = Target("192.0.2.1", delay_s=5, timeout_s=1, rise=2, fall=3)
 
 
 def after(answers: str) -> list[bool]:
@@ -23,7 +23,7 @@ def test_a_member_falls_after_three_silences_and_rises_after_two_answers() -> No
 
 
 def test_only_members_of_pools_that_are_pinged_are_targets() -> None:
-    assert ping_targets(everything()) == {"m1": Target("10.10.0.21", timeout_s=3, rise=1, fall=3)}
+    assert ping_targets(everything()) == {"m1": Target("10.10.0.21", delay_s=5, timeout_s=3, rise=1, fall=3)}
 
 
 def test_an_echo_request_has_a_right_checksum_and_its_answer_is_recognized() -> None:
@@ -40,3 +40,11 @@ def test_what_is_no_answer_of_ours_is_nothing() -> None:
     assert parse_echo_reply(b"\x45" + bytes(19) + request, six=False) is None
     assert parse_echo_reply(b"", six=False) is None
     assert parse_echo_reply(b"\x45", six=True) is None
+
+
+def test_a_member_asked_about_twice_in_a_delay_is_probed_once() -> None:
+    health = Health()
+    assert health.due(100.0, TARGET)
+    health.probed_s = 100.0
+    assert not health.due(102.5, TARGET)
+    assert health.due(104.9, TARGET)

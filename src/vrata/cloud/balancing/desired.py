@@ -163,9 +163,7 @@ class Builder:
 def _routes_through(routes: list[Row] | None, subnet: Row) -> tuple[tuple[str, str], ...]:
     """Those whose next hop is on the subnet: a router's extra routes, a subnet's host routes."""
     return tuple(
-        (route["destination"], route["nexthop"])
-        for route in routes or ()
-        if usable(route["nexthop"], subnet["cidr"])
+        (route["destination"], route["nexthop"]) for route in routes or () if usable(route["nexthop"], subnet["cidr"])
     )
 
 
