@@ -5,7 +5,12 @@ Octavia's creation time is others' measurement (43 to 97 s, published); nothing 
 
 import asyncio
 import statistics
+import tempfile
 import time
+import uuid
+from pathlib import Path
+
+from tests.support.cloud import Cloud as ServedCloud
 
 from bench.ground import SERVICE, Ground, Json, backends, ground, haproxy
 from bench.rows import Row, percentile, row
@@ -18,6 +23,7 @@ GET_TRIALS = 500
 LIST_TRIALS = 50
 LISTED = 1000
 PORTS = range(9001, 9005)
+LOAD_BALANCERS = "/load-balancer/v2.0/lbaas/loadbalancers"
 OCTAVIA_CREATE_MS = 43_000.0
 
 
@@ -46,6 +52,7 @@ async def measure() -> list[Row]:
         rows = [await _creation(it)]
         rows += await _members(it)
         rows += await _reading(it)
+    rows.append(await asyncio.to_thread(_listing))
     return rows
 
 
@@ -129,6 +136,30 @@ async def _reading(it: Ground) -> list[Row]:
     await it.active(made["id"])
     single = await _times(it, f"{LBAAS}/loadbalancers/{made['id']}/status", GET_TRIALS)
     return [row("get_tree_p99", percentile(single, 0.99), "ms", 10.0)]
+
+
+def _listing() -> Row:
+    """A list of a thousand load balancers, of a cloud without hosts: only reading is measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        cloud = ServedCloud(Path(folder), None, "--noop")
+        cloud.start()
+        try:
+            headers = {"X-Auth-Token": cloud.token()}
+            for number in range(LISTED):
+                body = {"loadbalancer": {"name": f"n{number}", "vip_subnet_id": str(uuid.uuid4())}}
+                status, said, _ = cloud.request("POST", LOAD_BALANCERS, body, headers)
+                if status != 201:
+                    raise RuntimeError(said)
+            times = []
+            for _ in range(LIST_TRIALS):
+                begun = time.monotonic()
+                status, found, _ = cloud.request("GET", LOAD_BALANCERS, None, headers)
+                times.append((time.monotonic() - begun) * 1000)
+            if len(found["loadbalancers"]) != LISTED:
+                raise RuntimeError(f"{len(found['loadbalancers'])} listed")
+        finally:
+            cloud.stop()
+    return row("list_1000_p99", percentile(times, 0.99), "ms", 150.0)
 
 
 async def _times(it: Ground, path: str, trials: int) -> list[float]:

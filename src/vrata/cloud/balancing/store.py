@@ -272,8 +272,10 @@ def check_default_pool(call: Call, balancer: Row, protocol: str, pool_id: str) -
 
 
 def cidrs(balancer: Row, values: Row) -> list[str] | None:
-    """allowed_cidrs, checked against the VIP's IP version."""
+    """allowed_cidrs, checked against the VIP's IP version; security groups on the VIP take their place."""
     out = []
+    if values.get("allowed_cidrs") and balancer["vip_sg_ids"]:
+        raise ApiError(400, "Validation failure: Allowed CIDRs are not allowed when using custom VIP Security Groups.")
     for cidr in values.get("allowed_cidrs") or ():
         try:
             net = ipaddress.ip_network(cidr, strict=False)
