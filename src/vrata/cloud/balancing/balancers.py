@@ -167,6 +167,7 @@ def delete(call: Call) -> Answer:
 
 def failover(call: Call) -> Answer:
     """PUT failover: instances on dead hosts move to live ones; the others apply their configuration anew."""
+    store.admin_only(call)
     row = _lock(call, Event.FAILOVER)
     if call.settings.noop:
         carry.make_anew(call.tx, row, carry.instances_of(call.tx, row["id"]), call.settings)
