@@ -74,10 +74,10 @@ def parse(body: Mapping[str, Any], fields: Mapping[str, Field], *, updating: boo
         out[name] = field.check(name, value)
     if not updating:
         for name, field in fields.items():
-            if name in out and (out[name] is not None or field.default is UNSET):
-                continue
             if field.required and out.get(name) is None:
                 raise Problem("missing", name, None, "Mandatory field missing.")
+            if name in out and (out[name] is not None or field.default is UNSET):
+                continue
             if field.default is not UNSET and out.get(name) is None:
                 out[name] = field.default
     return out

@@ -214,8 +214,8 @@ def test_null_for_what_a_pool_must_have_is_refused_and_not_an_error(cloud: Cloud
         ({"name": "x"}, 400, "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id."),
         ({"vip_subnet_id": "0" * 8 + "-0000-0000-0000-" + "0" * 12}, 400, "not found."),
         ({"listeners": [{"protocol": "FTP", "protocol_port": 1}]}, 400, "Invalid input for field/attribute protocol"),
-        ({"listeners": [{"protocol": "UDP", "protocol_port": 1}]}, 501, "Provider 'amphora' does not support"),
-        ({"listeners": [{"protocol": "TERMINATED_HTTPS", "protocol_port": 1}]}, 501, "Provider 'amphora' does not"),
+        ({"listeners": [{"protocol": "SCTP", "protocol_port": 1}]}, 501, "Provider 'amphora' does not support"),
+        ({"listeners": [{"protocol": "TERMINATED_HTTPS", "protocol_port": 1}]}, 400, "certificate container reference"),
         ({"listeners": [{"protocol": "TCP", "protocol_port": 70000}]}, 400, "field/attribute protocol_port"),
         ({"listeners": [{"protocol": "TCP", "protocol_port": 1}] * 2}, 409, "Another Listener on this Load"),
         ({"pools": [{"name": "a", "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"}] * 2}, 400, "Pool names must be"),
@@ -384,5 +384,5 @@ def test_a_quota_that_is_met_refuses_with_403(admin: Any, demo: Any, world: Simp
 def test_providers_and_versions_are_listed(demo: Any, cloud: Cloud) -> None:
     assert {one.name for one in demo.load_balancer.providers()} == {"amphora", "octavia"}
     versions = cloud.request("GET", "/load-balancer/")[1]["versions"]
-    assert versions[-1] == {**versions[-1], "id": "v2.27", "status": "CURRENT"}
+    assert versions[-1] == {**versions[-1], "id": "v2.30", "status": "CURRENT"}
     assert [one["status"] for one in versions].count("CURRENT") == 1

@@ -54,8 +54,6 @@ def _supported(values: Row) -> str:
     provider = values.pop("provider", None) or model.DEFAULT_PROVIDER
     if provider not in model.PROVIDERS:
         raise ApiError(400, f"Provider '{provider}' is not enabled.")
-    if values.get("vip_vnic_type") == "direct":
-        raise store.refuse(model.unsupported("SR-IOV VIP"))
     return str(provider)
 
 

@@ -83,7 +83,6 @@ LOAD_BALANCER = {
     "vip_subnet_id": Field("uuid", update=False),
     "vip_network_id": Field("uuid", update=False),
     "vip_qos_policy_id": Field("uuid"),
-    "vip_vnic_type": Field(choices=("normal", "direct"), update=False),
     "vip_sg_ids": Field("strings"),
     "additional_vips": Field("list"),
     "provider": Field(update=False),

@@ -12,7 +12,10 @@ from vrata.cloud.identity import tables as t
 from vrata.cloud.store import Tx
 
 DOMAIN = "default"
-ROLES = ("admin", "member", "reader", "service")
+ROLES = (
+    "admin", "member", "reader", "service", "load-balancer_admin", "load-balancer_member", "load-balancer_observer",
+    "load-balancer_global_observer", "load-balancer_quota_admin",
+)  # fmt: skip
 IMPLIED = (("admin", "member"), ("member", "reader"))
 PROJECTS = ("admin", "demo", "service")
 
