@@ -67,7 +67,8 @@ class InstanceKeeper:
         self._said: str | None = None  # the failure that was logged last
         self._members: dict[str, str] = {}
         self._listeners: dict[str, ListenerStats] = {}
-        self._prober = Prober(self._on_verdict)
+        self._prober = Prober(self._wake.set)
+        self._down: frozenset[str] = frozenset()  # the verdicts that are in force
         self._failures = 0
         self._changed_live = False
         self._crashes: list[float] = []
@@ -118,7 +119,7 @@ class InstanceKeeper:
         members = status.member_statuses(desired, rows)
         listeners = status.listener_stats(desired, rows)
         if datagram.udp_listeners(desired):
-            members |= datagram.member_statuses(desired, self._prober.down())
+            members |= datagram.member_statuses(desired, self._down)
             with contextlib.suppress(VrataError):  # not loaded yet
                 listeners |= datagram.listener_stats(desired, await observe_counters(parts.netns))
         self._listeners = listeners
@@ -159,7 +160,8 @@ class InstanceKeeper:
         the first configuration, not of a reload.
         """
         self._changed_live = False
-        for action in plan_instance(observed, desired, self._settings, self._prober.down()):
+        down = self._prober.down()
+        for action in plan_instance(observed, desired, self._settings, down):
             self._changed_live = self._changed_live or isinstance(action, ChangeHaproxy)
             if isinstance(action, StartHaproxy) and self.desired is not desired:
                 return False
@@ -170,6 +172,9 @@ class InstanceKeeper:
             self._watch(parts)
             step = type(action).__name__
             log.info("step", instance=self.id, step=step, reason=action.reason, took_ms=_ms(monotonic_s() - began))
+        if down != self._down:
+            self._down = down
+            self._changed()
         return True
 
     async def _ping(self, desired: DesiredInstance, parts: InstanceParts) -> None:
@@ -187,7 +192,8 @@ class InstanceKeeper:
         """On the first look at an instance that an earlier agent built: its generation, its state, its processes."""
         if observed.applied and not self._generation:
             self._generation = observed.applied.generation
-            self._prober.adopt(frozenset(observed.rules.down if observed.rules else ()))
+            self._down = frozenset(observed.rules.down if observed.rules else ())
+            self._prober.adopt(self._down)
         if observed.record and self._state is VrrpState.UNKNOWN and observed.applied:
             fixed = {cidr for leg in observed.applied.legs for cidr in leg.fixed}
             held = any(link.addresses - fixed for link in observed.links)
@@ -218,10 +224,6 @@ class InstanceKeeper:
         if self._parts:
             self._parts.keepalived.raise_priority()
         self._set(state=VrrpState(state))
-
-    def _on_verdict(self) -> None:
-        self._wake.set()
-        self._changed()
 
     def _on_haproxy_end(self) -> None:
         if self._parts and self.desired:
