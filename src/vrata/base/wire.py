@@ -230,6 +230,7 @@ class DesiredInstance(Wire, frozen=True, kw_only=True):
     vrrp: Vrrp
     threads: int = 1  # of HAProxy
     max_connections: int | None = None  # of the whole instance; None: what the machine allows
+    yields: bool = False  # give the addresses to the peer; connections that are there may finish
     listeners: tuple[Listener, ...] = ()
     pools: tuple[Pool, ...] = ()
     floating: tuple[FloatingNat, ...] = ()
