@@ -15,8 +15,9 @@ from vrata.haproxy.process import HaproxyProcess
 from vrata.haproxy.render import render_config
 from vrata.host.datagram import compile_datagram
 from vrata.host.firewall import compile_firewall
+from vrata.host.handover import compile_handover
 from vrata.host.render import render_conntrackd, render_haproxy, render_nat, render_router, render_routes
-from vrata.host.rules import render_change
+from vrata.host.rules import Table, render_change
 from vrata.vrrp.render import render_router as render_keepalived
 
 FILES = Path(__file__).parent / "files"
@@ -145,3 +146,18 @@ def test_conntrackd_and_routes_are_as_before() -> None:
     same_as_before("conntrackd.conf", config)
     lines, rules = render_routes(balancer())
     same_as_before("routes.txt", "\n".join([*lines, *(f"rule {source} {table}" for source, table in rules)]) + "\n")
+
+
+@pytest.mark.parametrize("peer", ["10.10.0.12", "2001:db8::12"])
+def test_nftables_reads_the_rules_of_a_handover(peer: str) -> None:
+    desired = balancer()
+    vrrp = msgspec.structs.replace(desired.vrrp, peers=(peer,), peer_macs=("fa:16:3e:00:00:02",))
+    tables = compile_handover(msgspec.structs.replace(desired, vrrp=vrrp), (80, 443))
+    text = "".join(render_change(Table(table.name), table) for table in tables)
+    if ":" not in peer:
+        same_as_before("handover.nft", text)
+    script = "ip link add tenant type veth && nft -f -"  # the rules name the interface they send through
+    checked = subprocess.run(
+        ["unshare", "-n", "sh", "-c", script], input=text, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr

@@ -84,6 +84,7 @@ class Vrrp(Wire, frozen=True, kw_only=True):
     source: str
     peers: tuple[str, ...] = ()  # empty: topology SINGLE, or no second host
     peer_instances: tuple[str, ...] = ()  # ids of the instances at `peers`, same order
+    peer_macs: tuple[str, ...] = ()  # MAC addresses of their first legs, same order
 
 
 class HealthMonitor(Wire, frozen=True, kw_only=True):

@@ -46,6 +46,11 @@ class HaproxyProcess:
         """The master, if it runs: this is also how one that an earlier process started is adopted."""
         return daemon.read_record(self.pid_path)
 
+    def workers(self) -> tuple[int, ...]:
+        """Process ids of the master's workers, the newest last."""
+        found = self.running()
+        return daemon.children(found.pid) if found else ()
+
     async def check(self, text: str, files: Iterable[TlsFile] = ()) -> None:
         """Ask HAProxy itself about a configuration with its files; VrataError with what it said."""
         beside, staged = self.directory / "haproxy.cfg.check", self.directory / "tls.check"
@@ -141,6 +146,13 @@ class HaproxyProcess:
                 return
             await asyncio.sleep(_POLL_S)
         raise VrataError(f"HAProxy did not reload within {START_TIMEOUT_S} s: {self.log_tail()}")
+
+    def kill(self) -> None:
+        """End master and workers at once: for one that does nothing any more."""
+        found = self.running()
+        for one in (*(daemon.identify(pid) for pid in self.workers()), found):
+            if one:
+                daemon.send(one, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it and its workers; one that does not run is fine."""

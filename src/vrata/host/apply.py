@@ -23,6 +23,7 @@ from vrata.host.model import (
     CreateNamespace,
     DeleteServers,
     Goodbye,
+    HandOver,
     LoadNat,
     LoadRules,
     MarkApplied,
@@ -66,7 +67,10 @@ _FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
 # A machine that is gone is missed after seconds: silent UDP members have nobody else to tell. Not inherited from
 # `default`, which is the whole machine's.
 _NEIGHBOURS = {"base_reachable_time_ms": "3000", "delay_first_probe_time": "1"}
+# A packet that tracking finds odd must not be taken for one of the peer's; and what is over makes room soon.
+_TRACKING = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1", "net.netfilter.nf_conntrack_tcp_timeout_time_wait": "10"}
 _KILL_TIMEOUT_S = 2.0
+_HAND_OVER_S = 0.2  # the peer takes over within a millisecond of the good-bye, and is heard before this one counts
 
 log = structlog.get_logger()
 _RULE_PRIORITY = 1000
@@ -84,9 +88,10 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             await _plug(action, parts)
         case UnplugLeg(host_link=link):
             await delete_link(link)
-        case SetRoutes(lines=lines, rules=rules):
+        case SetRoutes(lines=lines, rules=rules, local=local):
             await ip.batch(lines, netns=parts.netns)
             await _set_rules(rules, parts.netns)
+            await _set_loopback(local, parts.netns)
         case LoadNat(ruleset=ruleset):
             await nft.apply(ruleset, netns=parts.netns)
             # Only there once connection tracking is used in the namespace. Replicated connections lack window history.
@@ -123,6 +128,10 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             parts.conntrackd.start(config)
         case StopConntrackd():
             await parts.conntrackd.stop()
+        case HandOver():
+            parts.mark_unfit()
+            await asyncio.sleep(_HAND_OVER_S)
+            parts.mark_fit()
         case MarkApplied(desired=desired):
             store.save_applied(desired)
         case _:
@@ -165,9 +174,11 @@ async def delete_link(name: str) -> None:
 
 
 async def release_addresses(netns: str, keep: tuple[str, ...]) -> bool:
-    """Take every global address off the namespace's interfaces except those to keep; whether there was any."""
+    """Take every global address off the namespace's legs except those to keep; whether there was any."""
     lines = []
     for link in await ip.query("address", "show", netns=netns):
+        if link["ifname"] == "lo":
+            continue
         for info in link.get("addr_info", []):
             cidr = f"{info.get('local')}/{info['prefixlen']}"
             if info.get("scope") == "global" and cidr not in keep:
@@ -200,6 +211,8 @@ async def _load_rules(action: LoadRules, parts: InstanceParts, store: HostStore)
     if not action.forwards:
         await ip.set_sysctls(dict.fromkeys(_FORWARDING, "0"), netns=parts.netns)
     await nft.apply(action.ruleset, netns=parts.netns)
+    if action.tracks:  # only there once connection tracking is used
+        await ip.set_sysctls(_TRACKING, netns=parts.netns)
     if action.forwards:  # never a moment without the rules that say what is forwarded
         neighbours = {
             f"net/{family}/neigh/{leg}/{key}": value
@@ -235,6 +248,19 @@ async def _set_rules(wanted: tuple[tuple[str, int], ...], netns: str) -> None:
     obsolete = sorted(present - set(wanted))
     lines = [f"rule add from {source} lookup {table} priority {_RULE_PRIORITY}" for source, table in missing]
     lines += [f"rule delete from {source} lookup {table} priority {_RULE_PRIORITY}" for source, table in obsolete]
+    await ip.batch(lines, netns=netns)
+
+
+async def _set_loopback(wanted: tuple[str, ...], netns: str) -> None:
+    """Scope host and a preferred lifetime of 0: neither ARP nor the choice of a source ever takes one of them."""
+    [loopback] = await ip.query("address", "show", "dev", "lo", netns=netns)
+    present = {f"{one['local']}/{one['prefixlen']}" for one in loopback["addr_info"]} - {"127.0.0.1/8", "::1/128"}
+    lines = [
+        f"address replace {cidr} dev lo {'preferred_lft 0 nodad' if ':' in cidr else 'scope host'}"
+        for cidr in wanted
+        if cidr not in present
+    ]
+    lines += [f"address delete {cidr} dev lo" for cidr in sorted(present - set(wanted))]
     await ip.batch(lines, netns=netns)
 
 

@@ -52,7 +52,9 @@ class HostAgent:
         for instance_id in (*wanted, *self._store.known(), *self._keepers):
             keeper = self._keepers.get(instance_id)
             if keeper is None:
-                keeper = InstanceKeeper(instance_id, self._settings, self._store, self._slots, self._news.set)
+                keeper = InstanceKeeper(
+                    instance_id, self._settings, self._store, self._slots, self._news.set, lambda: len(self._keepers)
+                )
                 self._keepers[instance_id] = keeper
                 group.create_task(self._keep(keeper, group))
             keeper.want(wanted.get(instance_id))

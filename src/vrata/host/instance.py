@@ -17,12 +17,14 @@ from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
 from vrata.host import datagram, status
 from vrata.host.apply import apply_action, remove_instance
+from vrata.host.beacon import Beacon
 from vrata.host.model import ChangeHaproxy, CreateNamespace, Observed, Settings, StartHaproxy, record_of
 from vrata.host.observe import observe_counters, observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.ping import Pinger, ping_targets
 from vrata.host.plan import plan_instance
 from vrata.host.prober import Prober
+from vrata.host.pulse import Pulse
 from vrata.host.render import anchored
 from vrata.host.store import HostStore
 from vrata.net.daemon import DaemonId, ExitWatch
@@ -49,6 +51,7 @@ class InstanceKeeper:
         store: HostStore,
         slots: asyncio.Semaphore,
         changed: Callable[[], None],
+        instances: Callable[[], int],
     ) -> None:
         self.id = instance_id
         self.desired: DesiredInstance | None = None
@@ -56,11 +59,14 @@ class InstanceKeeper:
         self._store = store
         self._slots = slots
         self._changed = changed
+        self._instances = instances
         self._wake = asyncio.Event()
         self._parts: InstanceParts | None = None
         self._watches: dict[str, ExitWatch] = {}
         self._pipe: NotifyPipe | None = None
         self._pinger: Pinger | None = None
+        self._beacon: Beacon | None = None
+        self._pulse: Pulse | None = None
         self._state = VrrpState.UNKNOWN
         self._generation = 0
         self._error: str | None = None
@@ -195,8 +201,7 @@ class InstanceKeeper:
             self._down = frozenset(observed.rules.down if observed.rules else ())
             self._prober.adopt(self._down)
         if observed.record and self._state is VrrpState.UNKNOWN and observed.applied:
-            fixed = {cidr for leg in observed.applied.legs for cidr in leg.fixed}
-            held = any(link.addresses - fixed for link in observed.links)
+            held = any(link.holds(observed.applied.legs) for link in observed.links)
             self._state = status.adopted_state(
                 keepalived_runs=observed.keepalived_runs, holds_virtual=held, marked_unfit=observed.marked_unfit
             )
@@ -208,6 +213,13 @@ class InstanceKeeper:
         """Watch what runs and listen to keepalived; what is watched already stays as it is."""
         if self._pipe is None and parts.directory.is_dir():
             self._pipe = NotifyPipe(parts.keepalived.fifo_path, self._on_state)
+            self._pulse = Pulse(
+                parts,
+                is_active=lambda: self._state is VrrpState.MASTER,
+                instances=self._instances,
+                haproxy_hangs=self._on_haproxy_hang,
+                keepalived_hangs=self._on_keepalived_hang,
+            )
         self._watch_one("haproxy", parts.haproxy.running(), self._on_haproxy_end)
         self._watch_one("keepalived", parts.keepalived.running(), self._on_keepalived_end)
         self._watch_one("conntrackd", parts.conntrackd.running(), self._wake.set)
@@ -224,6 +236,30 @@ class InstanceKeeper:
         if self._parts:
             self._parts.keepalived.raise_priority()
         self._set(state=VrrpState(state))
+        self._call_peer()
+
+    def _call_peer(self) -> None:
+        """What has just become active passes on what its peer still serves, as long as the peer answers."""
+        if self._beacon:
+            self._beacon.stop()
+            self._beacon = None
+        if self._parts and self.desired and self._state is VrrpState.MASTER and self.desired.vrrp.peer_macs:
+            self._beacon = Beacon(self._parts.netns)
+            self._beacon.start(self.desired.vrrp.peers[0])
+
+    def _on_haproxy_hang(self, how: str) -> None:
+        """Hand over first, then end it: its end is noticed by the watch, and it is started again."""
+        if self._parts and self.desired:
+            with contextlib.suppress(OSError):
+                self._parts.mark_unfit()
+            log.warning("haproxy hangs", instance=self.id, how=how)
+            self._parts.haproxy.kill()
+
+    def _on_keepalived_hang(self) -> None:
+        """Its peer has taken over; what is left to do is to let go, which its end brings about."""
+        if self._parts:
+            log.warning("keepalived hangs", instance=self.id)
+            self._parts.keepalived.kill()
 
     def _on_haproxy_end(self) -> None:
         if self._parts and self.desired:
@@ -271,6 +307,10 @@ class InstanceKeeper:
     def _let_go(self) -> None:
         """Stop watching; the processes go on."""
         self._prober.stop()
+        if self._pulse:
+            self._pulse.stop()
+        if self._beacon:
+            self._beacon.stop()
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()

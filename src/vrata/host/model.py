@@ -74,6 +74,10 @@ class ObservedLink:
     addresses: frozenset[str]  # global ones, as CIDRs
     bridge: str | None
 
+    def holds(self, legs: tuple[Leg, ...]) -> bool:
+        """Whether it has an address that only an active instance has."""
+        return bool(self.addresses - {cidr for leg in legs for cidr in leg.fixed})
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -138,6 +142,7 @@ class UnplugLeg(Action):
 class SetRoutes(Action):
     lines: tuple[str, ...]
     rules: tuple[tuple[str, int], ...]  # (source address, table)
+    local: tuple[str, ...] = ()  # host addresses (CIDRs) that loopback has besides its own
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class LoadNat(Action):
 
 @dataclass(frozen=True)
 class LoadRules(Action):
-    """Firewall and UDP listeners in one transaction, then the flows that must find another member end."""
+    """Firewall, UDP listeners and handover in one transaction, then the flows that must find another member end."""
 
     instance_id: str
     ruleset: str
@@ -155,6 +160,7 @@ class LoadRules(Action):
     legs: tuple[str, ...]
     forget: tuple[Flow, ...]
     state: RulesState
+    tracks: bool = False  # connections are tracked from now on
 
 
 @dataclass(frozen=True)
@@ -236,6 +242,11 @@ class StopConntrackd(Action):
 
 
 @dataclass(frozen=True)
+class HandOver(Action):
+    """Let the peer have the addresses, then stand by for it."""
+
+
+@dataclass(frozen=True)
 class MarkApplied(Action):
     desired: DesiredInstance
 
@@ -259,5 +270,6 @@ AnyAction = (
     | RestartKeepalived
     | StartConntrackd
     | StopConntrackd
+    | HandOver
     | MarkApplied
 )

@@ -10,8 +10,9 @@ from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.haproxy.model import Config
 from vrata.haproxy.plan import AtRunTime, Reload, Unchanged, plan_transition
 from vrata.haproxy.render import render_config
-from vrata.host.datagram import compile_datagram, flows_to_forget
+from vrata.host.datagram import compile_datagram, flows_to_forget, udp_listeners
 from vrata.host.firewall import compile_firewall
+from vrata.host.handover import compile_handover, loopback_addresses
 from vrata.host.health import targets_of
 from vrata.host.model import (
     AnyAction,
@@ -20,6 +21,7 @@ from vrata.host.model import (
     CreateNamespace,
     DeleteServers,
     Goodbye,
+    HandOver,
     LoadNat,
     LoadRules,
     MarkApplied,
@@ -81,7 +83,7 @@ def plan_instance(
     unplug = _plan_unplugs(observed, desired)
     steps: list[AnyAction] = [*_plan_place(observed, desired, settings), *legs]
     if legs or observed.applied is None or observed.applied.legs != desired.legs:
-        steps.append(SetRoutes("legs or addresses changed", *render_routes(desired)))
+        steps.append(SetRoutes("legs or addresses changed", *render_routes(desired), loopback_addresses(desired)))
     if gateway and _nat_differs(observed, nat):
         steps.append(LoadNat("translations changed", nat))
     steps += rules
@@ -93,6 +95,7 @@ def plan_instance(
     steps += _plan_conntrackd(observed, desired, directory)
     if haproxy and not observed.haproxy_runs:
         steps.append(AwaitHaproxy("HAProxy was started"))
+    steps += _plan_yield(observed, desired)
     steps += unplug
     if unplug:
         steps.append(WriteRecord("legs are gone", record_of(settings, desired)))
@@ -175,19 +178,20 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
     after = _tables(desired, down)
     applied = observed.applied if observed.namespace_exists else None
     loaded = observed.rules or RulesState()
+    present = {link.name for link in observed.links if link.mac_address.lower() == desired.legs[0].mac_address.lower()}
     before: list[Table] | None = _tables(applied, frozenset(loaded.down)) if applied else None
     if observed.rules is None:
         before = [Table(table.name) for table in after]  # never anything but empty ones
-    elif before is None or digest(before) != loaded.digest:
-        before = None  # somebody was interrupted: begin anew
+    elif before is None or digest(before) != loaded.digest or desired.legs[0].name not in present:
+        before = None  # somebody was interrupted, or rules name an interface that is no more: begin anew
     older: list[Table | None] = [*before] if before else [None for _ in after]
-    pairs = zip(older, after, strict=True)
+    pairs = list(zip(older, after, strict=True))
     ruleset = "".join(render_change(old, new) for old, new in pairs)
     if not ruleset:
         return []
     lost = flows_to_forget(applied, desired, down)
     known = flows_to_forget(applied, applied, frozenset(loaded.down)) if applied and before else ()
-    reason = "members went down or up" if applied == desired else "firewall or UDP listeners changed"
+    reason = "members went down or up" if applied == desired else "firewall, ports or UDP listeners changed"
     return [
         LoadRules(
             reason,
@@ -197,12 +201,14 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
             legs=tuple(leg.name for leg in desired.legs),
             forget=tuple(flow for flow in lost if flow not in known),
             state=RulesState(down=tuple(sorted(down)), digest=digest(after)),
+            tracks=any(new and not old for old, new in pairs[2:]),
         )
     ]
 
 
 def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
-    return [compile_firewall(desired), compile_datagram(desired, down)]
+    served = tuple(listener.protocol_port for listener in desired.listeners if listener not in udp_listeners(desired))
+    return [compile_firewall(desired), compile_datagram(desired, down), *compile_handover(desired, served)]
 
 
 def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str, settings: Settings) -> list[AnyAction]:
@@ -246,6 +252,14 @@ def _plan_keepalived(
     if identity != (router.interface, router.router_id, router.source):
         return [RestartKeepalived("another router id or address", text, fixed)]
     return [ReloadKeepalived("addresses, priority or peers changed", text)]
+
+
+def _plan_yield(observed: Observed, desired: DesiredInstance) -> list[AnyAction]:
+    """Once for each wish: without a peer the addresses come back, and are better here than nowhere."""
+    wished_before = observed.applied is not None and observed.applied.yields
+    if not desired.yields or wished_before or not any(link.holds(desired.legs) for link in observed.links):
+        return []
+    return [HandOver("the peer shall be active")]
 
 
 def _goodbyes(router: Router) -> tuple[Goodbye, ...]:

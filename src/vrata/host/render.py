@@ -27,6 +27,7 @@ from vrata.haproxy.model import (
 )
 from vrata.host.datagram import UDP, udp_listeners
 from vrata.host.firewall import CONNTRACK_PORT, PEERS_PORT, compile_rules4
+from vrata.host.handover import anchor
 from vrata.host.l7 import l7_rule
 from vrata.host.tls import TlsFiles
 from vrata.vrrp.model import Router, VirtualAddress
@@ -251,16 +252,10 @@ def anchored(desired: DesiredInstance) -> DesiredInstance:
     legs = tuple(
         leg
         if any(":" not in cidr for cidr in leg.fixed)
-        else msgspec.structs.replace(leg, fixed=(*leg.fixed, _anchor(leg)))
+        else msgspec.structs.replace(leg, fixed=(*leg.fixed, f"{anchor(leg.mac_address)}/32"))
         for leg in desired.legs
     )
     return msgspec.structs.replace(desired, legs=legs)
-
-
-def _anchor(leg: Leg) -> str:
-    """An address of 169.254.0.0/16 (RFC 3927) made of the last two octets of the leg's MAC address."""
-    high, low = leg.mac_address.split(":")[-2:]
-    return f"169.254.{int(high, 16) or 1}.{int(low, 16)}/32"
 
 
 def render_routes(desired: DesiredInstance) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]]:

@@ -53,6 +53,22 @@ def is_alive(daemon: DaemonId) -> bool:
     return identify(daemon.pid) == daemon
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the process is there and stopped, by a signal or by a tracer."""
+    try:
+        return _state(pid)[0] in "Tt"
+    except OSError:
+        return False
+
+
+def children(pid: int) -> tuple[int, ...]:
+    """Process ids of the children of a process's main thread; empty if it ended."""
+    try:
+        return tuple(int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    except OSError:
+        return ()
+
+
 def spawn(
     argv: Sequence[str],
     *,

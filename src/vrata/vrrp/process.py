@@ -41,6 +41,11 @@ class KeepalivedProcess:
         """The parent process, if it runs, whoever started it."""
         return daemon.read_record(self.record_path)
 
+    def pids(self) -> tuple[int, ...]:
+        """The parent and the child that speaks VRRP, as far as they run."""
+        found, child = self.running(), self._child()
+        return tuple(one.pid for one in (found, child) if one)
+
     async def check(self, text: str) -> None:
         """Ask keepalived itself about a configuration, in the namespace: with a bad one a reload would end it."""
         beside = self.directory / "keepalived.conf.check"
@@ -82,6 +87,12 @@ class KeepalivedProcess:
         found = self.running()
         if found:
             daemon.send(found, signal.SIGHUP)
+
+    def kill(self) -> None:
+        """End both at once, without a good-bye: for one that does nothing any more."""
+        for one in (self.running(), self._child()):
+            if one:
+                daemon.send(one, signal.SIGKILL)
 
     async def clear(self) -> None:
         """End what a dead parent left: first gently, so that the child says good-bye (priority 0) to its peer."""

@@ -64,18 +64,23 @@ def balancer(
 
 
 def _leg(host: str, name: str, fixed: tuple[str, ...], virtual: tuple[str, ...], gateway: str | None) -> Leg:
-    mac = mac_address(host, name, str(os.getpid()))
+    mac = _mac(host, name)
     return Leg(name=name, physical_network=name, mac_address=mac, fixed=fixed, virtual=virtual, gateway=gateway)
+
+
+def _mac(host: str, leg: str) -> str:
+    return mac_address(host, leg, str(os.getpid()))
 
 
 def _vrrp(host: str, other: str, router_id: int) -> Vrrp:
     return Vrrp(
         router_id=router_id,
-        priority=110 if host == HOSTS[0] else 100,
+        priority=254 if host == HOSTS[0] else 250,
         advert_interval_ms=100,
         source=FIXED[host],
         peers=(FIXED[other],),
         peer_instances=(INSTANCES[other],),
+        peer_macs=(_mac(other, "tenant"),),
     )
 
 

@@ -25,7 +25,7 @@ async def holders(it: Lab) -> list[str]:
         host
         for host in HOSTS
         for link in await ip.query("address", "show", netns=it.netns(host))
-        if any(info.get("local") == VIP for info in link["addr_info"])
+        if link["ifname"] != "lo" and any(info.get("local") == VIP for info in link["addr_info"])
     ]
 
 

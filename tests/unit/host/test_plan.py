@@ -50,7 +50,7 @@ def after(world: Observed, action: AnyAction) -> Observed:  # noqa: PLR0912
             return world
         case model.LoadRules(state=state):
             return replace(world, rules=state)
-        case model.ReloadKeepalived() | model.DeleteServers():
+        case model.ReloadKeepalived() | model.DeleteServers() | model.HandOver():
             return world
         case _:
             assert_never(action)

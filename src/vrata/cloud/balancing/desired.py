@@ -72,6 +72,7 @@ class Builder:
             source=row["vrrp_address"],
             peers=tuple(one["vrrp_address"] for one in peers),
             peer_instances=tuple(one["id"] for one in peers),
+            peer_macs=tuple(port["mac_address"] for one in peers if (port := tx.get(n.ports, one["vrrp_port_id"]))),
         )
 
     def _balancer(self, tx: Tx, row: Row, balancer: Row) -> DesiredInstance:

@@ -9,7 +9,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-PRIORITIES = (110, 100)  # the higher one becomes active on a fresh pair
+# The higher one becomes active on a fresh pair. Both are high: a standby that is told of an end, or has counted three
+# adverts, waits (256 - priority) / 256 of another one before it takes over (RFC 9568, Skew_Time).
+PRIORITIES = (254, 250)
 SINGLE = "SINGLE"
 
 

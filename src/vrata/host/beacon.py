@@ -1,0 +1,57 @@
+"""Asks the peer of an instance that has just become active whether it lives, for as long as it may hold connections.
+
+Only the kernel hears the answers (`vrata.host.handover`): they let packets of the peer's connections through to it.
+When this stops, or the agent does, those connections are reset, as after the death of a host.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+
+from vrata.host.ping import echo_request
+from vrata.net.netns import in_namespace
+
+INTERVAL_S = 0.1
+_SOL_RAW, _ICMP_FILTER = 255, 1
+DRAIN_S = 600.0  # as long as HAProxy itself lets connections finish after a reload
+
+
+class Beacon:
+    """The pings of one instance to its peer."""
+
+    def __init__(self, netns: str) -> None:
+        self._netns = netns
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, peer: str) -> None:
+        """Ask this address from now on, at once for the first time."""
+        self.stop()
+        self._task = asyncio.get_running_loop().create_task(self._ask(peer))
+
+    def stop(self) -> None:
+        """Ask no more."""
+        if self._task:
+            self._task.cancel()
+            self._task = None
+
+    async def _ask(self, peer: str) -> None:
+        six = ":" in peer
+        with contextlib.suppress(OSError), in_namespace(self._netns, lambda: _socket(six=six)) as raw:
+            loop = asyncio.get_running_loop()
+            end_s = loop.time() + DRAIN_S
+            for number in itertools.count():
+                with contextlib.suppress(OSError):  # no route for a moment
+                    raw.sendto(echo_request(number & 0xFFFF, six=six), (peer, 0))
+                if loop.time() > end_s:
+                    return
+                await asyncio.sleep(INTERVAL_S)
+
+
+def _socket(*, six: bool) -> socket.socket:
+    """A raw socket that sends and keeps nothing of what it hears (icmp(7), ICMP_FILTER)."""
+    family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
+    made = socket.socket(family, socket.SOCK_RAW, protocol)
+    made.setsockopt(protocol if six else _SOL_RAW, _ICMP_FILTER, b"\xff" * (32 if six else 4))
+    made.settimeout(0)
+    return made
