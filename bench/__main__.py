@@ -9,7 +9,7 @@ import sys
 
 from bench.rows import report
 
-NAMES = ("road", "cloud", "balancer")
+NAMES = ("road", "cloud", "balancer", "failover")
 
 
 def main(names: list[str]) -> int:

@@ -140,13 +140,13 @@ class Stage:
         return found
 
     async def holders(self, address: str) -> list[tuple[str, str]]:
-        """All (host, instance namespace) on whose interfaces an address is."""
+        """All (host, instance namespace) on whose legs an address is."""
         found = []
         for host, netns in self.sandbox.instance_namespaces():
             if netns not in ip.list_namespaces():
                 continue
-            links = await ip.query("addr", "show", netns=netns)
-            if any(entry.get("local") == address for link in links for entry in link.get("addr_info", [])):
+            legs = [link for link in await ip.query("addr", "show", netns=netns) if link["ifname"] != "lo"]
+            if any(entry.get("local") == address for leg in legs for entry in leg.get("addr_info", [])):
                 found.append((host, netns))
         return found
 

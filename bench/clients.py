@@ -1,0 +1,143 @@
+"""Clients around a fault: new connections every 2 ms, kept ones, and one long download; none of them retries.
+
+Run inside a machine as `python -m bench.clients ADDRESS PORT DOWNLOAD_PORT`. Each line on stdin ends a window: a line
+of JSON tells what happened in it. `gap_ms` is the longest time between two answers to new connections; `failed` counts
+what was refused, reset, or not answered within five seconds.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+ANEW_S = 0.002
+KEPT, KEPT_S = 5, 0.02
+TIMEOUT_S = 5.0
+REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+
+
+@dataclass
+class Window:
+    """What is counted between two lines of stdin. Times are monotonic seconds."""
+
+    answers: list[float] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    slowest_s: float = 0.0
+    longest_silence_s: float = 0.0
+
+    def report(self) -> dict[str, object]:
+        times = sorted(self.answers)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        return {
+            "gap_ms": max(gaps, default=TIMEOUT_S) * 1000,
+            "sent": dict(self.sent),
+            "failed": dict(self.failed),
+            "slowest_ms": self.slowest_s * 1000,
+            "download_stall_ms": self.longest_silence_s * 1000,
+        }
+
+
+class Clients:
+    """All of them, counting into the present window."""
+
+    def __init__(self, address: str, port: int, download_port: int) -> None:
+        self.address, self.port, self.download_port = address, port, download_port
+        self.window = Window()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(KEPT):
+                group.create_task(self._keep(number * KEPT_S / KEPT))
+            group.create_task(self._download())
+            group.create_task(self._tell())
+            due = time.monotonic()
+            while True:
+                group.create_task(self._once())
+                due += ANEW_S
+                await asyncio.sleep(due - time.monotonic())
+
+    async def _tell(self) -> None:
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while await reader.readline():
+            window, self.window = self.window, Window()
+            sys.stdout.write(json.dumps(window.report()) + "\n")
+            sys.stdout.flush()
+
+    async def _once(self) -> None:
+        began = time.monotonic()
+        self.window.sent["anew"] += 1
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                reader, writer = await asyncio.open_connection(self.address, self.port)
+                try:
+                    await _ask(reader, writer)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, EOFError) as error:
+            self.window.failed[f"anew: {type(error).__name__}"] += 1
+            return
+        now = time.monotonic()
+        self.window.answers.append(now)
+        self.window.slowest_s = max(self.window.slowest_s, now - began)
+
+    async def _keep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        while True:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    reader, writer = await asyncio.open_connection(self.address, self.port)
+            except (OSError, TimeoutError):
+                await asyncio.sleep(KEPT_S)
+                continue
+            try:
+                while True:
+                    self.window.sent["kept"] += 1
+                    async with asyncio.timeout(TIMEOUT_S):
+                        if not await _ask(reader, writer):
+                            break
+                    await asyncio.sleep(KEPT_S)
+            except (OSError, TimeoutError, EOFError) as error:
+                self.window.failed[f"kept: {type(error).__name__}"] += 1
+            writer.close()
+
+    async def _download(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    reader, writer = await asyncio.open_connection(self.address, self.download_port)
+                    writer.write(REQUEST)
+                while True:
+                    began = time.monotonic()
+                    async with asyncio.timeout(TIMEOUT_S):
+                        if not await reader.read(65536):
+                            raise ConnectionResetError
+                    silence_s = time.monotonic() - began
+                    self.window.longest_silence_s = max(self.window.longest_silence_s, silence_s)
+            except (OSError, TimeoutError) as error:
+                self.window.failed[f"download: {type(error).__name__}"] += 1
+                await asyncio.sleep(KEPT_S)
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """One request and its whole answer; whether the connection may be used again."""
+    writer.write(REQUEST)
+    head = await reader.readuntil(b"\r\n\r\n")
+    if b" 200 " not in head.partition(b"\r\n")[0]:
+        raise ConnectionResetError(head[:30])
+    fields = {
+        name.strip(): value.strip() for name, _, value in (line.partition(b":") for line in head.lower().split(b"\r\n"))
+    }
+    await reader.readexactly(int(fields[b"content-length"]))
+    return fields.get(b"connection") != b"close"
+
+
+if __name__ == "__main__":
+    # An instrument: what it is kept waiting by other processes of this machine is not the balancer's doing.
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    asyncio.run(Clients(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])).run())
