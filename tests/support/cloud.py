@@ -52,6 +52,7 @@ class Cloud:
         write_clouds_yaml(self.config, self.url, admin_password=ADMIN, demo_password=DEMO)
         self.process: subprocess.Popen[bytes] | None = None
         self._tokens: dict[str, str] = {}
+        self.masters: dict[str, str] = {}  # owner -> its active instance, among the fake hosts
 
     def start(self) -> None:
         """Start (again); the socket stays open across restarts, so nobody is refused."""
@@ -149,6 +150,7 @@ class FakeHost:
         self.stats: dict[str, dict[str, int]] = {}
         self.desired: dict[str, Any] = {"revision": 0, "instances": []}
         self._applied: list[dict[str, Any]] = []
+        self._wishes: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
 
@@ -163,16 +165,18 @@ class FakeHost:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(10)
+        self._let_go(set())
 
     def report(self) -> None:
         """PUT what it carries."""
         if self.applying:
+            self._let_go({one["id"] for one in self.desired["instances"]})
             self._applied = self.desired["instances"]
         instances = [
             {
                 "id": one["id"],
                 "observed_generation": one["generation"],
-                "state": "MASTER" if one["vrrp"]["priority"] == 110 else "BACKUP",
+                "state": self._elect(one),
                 "error": self.error,
                 "members": {
                     member["id"]: self.member_status.get(member["address"], "ONLINE")
@@ -190,6 +194,21 @@ class FakeHost:
         body = {"physical_networks": self.networks, "instances": instances}
         status, said, _ = self.cloud.request("PUT", f"/agent/v1/hosts/{self.name}/report", body, self._headers)
         assert status == 204, said
+
+    def _elect(self, one: dict[str, Any]) -> str:
+        """VRRP's part: who is active stays so until it yields to its peer, leaves, or falls silent."""
+        masters, owner, wish = self.cloud.masters, one["owner_id"], one.get("yields", 0)
+        masters.setdefault(owner, one["id"])
+        peers = one["vrrp"].get("peer_instances")
+        if masters.get(owner) == one["id"] and wish > self._wishes.get(one["id"], 0) and peers:
+            masters[owner] = peers[0]
+        self._wishes[one["id"]] = wish
+        return "MASTER" if masters.get(owner) == one["id"] else "BACKUP"
+
+    def _let_go(self, kept: set[str]) -> None:
+        for one in self._applied:
+            if one["id"] not in kept and self.cloud.masters.get(one["owner_id"]) == one["id"]:
+                del self.cloud.masters[one["owner_id"]]
 
     @property
     def _headers(self) -> dict[str, str]:

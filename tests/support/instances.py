@@ -61,7 +61,7 @@ def balancer(**changes: object) -> DesiredInstance:
         ),
         "vrrp": Vrrp(
             router_id=7,
-            priority=110,
+            priority=254,
             advert_interval_ms=100,
             source="10.10.0.11",
             peers=("10.10.0.12",),

@@ -85,6 +85,7 @@ class Vrrp(Wire, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()  # empty: topology SINGLE, or no second host
     peer_instances: tuple[str, ...] = ()  # ids of the instances at `peers`, same order
     peer_macs: tuple[str, ...] = ()  # MAC addresses of their first legs, same order
+    ghosts: tuple[str, ...] = ()  # of instances on hosts that fell silent: they hear adverts too, in case they live
 
 
 class HealthMonitor(Wire, frozen=True, kw_only=True):
@@ -231,7 +232,7 @@ class DesiredInstance(Wire, frozen=True, kw_only=True):
     vrrp: Vrrp
     threads: int = 1  # of HAProxy
     max_connections: int | None = None  # of the whole instance; None: what the machine allows
-    yields: bool = False  # give the addresses to the peer; connections that are there may finish
+    yields: int = 0  # each new value: give the addresses to the peer, once; connections that are there go on
     listeners: tuple[Listener, ...] = ()
     pools: tuple[Pool, ...] = ()
     floating: tuple[FloatingNat, ...] = ()

@@ -158,17 +158,19 @@ class Agents:
         return True
 
     async def sweep(self) -> None:
-        """Look for hosts that fell silent, for as long as the service runs."""
+        """Look for hosts that fell silent and instances that move, for as long as the service runs."""
         while True:
             await asyncio.sleep(self.settings.sweep_interval_s)
             try:
-                await self._bury_silent(time.time())
+                await self._look_around(time.time())
             except sa.exc.SQLAlchemyError as error:  # a full disk, a database that restarts: looked at again
                 log.warning("silent hosts not looked for", error=str(error).partition("\n")[0])
 
-    async def _bury_silent(self, moment: float) -> None:
+    async def _look_around(self, moment: float) -> None:
         if await self.store.read(lambda tx: settle.silent_hosts(tx, moment, self.settings)):
             await self.store.write(lambda tx: settle.bury_silent(tx, moment, self.settings))
+        for owner_id in await self.store.read(settle.moving_owners):
+            await self.store.write(lambda tx, owner=owner_id: settle.settle(tx, owner, self.settings))  # type: ignore[misc]
 
     async def watch_replicas(self) -> None:
         """Wake polls for what other replicas committed (PostgreSQL only)."""

@@ -18,9 +18,11 @@ class Settings:
     host_secret: str = ""
     secret_keys: tuple[str, ...] = ()  # of the key manager: the first seals, all open
     token_life_s: int = 24 * 3600
-    host_timeout_s: float = 10.0  # a host that is silent for longer is dead
-    sweep_interval_s: float = 1.0  # how often silent hosts are looked for
-    heartbeat_interval_s: float = 1.0  # unchanged reports are written at most this often
+    host_timeout_s: float = 2.0  # a host that is silent for longer is dead, and what it carried is built anew
+    sweep_interval_s: float = 0.25  # how often silent hosts are looked for, and instances that move
+    heartbeat_interval_s: float = 0.5  # unchanged reports are written at most this often
+    yield_timeout_s: float = 5.0  # an instance that still holds its addresses then is told again to hand over
+    drain_timeout_s: float = 30.0  # connections of an instance that is replaced may take so long to end
     poll_max_s: float = 60.0  # longest long poll
     replica_poll_s: float = 0.4  # how soon a replica sees what another one changed
     advert_interval_ms: int = 100

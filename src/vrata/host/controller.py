@@ -16,7 +16,8 @@ from vrata.host.instance import InstanceKeeper
 from vrata.host.model import Settings
 from vrata.host.store import HostStore
 
-HEARTBEAT_S = 1.0
+COLLECT_S = 1.0
+HEARTBEAT_S = 0.5
 CONCURRENT_PASSES = 8
 RETRY_LEAST_S = 0.1
 RETRY_MOST_S = 2.0
@@ -89,10 +90,10 @@ class HostAgent:
                 log.error("desired set not kept", error=str(error))
 
     async def _report(self) -> None:
-        """Send every change at once, and everything once a heartbeat."""
+        """Send every change at once, what has been collected since, and a sign of life in any case."""
         collected = 0.0
         while True:
-            if monotonic_s() - collected >= HEARTBEAT_S or self._news.is_set():
+            if monotonic_s() - collected >= COLLECT_S or self._news.is_set():
                 collected = monotonic_s()
                 await asyncio.gather(*(keeper.collect() for keeper in self._keepers.values()))
             self._news.clear()

@@ -256,8 +256,8 @@ def _plan_keepalived(
 
 def _plan_yield(observed: Observed, desired: DesiredInstance) -> list[AnyAction]:
     """Once for each wish: without a peer the addresses come back, and are better here than nowhere."""
-    wished_before = observed.applied is not None and observed.applied.yields
-    if not desired.yields or wished_before or not any(link.holds(desired.legs) for link in observed.links):
+    known_wish = observed.applied.yields if observed.applied else 0
+    if desired.yields in (0, known_wish) or not any(link.holds(desired.legs) for link in observed.links):
         return []
     return [HandOver("the peer shall be active")]
 

@@ -231,7 +231,7 @@ def render_router(desired: DesiredInstance, notify_fifo: str, fault_file: str, a
         priority=desired.vrrp.priority,
         advert_interval_ms=desired.vrrp.advert_interval_ms,
         source=desired.vrrp.source,
-        peers=desired.vrrp.peers,
+        peers=(*desired.vrrp.peers, *desired.vrrp.ghosts),
         virtual=tuple(
             VirtualAddress(str(_interface("leg.virtual", cidr).ip), leg.name)
             for leg in desired.legs

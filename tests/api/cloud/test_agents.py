@@ -28,7 +28,8 @@ def state(small: SimpleNamespace, balancer: Any) -> str:
 
 
 def hosts_of(small: SimpleNamespace, balancer: Any) -> list[str]:
-    return sorted(one.cached_zone for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id))
+    found = small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id)
+    return sorted(one.cached_zone for one in found if one.status == "ALLOCATED")
 
 
 def test_a_pair_grows_with_the_hosts_and_survives_the_death_of_one(small: SimpleNamespace) -> None:
@@ -45,9 +46,15 @@ def test_a_pair_grows_with_the_hosts_and_survives_the_death_of_one(small: Simple
     assert state(small, balancer) == "PENDING_UPDATE"
     wait_for(lambda: state(small, balancer) == "ACTIVE")
     third = FakeHost(small.cloud, "host-c").start()
-    small.admin.load_balancer.failover_load_balancer(balancer.id)
     wait_for(lambda: hosts_of(small, balancer) == ["host-a", "host-c"])
     wait_for(lambda: state(small, balancer) == "ACTIVE")
+    ghost = first.instances(balancer.id)[0]["vrrp"]["ghosts"]
+    assert ghost  # host-b may be alive and deaf: what it carries must go on hearing that it is not needed
+    back = FakeHost(small.cloud, "host-b").start()
+    wait_for(lambda: "ghosts" not in first.instances(balancer.id)[0]["vrrp"])
+    assert back.instances(balancer.id) == []
+    wait_for(lambda: len(list(small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id))) == 2)
+    back.stop()
     small.demo.load_balancer.delete_load_balancer(balancer.id, cascade=True)
     wait_for(lambda: small.demo.load_balancer.find_load_balancer(balancer.id) is None)
     first.stop()
@@ -128,3 +135,53 @@ def test_a_cloud_killed_amid_writes_comes_back_consistent(small: SimpleNamespace
     assert len(ports) == 3 * len(balancers)
     for host in hosts:
         host.stop()
+
+
+def test_failover_replaces_both_instances_the_active_one_last(small: SimpleNamespace) -> None:
+    hosts = [FakeHost(small.cloud, name).start() for name in ("host-a", "host-b")]
+    balancer = small.demo.load_balancer.create_load_balancer(vip_subnet_id=small.subnet.id)
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    small.demo.load_balancer.create_listener(loadbalancer_id=balancer.id, protocol="TCP", protocol_port=80)
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    before = {one.id for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id)}
+    active = wait_for(lambda: small.cloud.masters.get(balancer.id))
+    carrier = next(host for host in hosts if host.instances(balancer.id)[0]["id"] == active)
+    carrier.stats[active] = {"active_connections": 7, "bytes_in": 0, "bytes_out": 0, "request_errors": 0,
+                             "total_connections": 7}  # fmt: skip
+    small.admin.load_balancer.failover_load_balancer(balancer.id)
+    assert state(small, balancer) == "PENDING_UPDATE"
+    wait_for(lambda: small.cloud.masters.get(balancer.id) not in before)
+    assert state(small, balancer) == "PENDING_UPDATE"  # seven connections are still there
+    assert active in {one.id for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id)}
+    carrier.stats[active]["active_connections"] = 0
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    after = {one.id for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id)}
+    assert len(after) == 2
+    assert not after & before
+    for host in hosts:
+        host.stop()
+
+
+def test_a_host_whose_agent_alone_is_dead_is_not_rebuilt_as_long_as_its_peer_hears_it(small: SimpleNamespace) -> None:
+    hosts = {name: FakeHost(small.cloud, name).start() for name in ("host-a", "host-b", "host-c")}
+    balancer = small.demo.load_balancer.create_load_balancer(vip_subnet_id=small.subnet.id)
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    wait_for(lambda: small.cloud.masters.get(balancer.id))
+    first = hosts_of(small, balancer)
+    active = next(name for name in first if hosts[name].instances(balancer.id)[0]["id"] in small.cloud.masters.values())
+    standby = next(name for name in first if name != active)
+    master = small.cloud.masters[balancer.id]
+    hosts[active].stop()
+    small.cloud.masters[balancer.id] = master  # only its agent fell silent
+
+    def dead() -> bool:
+        text = small.cloud.request("GET", "/metrics")[1]
+        return 'vrata_cloud_hosts{alive="false"} 1.0' in text
+
+    wait_for(dead)
+    assert hosts_of(small, balancer) == first
+    del small.cloud.masters[balancer.id]  # now it is really gone, and the standby says so
+    wait_for(lambda: hosts_of(small, balancer) == sorted({"host-a", "host-b", "host-c"} - {active}))
+    assert standby in hosts_of(small, balancer)
+    for name in {*hosts} - {active}:
+        hosts[name].stop()

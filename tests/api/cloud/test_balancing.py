@@ -64,7 +64,7 @@ def test_one_post_becomes_an_active_pair_on_two_hosts(balancer: Any, admin: Any,
     first, second = (host.instances(balancer.id)[0] for host in hosts)
     assert first["vrrp"]["peers"] == [second["vrrp"]["source"]]
     assert first["vrrp"]["router_id"] == second["vrrp"]["router_id"]
-    assert {first["vrrp"]["priority"], second["vrrp"]["priority"]} == {110, 100}
+    assert {first["vrrp"]["priority"], second["vrrp"]["priority"]} == {254, 250}
     assert first["legs"][0]["virtual"] == second["legs"][0]["virtual"] == [f"{balancer.vip_address}/24"]
     assert first["legs"][0]["gateway"] == "10.10.0.1"
     assert [member["address"] for member in first["pools"][0]["members"]] == ["10.10.0.11", "10.10.0.12"]

@@ -22,7 +22,7 @@ async def want(it: Lab, generation: int, yields: str = "") -> None:
     """Desire the pair with a floating address; `yields`: the host that shall hand over."""
     for host in HOSTS:
         wanted = balancer(host, generation=generation, floating=True)
-        await it.cloud.want(host, msgspec.structs.replace(wanted, yields=host == yields))
+        await it.cloud.want(host, msgspec.structs.replace(wanted, yields=generation if host == yields else 0))
     await wait_until(lambda: all(it.generation(host) == generation for host in HOSTS), it.logs)
 
 

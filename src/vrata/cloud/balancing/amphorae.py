@@ -74,9 +74,11 @@ def failover(call: Call) -> Answer:
         )
     if call.settings.noop:
         carry.make_anew(call.tx, balancer, [row], call.settings)
-    carry.place_balancer(call.tx, balancer, call.settings, replace_dead=True)
+    else:
+        carry.replace(call.tx, [row["id"]])
     call.tx.update(t.load_balancers, balancer["id"], {"provisioning_status": "PENDING_UPDATE"})
     carry.raise_generation(call.tx, t.load_balancers, balancer["id"])
+    store.settle_now(call, balancer["id"])
     return Answer(202)
 
 

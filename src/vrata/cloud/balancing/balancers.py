@@ -164,18 +164,16 @@ def delete(call: Call) -> Answer:
 
 
 def failover(call: Call) -> Answer:
-    """PUT failover: instances on dead hosts move to live ones; the others apply their configuration anew."""
+    """PUT failover: others take the place of its instances, the standby's first; nothing that is served ends by it."""
     store.admin_only(call)
     row = _lock(call, Event.FAILOVER)
     if call.settings.noop:
         carry.make_anew(call.tx, row, carry.instances_of(call.tx, row["id"]), call.settings)
-    carry.place_balancer(call.tx, row, call.settings, replace_dead=True)
+    else:
+        carry.replace(call.tx, [one["id"] for one in carry.instances_of(call.tx, row["id"]) if not one["leaving"]])
     call.tx.update(t.load_balancers, row["id"], {"provisioning_status": "PENDING_UPDATE"})
     carry.raise_generation(call.tx, t.load_balancers, row["id"])
-    alive = set(call.tx.column(sa.select(t.hosts.c.name).where(t.hosts.c.alive)))
-    for instance in carry.instances_of(call.tx, row["id"]):
-        if instance["leaving"] and instance["host"] not in alive:
-            carry.remove(call.tx, instance)
+    store.settle_now(call, row["id"])
     return Answer(202)
 
 

@@ -4,7 +4,11 @@ Called inside the transaction that changes what an owner serves, so that the cha
 the hosts appear together. `plan.py` decides; this module only reads, asks and writes.
 """
 
+import dataclasses
+import time
+
 import sqlalchemy as sa
+import structlog
 
 from vrata.base import ids
 from vrata.base.wire import InstanceKind
@@ -15,6 +19,10 @@ from vrata.cloud.network import ports
 from vrata.cloud.network import tables as n
 from vrata.cloud.settings import Settings
 from vrata.cloud.store import Row, Tx
+
+log = structlog.get_logger(__name__)
+
+_USABLE = (t.hosts.c.alive, t.hosts.c.drained_at.is_(None))
 
 
 def instances_of(tx: Tx, owner_id: str) -> list[Row]:
@@ -57,36 +65,82 @@ def port_in_use(tx: Tx, port: Row) -> bool:
     return is_vip(tx, port["id"]) or tx.get(t.instances, port["device_id"]) is not None
 
 
-def place_balancer(tx: Tx, balancer: Row, settings: Settings, *, replace_dead: bool = False) -> None:
-    """Give a load balancer the instances it should have, as far as there are hosts."""
+def place_balancer(tx: Tx, balancer: Row, settings: Settings) -> None:
+    """Bring a load balancer nearer to the instances it should have, as far as there are hosts."""
     network = tx.get(n.networks, balancer["vip_network_id"])
     needs = frozenset({network["provider_physical_network"]} - {None}) if network else frozenset()
     wanted = plan.wanted_instances(balancer["topology"], settings.instances_per_pair)
-    _carry_out(tx, InstanceKind.BALANCER, balancer, needs, wanted=wanted, replace_dead=replace_dead)
+    _carry_out(tx, InstanceKind.BALANCER, balancer, needs, settings, wanted=wanted)
+
+
+def place_balancer_if_needed(tx: Tx, balancer: Row, rows: list[Row], settings: Settings) -> bool:
+    """The same where something is amiss with its instances, these rows; whether it was asked at all."""
+    good = set(tx.column(sa.select(t.hosts.c.name).where(*_USABLE)))
+    staying = [row for row in rows if not row["leaving"]]
+    wanted = plan.wanted_instances(balancer["topology"], settings.instances_per_pair)
+    if len(staying) == wanted and all(row["replace_at"] is None and row["host"] in good for row in staying):
+        return False
+    place_balancer(tx, balancer, settings)
+    return True
+
+
+def replace(tx: Tx, instance_ids: list[str]) -> None:
+    """Other instances shall take the place of these, one after the other (`settle` goes on from here)."""
+    tx.execute(sa.update(t.instances).where(t.instances.c.id.in_(instance_ids)).values(replace_at=time.time()))
 
 
 def _carry_out(
-    tx: Tx, kind: InstanceKind, owner: Row, needs: frozenset[str], *, wanted: int, replace_dead: bool = False
+    tx: Tx, kind: InstanceKind, owner: Row, needs: frozenset[str], settings: Settings, *, wanted: int
 ) -> None:
-    placed = [
-        plan.Placed(row["id"], row["host"], row["priority"], row["leaving"]) for row in instances_of(tx, owner["id"])
-    ]
-    actions = plan.plan_instances(owner["id"], placed, _hosts(tx), needs, wanted=wanted, replace_dead=replace_dead)
+    moment, rows, hosts = time.time(), instances_of(tx, owner["id"]), placement_hosts(tx)
+    placed = [_placed(row, owner["generation"], moment, settings) for row in rows]
+    actions = plan.plan_instances(owner["id"], placed, hosts, needs, wanted=wanted)
+    alive = {host.name for host in hosts if host.alive}
     for action in actions:
+        log.info("placement", owner=owner["id"], step=type(action).__name__, **dataclasses.asdict(action))
         match action:
             case plan.Add(host, priority):
                 _add(tx, kind, owner, host, priority)
             case plan.Remove(instance_id):
                 leave(tx, instance_id)
+                if next(row["host"] for row in rows if row["id"] == instance_id) not in alive:
+                    tx.update(t.instances, instance_id, {"replace_at": None})  # nothing waits for its host's return
+            case plan.Yield(instance_id):
+                tx.update(t.instances, instance_id, {"yield_at": moment})
+            case plan.Keep(instance_id):
+                tx.update(t.instances, instance_id, {"replace_at": None, "yield_at": None})
     if actions:
         raise_generation(tx, t.load_balancers if kind is InstanceKind.BALANCER else n.routers, owner["id"])
 
 
-def _hosts(tx: Tx) -> list[plan.Host]:
+def _placed(row: Row, generation: int, moment: float, settings: Settings) -> plan.Placed:
+    began = max(row["replace_at"] or 0.0, row["yield_at"] or 0.0)
+    connections = sum(one["active_connections"] for one in (row["listeners"] or {}).values())
+    return plan.Placed(
+        id=row["id"],
+        host=row["host"],
+        priority=row["priority"],
+        leaving=row["leaving"],
+        state=row["state"],
+        ready=row["observed_generation"] >= generation and row["error"] is None,
+        asked=row["replace_at"] is not None,
+        told=row["yield_at"] is not None and moment - row["yield_at"] < settings.yield_timeout_s,
+        idle=connections == 0 or moment - began >= settings.drain_timeout_s,
+    )
+
+
+def placement_hosts(tx: Tx) -> list[plan.Host]:
+    """Every host that ever reported, with what it carries."""
     counted = sa.select(t.instances.c.host, sa.func.count().label("load")).group_by(t.instances.c.host)
     loads = {row["host"]: row["load"] for row in tx.all(counted)}
     return [
-        plan.Host(row["name"], row["alive"], frozenset(row["physical_networks"] or ()), loads.get(row["name"], 0))
+        plan.Host(
+            row["name"],
+            row["alive"],
+            frozenset(row["physical_networks"] or ()),
+            loads.get(row["name"], 0),
+            row["drained_at"] is not None,
+        )
         for row in tx.all(sa.select(t.hosts).order_by(t.hosts.c.name))
     ]
 
@@ -95,7 +149,7 @@ def _add(tx: Tx, kind: InstanceKind, owner: Row, host: str, priority: int) -> No
     instance: Row = {
         "id": ids.new_uuid(), "kind": kind.value, "owner_id": owner["id"], "host": host, "leaving": False,
         "priority": priority, "vrrp_address": "", "vrrp_port_id": "", "observed_generation": 0, "state": "UNKNOWN",
-        "error": None, "created_at": now(), "updated_at": None,
+        "error": None, "replace_at": None, "yield_at": None, "created_at": now(), "updated_at": None,
     }  # fmt: skip
     network = tx.get(n.networks, owner["vip_network_id"]) if kind is InstanceKind.BALANCER else None
     if kind is InstanceKind.BALANCER and network is None:  # no-op: nothing is plugged in anywhere
@@ -179,7 +233,7 @@ def place_gateway(tx: Tx, router: Row, settings: Settings) -> None:
     for instance in carried:
         if not instance["leaving"]:
             sync_gateway_ports(tx, router, instance)
-    _carry_out(tx, InstanceKind.GATEWAY, router, needs, wanted=settings.instances_per_pair)
+    _carry_out(tx, InstanceKind.GATEWAY, router, needs, settings, wanted=settings.instances_per_pair)
 
 
 def sync_gateway_ports(tx: Tx, router: Row, instance: Row) -> None:
@@ -204,13 +258,14 @@ def sync_gateway_ports(tx: Tx, router: Row, instance: Row) -> None:
 
 
 def place_all(tx: Tx, settings: Settings) -> list[str]:
-    """A host came (back) or left: complete every pair that is short; the owners that stayed short are returned."""
+    """A host came (back) or left: see to every pair that is not whole; the owners that stayed short are returned."""
     short: list[str] = []
     kinds = ((t.load_balancers, place_balancer), (n.routers, place_gateway))
     for table, place in kinds:
         counted = (
             sa.select(sa.func.count())
-            .where(t.instances.c.owner_id == table.c.id, ~t.instances.c.leaving)
+            .join(t.hosts, t.hosts.c.name == t.instances.c.host)
+            .where(t.instances.c.owner_id == table.c.id, ~t.instances.c.leaving, *_USABLE)
             .scalar_subquery()
         )
         query = sa.select(table).where(counted < settings.instances_per_pair).order_by(table.c.created_at)

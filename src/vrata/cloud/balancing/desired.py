@@ -62,9 +62,9 @@ class Builder:
         return wire.DesiredSet(revision=revision, instances=tuple(out))
 
     def _vrrp(self, tx: Tx, row: Row, advert_interval_ms: int | None = None) -> wire.Vrrp:
-        peers = [
-            one for one in carry.instances_of(tx, row["owner_id"]) if one["id"] != row["id"] and not one["leaving"]
-        ]
+        others = [one for one in carry.instances_of(tx, row["owner_id"]) if one["id"] != row["id"]]
+        peers = [one for one in others if not one["leaving"]]
+        silent = set(tx.column(sa.select(t.hosts.c.name).where(~t.hosts.c.alive)))
         return wire.Vrrp(
             router_id=plan.router_id(row["owner_id"]),
             priority=row["priority"],
@@ -73,6 +73,7 @@ class Builder:
             peers=tuple(one["vrrp_address"] for one in peers),
             peer_instances=tuple(one["id"] for one in peers),
             peer_macs=tuple(port["mac_address"] for one in peers if (port := tx.get(n.ports, one["vrrp_port_id"]))),
+            ghosts=tuple(one["vrrp_address"] for one in others if one["leaving"] and one["host"] in silent),
         )
 
     def _balancer(self, tx: Tx, row: Row, balancer: Row) -> DesiredInstance:
@@ -111,6 +112,7 @@ class Builder:
             vrrp=self._vrrp(tx, row, flavor.advert_interval_ms),
             threads=flavor.haproxy_threads or 1,
             max_connections=flavor.max_connections,
+            yields=int((row["yield_at"] or 0) * 1000),
             listeners=listeners,
             pools=pools,
         )
@@ -156,6 +158,7 @@ class Builder:
             generation=router["generation"],
             legs=tuple(legs),
             vrrp=self._vrrp(tx, row),
+            yields=int((row["yield_at"] or 0) * 1000),
             floating=floating,
             snat=snat if router["enable_snat"] else None,
         )

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
-from vrata.base.wire import HostReport, InstanceReport, VrrpState
+from vrata.base.wire import HostReport, InstanceKind, InstanceReport, VrrpState
 from vrata.cloud.balancing import carry, status
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.status import Event, Provisioning
@@ -20,6 +21,8 @@ from vrata.cloud.network import ports
 from vrata.cloud.network import tables as n
 from vrata.cloud.settings import Settings
 from vrata.cloud.store import Row, Tx
+
+log = structlog.get_logger(__name__)
 
 
 def accept_report(tx: Tx, host: str, report: HostReport, moment: float, settings: Settings) -> None:
@@ -65,10 +68,20 @@ def _greet(tx: Tx, host: str, report: HostReport, moment: float, settings: Setti
         tx.insert(t.hosts, {"name": host, "last_seen": moment, "revision": 1, **values})
     elif any(known[name] != value for name, value in values.items()):
         tx.update(t.hosts, host, values | {"last_seen": moment})
+        if not known["alive"]:
+            log.info("host is back", host=host, silent_s=round(moment - known["last_seen"], 1))
+            _lay_ghosts(tx, host)
         settle_host(tx, host, settings)
     else:
         return
     carry.place_all(tx, settings)
+
+
+def _lay_ghosts(tx: Tx, host: str) -> None:
+    """A host that is back removes by itself what left it: its peers need not reckon with that any more."""
+    for row in tx.all(sa.select(t.instances).where(t.instances.c.host == host, t.instances.c.leaving)):
+        table = t.load_balancers if row["kind"] == InstanceKind.BALANCER else n.routers
+        carry.raise_generation(tx, table, row["owner_id"])
 
 
 def _differences(row: Row, one: InstanceReport) -> Row:
@@ -96,17 +109,29 @@ def bury_silent(tx: Tx, moment: float, settings: Settings) -> list[str]:
     silent = tx.column(sa.select(t.hosts.c.name).where(t.hosts.c.alive, t.hosts.c.last_seen < limit))
     for host in sorted(silent):
         tx.update(t.hosts, host, {"alive": False})
+        log.warning("host is silent", host=host)
         leaving = sa.select(t.instances).where(t.instances.c.host == host, t.instances.c.leaving)
-        owners = []
         for row in tx.all(leaving):
-            carry.remove(tx, row)
-            owners.append(row["owner_id"])
-        for owner_id in owners:
-            settle(tx, owner_id, settings)
+            if not _is_ghost(tx, row):
+                carry.remove(tx, row)
+                settle(tx, row["owner_id"], settings)
         settle_host(tx, host, settings)
     if silent:
         carry.place_all(tx, settings)
     return silent
+
+
+def _is_ghost(tx: Tx, row: Row) -> bool:
+    """Whether an instance that leaves a silent host must be reckoned with: what took its place may meet it."""
+    owner = tx.get(t.load_balancers, row["owner_id"]) or tx.get(n.routers, row["owner_id"])
+    return owner is not None and owner.get("provisioning_status") != Provisioning.PENDING_DELETE
+
+
+def moving_owners(tx: Tx) -> list[str]:
+    """Owners with an instance that is being replaced or stands on a drained host: time moves them on, too."""
+    drained = sa.select(t.hosts.c.name).where(t.hosts.c.drained_at.is_not(None))
+    moving = (t.instances.c.replace_at.is_not(None), t.instances.c.host.in_(drained))
+    return sorted(tx.column(sa.select(t.instances.c.owner_id).where(sa.or_(*moving)).distinct()))
 
 
 def silent_hosts(tx: Tx, moment: float, settings: Settings) -> bool:
@@ -128,13 +153,17 @@ def settle(tx: Tx, owner_id: str, settings: Settings) -> None:
         if not rows:
             erase(tx, balancer)
         return
+    if carry.place_balancer_if_needed(tx, balancer, rows, settings):
+        balancer, rows = tx.get(t.load_balancers, owner_id), carry.instances_of(tx, owner_id)
+        assert balancer is not None
     alive = set(tx.column(sa.select(t.hosts.c.name).where(t.hosts.c.alive)))
     carried = [
         status.Carried(row["host"] in alive, row["observed_generation"], row["state"], row["error"], row["leaving"])
         for row in rows
     ]
     event = status.progress(balancer["generation"], carried)
-    if event is not None:
+    moving = any(row["replace_at"] is not None for row in rows)
+    if event is not None and not (moving and event is Event.APPLIED):
         _advance(tx, balancer, event)
     _operating(tx, owner_id, rows, carried, alive)
 

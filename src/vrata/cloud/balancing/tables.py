@@ -95,6 +95,7 @@ availability_zones = sa.Table(
 hosts = sa.Table(
     "hosts", metadata, sa.Column("name", sa.String(255), primary_key=True), data("physical_networks"), flag("alive"),
     sa.Column("last_seen", sa.Float, nullable=False), number("revision", nullable=False, default=1),
+    sa.Column("drained_at", sa.Float, nullable=True),
 )  # fmt: skip
 instances = sa.Table(
     "instances", metadata, key(), text("kind", 16), text("owner_id", 64, index=True),
@@ -102,5 +103,6 @@ instances = sa.Table(
     number("priority", nullable=False), text("vrrp_address", 64), text("vrrp_port_id", 64),
     number("observed_generation", nullable=False, default=0), text("state", 16, default="UNKNOWN"),
     sa.Column("error", sa.Text, nullable=True), data("members"), data("listeners"), *times(),
+    sa.Column("replace_at", sa.Float, nullable=True), sa.Column("yield_at", sa.Float, nullable=True),
     sa.UniqueConstraint("owner_id", "host"),
 )  # fmt: skip
