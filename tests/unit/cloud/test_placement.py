@@ -85,7 +85,8 @@ def test_whatever_happens_it_comes_to_rest_with_a_pair_as_good_as_the_hosts_allo
         raise AssertionError("no rest")
     if not plan.breaker_open(hosts):  # then it waits for hosts
         assert not any(one.asked for one in placed if not one.leaving)
-    if asked and len(able(hosts)) >= 3 and not plan.breaker_open(hosts) and wanted == 2:
+    stood_well = all(one.host in {host.name for host in able(hosts)} for one in pair(hosts, existing))
+    if asked and stood_well and existing == wanted and not plan.breaker_open(hosts):
         assert not before & {one.id for one in placed if not one.leaving}
     good = {host.name for host in able(hosts)}
     settled = [one for one in placed if not one.leaving and one.host in good]

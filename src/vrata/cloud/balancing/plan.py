@@ -110,7 +110,10 @@ def plan_instances(
     )
     actions: list[Action] = list(_rebuild(staying, known, len(free)))
     if not actions:
-        actions += _move(staying, known, wanted, room=bool(free))
+        coming = any(
+            one.leaving and _usable(known[one.host]) for one in placed
+        )  # a place that will be free in a moment
+        actions += _move(staying, known, wanted, room=bool(free) or coming)
     gone = {action.id for action in actions if isinstance(action, Remove)}
     staying = [one for one in staying if one.id not in gone]
     lonely = wanted == 1 and any(one.active and _unwanted(one, known) for one in staying)
