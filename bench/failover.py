@@ -193,6 +193,26 @@ async def _reload(pair: Pair, _: str) -> None:
     await pair.ground.cloud.request("PUT", "load-balancer", f"/v2.0/lbaas/listeners/{listener}", body=body)
 
 
+async def _failover(pair: Pair, _: str) -> None:
+    """Another instance in the place of both, over the API; waits until both are new."""
+    path = f"/v2.0/lbaas/loadbalancers/{pair.balancer['id']}"
+    async with pair.ground.stage.admin() as admin:
+        await admin.request("PUT", "load-balancer", f"{path}/failover")
+        while (await admin.get("load-balancer", path))["loadbalancer"]["provisioning_status"] != "ACTIVE":
+            await asyncio.sleep(0.1)
+
+
+async def _drain(pair: Pair, host: str) -> None:
+    """Everything leaves the active one's host; afterwards it may be used again."""
+    path = f"/v2.0/vrata/hosts/{host}"
+    async with pair.ground.stage.admin() as admin:
+        found = (await admin.request("PUT", "load-balancer", path, body={"host": {"drained": True}}))["host"]
+        while found["moving"]:
+            await asyncio.sleep(0.1)
+            found = (await admin.get("load-balancer", path))["host"]
+        await admin.request("PUT", "load-balancer", path, body={"host": {"drained": False}})
+
+
 FAULTS: dict[str, Fault] = {
     "host_cut_off": _cut,
     "link_down": _link,
@@ -203,6 +223,8 @@ FAULTS: dict[str, Fault] = {
     "agent_killed": _part(""),
     "control_plane_killed": _part("cloud"),
     "reload": _reload,
+    "failover_by_api": _failover,
+    "drain": _drain,
 }
 
 
@@ -223,7 +245,7 @@ async def measure() -> list[Row]:
     names = os.environ.get("FAULTS", "").split() or list(FAULTS)
     ours: dict[str, Trials] = {}
     theirs: dict[str, Trials] = {}
-    async with ground("b-fail", ADVERT_MS) as it:
+    async with ground("b-fail", ADVERT_MS, hosts=3) as it:
         netns = it.netns("worker-0")
         trickle = process(netns, sys.executable, "-m", "bench.trickle", str(BACKEND_DOWNLOAD))
         async with haproxy(netns, backends(range(BACKEND_HTTP, BACKEND_HTTP + 1))), trickle:

@@ -94,9 +94,10 @@ class Ground:
 
 
 @contextlib.asynccontextmanager
-async def ground(name: str, advert_interval_ms: int = 50) -> AsyncIterator[Ground]:
+async def ground(name: str, advert_interval_ms: int = 50, *, hosts: int = 2) -> AsyncIterator[Ground]:
     """A sandbox for one benchmark; nothing of it remains."""
-    sandbox = Sandbox(Options(name=name, workers=1, controllers=False, advert_interval_ms=advert_interval_ms))
+    options = Options(name=name, hosts=hosts, workers=1, controllers=False, advert_interval_ms=advert_interval_ms)
+    sandbox = Sandbox(options)
     stage = Stage(sandbox, say=print)
     try:
         await sandbox.up(lambda _title, _seconds: None)

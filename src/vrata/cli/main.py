@@ -15,6 +15,8 @@ COMMANDS = {
     "status": ("overview", "Show the sandbox's parts, addresses and balancers."),
     "logs": ("logs", "Print the log of one part of the sandbox."),
     "kubeconfig": ("kubeconfig", "Print the path (or text) of the sandbox's kubeconfig."),
+    "hosts": ("hosts", "List the hosts that carry balancers; drain one, use it again, forget it."),
+    "failover": ("failover", "Put others in the place of a load balancer's instances; no request is lost."),
     "exec": ("exec", "Run a command inside one of the sandbox's machines."),
     "demo": ("demo", "Tell the whole story live, step by step; non-zero if a step is not true."),
     "cloud": ("cloud", "Serve the OpenStack-compatible APIs."),

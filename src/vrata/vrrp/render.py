@@ -25,6 +25,8 @@ def render_router(router: Router) -> str:
     """The whole configuration file; InvalidInput for a value outside its grammar."""
     name, interface = _name("router", router.name), _name("leg.name", router.interface)
     source = _address("vrrp.source", router.source)
+    # Without any peer keepalived would multicast, and meet strangers with the same router id.
+    peers = router.peers or ("::1" if ":" in source else "127.0.0.1",)
     advertised = advertised_addresses(router)
     others = [v for v in router.virtual if v not in advertised]
     priority = _number("vrrp.priority", router.priority, 1, 254)
@@ -65,7 +67,7 @@ def render_router(router: Router) -> str:
         f"  advert_int {_number('vrrp.advert_interval_ms', router.advert_interval_ms, 10, 40_950) / 1000:g}",
         f"  unicast_src_ip {source}",
         "  unicast_peer {",
-        *(f"    {_address('vrrp.peers', peer)}" for peer in router.peers),
+        *(f"    {_address('vrrp.peers', peer)}" for peer in peers),
         "  }",
         "  track_file {",
         "    serving",

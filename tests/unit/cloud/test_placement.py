@@ -75,9 +75,10 @@ def test_whatever_happens_it_comes_to_rest_with_a_pair_as_good_as_the_hosts_allo
             if isinstance(action, Add):
                 assert action.host in {host.name for host in able(hosts)}
                 assert action.reason
-        if not actions and not any(one.leaving and one.host in {h.name for h in hosts if h.alive} for one in placed):
+        later = carry_out(placed, actions, hosts, step)
+        if not actions and later == placed:
             break
-        placed = carry_out(placed, actions, hosts, step)
+        placed = later
         staying = [one for one in placed if not one.leaving]
         assert len({one.host for one in placed}) == len(placed)
         assert len({one.priority for one in staying}) == len(staying)
@@ -86,7 +87,7 @@ def test_whatever_happens_it_comes_to_rest_with_a_pair_as_good_as_the_hosts_allo
     if not plan.breaker_open(hosts):  # then it waits for hosts
         assert not any(one.asked for one in placed if not one.leaving)
     stood_well = all(one.host in {host.name for host in able(hosts)} for one in pair(hosts, existing))
-    if asked and stood_well and existing == wanted and not plan.breaker_open(hosts):
+    if asked and stood_well and len(before) == wanted and not plan.breaker_open(hosts):
         assert not before & {one.id for one in placed if not one.leaving}
     good = {host.name for host in able(hosts)}
     settled = [one for one in placed if not one.leaving and one.host in good]
@@ -143,6 +144,14 @@ def test_an_active_instance_goes_only_after_its_peer_has_everything_and_its_conn
     assert plan.plan_instances("o", done, three, NEEDS, wanted=2) == ()
     done[0] = replace(done[0], idle=True)
     assert kinds(plan.plan_instances("o", done, three, NEEDS, wanted=2)) == ["Remove", "Add"]
+
+
+def test_the_standby_goes_first_and_the_active_one_waits_for_it() -> None:
+    active, standby = pair(hosts_of("ab"), 2, asked=True)
+    assert plan.plan_instances("o", [replace(active, ready=False), standby], hosts_of("abc"), NEEDS, wanted=2) == ()
+    first = plan.plan_instances("o", [active, standby], hosts_of("abc"), NEEDS, wanted=2)
+    assert isinstance(first[0], Remove)
+    assert first[0].id == standby.id
 
 
 def test_a_drained_host_without_another_only_hands_over() -> None:

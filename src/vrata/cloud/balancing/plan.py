@@ -176,10 +176,9 @@ def _move(staying: Sequence[Placed], known: Mapping[str, Host], wanted: int, *, 
             if one.asked:
                 yield Keep(one.id, "no other host is free")
             continue
-        if any(other.active and other.ready for other in others):
-            if one.idle:
-                yield Remove(one.id, f"another one takes the place of the standby on {one.host}")
-            return
+        if one.idle and any(other.active and other.ready for other in others):
+            yield Remove(one.id, f"another one takes the place of the standby on {one.host}")
+        return
 
 
 def _shuffle(owner_id: str, host: str) -> bytes:

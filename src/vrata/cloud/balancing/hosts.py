@@ -1,0 +1,106 @@
+"""The hosts, for administrators: list, show, drain, use again, forget. Vrata's own; Octavia has compute nodes for it.
+
+GET    vrata/hosts            {"hosts": [...]}
+GET    vrata/hosts/NAME       {"host": {...}}
+PUT    vrata/hosts/NAME       {"host": {"drained": true | false}}
+DELETE vrata/hosts/NAME       forget a host that is dead and will not return
+"""
+
+import time
+
+import sqlalchemy as sa
+
+from vrata.base.wire import VrrpState
+from vrata.cloud.balancing import carry, plan, settle, store
+from vrata.cloud.balancing import tables as t
+from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.store import Row
+
+PATH = "/vrata/hosts"
+
+
+def _found(call: Call) -> Row:
+    store.admin_only(call)
+    row = call.tx.get(t.hosts, call.path["id"])
+    if row is None:
+        raise ApiError(404, f"Host {call.path['id']} not found.")
+    return row
+
+
+def _view(call: Call, row: Row, hosts: list[plan.Host], placed: list[Row]) -> Row:
+    here = [one for one in placed if one["host"] == row["name"] and not one["leaving"]]
+    return {
+        "id": row["name"],
+        "alive": row["alive"],
+        "drained": row["drained_at"] is not None,
+        "instances": len(here),
+        "active": sum(one["state"] == VrrpState.MASTER for one in here),
+        "moving": sum(_moves(one, hosts, placed) for one in here) if row["drained_at"] is not None else 0,
+        "silent_s": round(max(0.0, time.time() - row["last_seen"]), 1),
+        "physical_networks": row["physical_networks"] or [],
+        "rebuilding_stopped": plan.breaker_open(hosts),
+    }
+
+
+def _moves(one: Row, hosts: list[plan.Host], placed: list[Row]) -> bool:
+    """Whether an instance of a drained host still has somewhere to go, or somebody to hand over to."""
+    good = {host.name for host in hosts if host.alive and not host.drained}
+    owners = {other["host"] for other in placed if other["owner_id"] == one["owner_id"]}
+    return bool(good - owners) or (one["state"] == VrrpState.MASTER and bool(good & owners))
+
+
+def _views(call: Call, rows: list[Row]) -> list[Row]:
+    hosts, placed = carry.placement_hosts(call.tx), call.tx.all(sa.select(t.instances))
+    return [_view(call, row, hosts, placed) for row in rows]
+
+
+def index(call: Call) -> Answer:
+    """GET vrata/hosts."""
+    store.admin_only(call)
+    return Answer(body={"hosts": _views(call, call.tx.all(sa.select(t.hosts).order_by(t.hosts.c.name)))})
+
+
+def show(call: Call) -> Answer:
+    """GET vrata/hosts/NAME."""
+    return Answer(body={"host": _views(call, [_found(call)])[0]})
+
+
+def update(call: Call) -> Answer:
+    """PUT vrata/hosts/NAME: nothing new comes to a drained host, and the sweep moves what it carries, as in a failover."""
+    row = _found(call)
+    wanted = call.body.get("host") if isinstance(call.body, dict) else None
+    drained = wanted.get("drained") if isinstance(wanted, dict) and wanted.keys() == {"drained"} else None
+    if not isinstance(drained, bool):
+        raise ApiError(400, 'Validation failure: send {"host": {"drained": true}} or false.')
+    if drained != (row["drained_at"] is not None):
+        call.tx.update(t.hosts, row["name"], {"drained_at": time.time() if drained else None})
+        if not drained:
+            here = t.instances.c.host == row["name"]
+            call.tx.execute(
+                sa.update(t.instances).where(here, t.instances.c.replace_at.is_(None)).values(yield_at=None)
+            )
+            carry.place_all(call.tx, call.settings)
+    return show(call)
+
+
+def delete(call: Call) -> Answer:
+    """DELETE vrata/hosts/NAME: what it carried counts as gone."""
+    row = _found(call)
+    if row["alive"]:
+        raise ApiError(409, f"Host {row['name']} is alive. Drain it and stop its agent first.")
+    here = call.tx.all(sa.select(t.instances).where(t.instances.c.host == row["name"]))
+    for one in here:
+        carry.remove(call.tx, one)
+    call.tx.delete(t.hosts, row["name"])
+    for owner_id in sorted({one["owner_id"] for one in here}):
+        settle.settle(call.tx, owner_id, call.settings)
+    carry.place_all(call.tx, call.settings)
+    return Answer(204)
+
+
+ENDPOINTS = [
+    Endpoint("GET", PATH, index),
+    Endpoint("GET", PATH + "/{id}", show),
+    Endpoint("PUT", PATH + "/{id}", update, write=True),
+    Endpoint("DELETE", PATH + "/{id}", delete, write=True),
+]
