@@ -34,6 +34,7 @@ class Window:
         times = sorted(self.answers)
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         return {
+            "gap_ended_at": time.time() - time.monotonic() + max(zip(gaps, times[1:], strict=False), default=(0, 0))[1],
             "gap_ms": max(gaps, default=TIMEOUT_S) * 1000,
             "sent": dict(self.sent),
             "failed": dict(self.failed),
@@ -112,27 +113,40 @@ class Clients:
                 async with asyncio.timeout(TIMEOUT_S):
                     reader, writer = await asyncio.open_connection(self.address, self.download_port)
                     writer.write(REQUEST)
-                while True:
+                    left = await _length(reader)
+                while left:
                     began = time.monotonic()
                     async with asyncio.timeout(TIMEOUT_S):
-                        if not await reader.read(65536):
-                            raise ConnectionResetError
+                        got = len(await reader.read(65536))
+                    if not got:
+                        raise ConnectionResetError
+                    left -= got
                     silence_s = time.monotonic() - began
                     self.window.longest_silence_s = max(self.window.longest_silence_s, silence_s)
+                writer.close()
+                self.window.sent["download"] += 1
             except (OSError, TimeoutError) as error:
                 self.window.failed[f"download: {type(error).__name__}"] += 1
                 await asyncio.sleep(KEPT_S)
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """One request and its whole answer; whether the connection may be used again."""
-    writer.write(REQUEST)
+async def _head(reader: asyncio.StreamReader) -> dict[bytes, bytes]:
+    """The header fields of an answer with status 200; ConnectionResetError for any other."""
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 200 " not in head.partition(b"\r\n")[0]:
         raise ConnectionResetError(head[:30])
-    fields = {
-        name.strip(): value.strip() for name, _, value in (line.partition(b":") for line in head.lower().split(b"\r\n"))
-    }
+    lines = (line.partition(b":") for line in head.lower().split(b"\r\n"))
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+async def _length(reader: asyncio.StreamReader) -> int:
+    return int((await _head(reader))[b"content-length"])
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """One request and its whole answer; whether the connection may be used again."""
+    writer.write(REQUEST)
+    fields = await _head(reader)
     await reader.readexactly(int(fields[b"content-length"]))
     return fields.get(b"connection") != b"close"
 

@@ -58,6 +58,8 @@ class Trials:
 
     def add(self, window: Json) -> None:
         self.gaps_ms.append(window["gap_ms"])
+        if os.environ.get("VERBOSE"):
+            print(json.dumps(window), flush=True)
         self.failed.update(window["failed"])
         self.sent.update(window["sent"])
 

@@ -1,17 +1,17 @@
-"""A backend for long downloads: answers each request with a byte every 20 ms for ever. `python -m bench.trickle PORT`."""
+"""A backend for long downloads: answers with a byte every 20 ms, for 20 s. `python -m bench.trickle PORT`."""
 
 import asyncio
 import contextlib
 import sys
 
-INTERVAL_S = 0.02
+INTERVAL_S, LENGTH_BYTES = 0.02, 1000
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError, EOFError):
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-        while True:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LENGTH_BYTES)
+        for _ in range(LENGTH_BYTES):
             writer.write(b".")
             await writer.drain()
             await asyncio.sleep(INTERVAL_S)

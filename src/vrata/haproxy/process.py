@@ -6,6 +6,8 @@ recorded in `haproxy.pid` beside the configuration. If the master dies its worke
 """
 
 import asyncio
+import contextlib
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable
@@ -15,13 +17,14 @@ from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
 from vrata.haproxy.model import TlsFile
-from vrata.haproxy.runtime import RuntimeClient
+from vrata.haproxy.runtime import RuntimeClient, parse_statistics
 from vrata.net import daemon
 from vrata.net.command import CommandFailed, run
 from vrata.net.daemon import DaemonId, ExitWatch
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
+NICE = -10
 _POLL_S = 0.01
 _LOG_TAIL = 2000
 _SECRET = 0o600  # private keys
@@ -99,6 +102,9 @@ class HaproxyProcess:
         self.log_path.unlink(missing_ok=True)
         argv = [self._binary, "-W", "-S", f"{self.master_path},mode,600", "-f", str(self.config_path)]
         started = daemon.spawn(argv, log=self.log_path, netns=self.netns)
+        # What carries traffic comes before whatever else the machine has to do; workers inherit it.
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, started.pid, NICE)
         daemon.write_record(self.pid_path, started)
         return started
 
@@ -123,6 +129,15 @@ class HaproxyProcess:
         started = self.spawn()
         await self.wait_started(started)
         return started
+
+    async def older_statistics(self) -> tuple[dict[str, str], ...]:
+        """`show stat` of every worker that a reload has replaced and that still has connections."""
+        workers = self.workers()[:-1]
+        if not workers:
+            return ()
+        master = RuntimeClient(self.master_path)
+        answers = [parse_statistics(await master.ask(f"@!{pid} show stat")) for pid in workers]
+        return tuple(row for rows in answers for row in rows)
 
     async def reload(self) -> None:
         """Hand the listening sockets to a new worker with the configuration in place; no connection is refused.

@@ -132,6 +132,8 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             parts.mark_unfit()
             await asyncio.sleep(_HAND_OVER_S)
             parts.mark_fit()
+            if parts.haproxy.running():  # the old worker asks its clients to connect anew, with its next answers
+                await parts.haproxy.reload()
         case MarkApplied(desired=desired):
             store.save_applied(desired)
         case _:
@@ -141,12 +143,13 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
 async def remove_instance(instance_id: str, record: Record | None, directory: Path, store: HostStore) -> None:
     """Remove everything an instance has on this host, by its recorded names; safe to repeat.
 
-    keepalived goes first, so that its peer hears the good-bye. What else lives in the namespace is ours by the
-    namespace alone, and ends by force.
+    keepalived goes first, so that its peer hears the good-bye; then HAProxy, so that its clients do. What else lives in
+    the namespace is ours by the namespace alone, and ends by force.
     """
     if record is not None:
         parts = InstanceParts(directory, record.netns)
         await parts.keepalived.stop()
+        await parts.haproxy.stop()  # who is still connected is told
         if record.netns in ip.list_namespaces():
             await kill_all(record.netns)
         for link in record.links.values():

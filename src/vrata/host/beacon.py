@@ -12,7 +12,7 @@ import socket
 from vrata.host.ping import echo_request
 from vrata.net.netns import in_namespace
 
-INTERVAL_S = 0.1
+INTERVAL_S = 0.2
 _SOL_RAW, _ICMP_FILTER = 255, 1
 DRAIN_S = 600.0  # as long as HAProxy itself lets connections finish after a reload
 

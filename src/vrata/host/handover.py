@@ -20,7 +20,7 @@ from vrata.host.datagram import virtual_addresses
 from vrata.host.rules import Chain, Table, braces
 
 NAME = "vrata_handover"
-ECHO_ALIVE_MS = 400  # an answer to a ping proves life for so long
+ECHO_ALIVE_MS = 2000  # an answer to a ping proves life for so long
 _ADVERTS_ALIVE = 4  # and an advert for so many intervals: one more than the standby waits
 _ALIVE, _PASS = 0x76, 0x77
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)

@@ -120,10 +120,11 @@ class InstanceKeeper:
             return
         try:
             rows = await parts.haproxy.runtime.statistics()
+            older = await parts.haproxy.older_statistics()
         except VrataError:
             return  # it is being started; its end is noticed by the watch, not here
         members = status.member_statuses(desired, rows)
-        listeners = status.listener_stats(desired, rows)
+        listeners = status.listener_stats(desired, rows, older)
         if datagram.udp_listeners(desired):
             members |= datagram.member_statuses(desired, self._down)
             with contextlib.suppress(VrataError):  # not loaded yet

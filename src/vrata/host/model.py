@@ -243,7 +243,7 @@ class StopConntrackd(Action):
 
 @dataclass(frozen=True)
 class HandOver(Action):
-    """Let the peer have the addresses, then stand by for it."""
+    """Let the peer have the addresses, then stand by for it; connections may end in their own time."""
 
 
 @dataclass(frozen=True)

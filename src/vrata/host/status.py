@@ -3,6 +3,7 @@
 HAProxy management guide 2.6, section 9.1 (columns of `show stat`); Octavia's operating statuses.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from vrata.base.wire import DesiredInstance, ListenerStats, VrrpState
@@ -38,12 +39,18 @@ def member_statuses(desired: DesiredInstance, rows: Iterable[Mapping[str, str]])
     return statuses
 
 
-def listener_stats(desired: DesiredInstance, rows: Iterable[Mapping[str, str]]) -> dict[str, ListenerStats]:
-    """Counters of every listener that HAProxy knows."""
+def listener_stats(
+    desired: DesiredInstance, rows: Iterable[Mapping[str, str]], older: Iterable[Mapping[str, str]] = ()
+) -> dict[str, ListenerStats]:
+    """Counters of every listener that HAProxy knows; connections that `older` workers still have are counted, too."""
+    left: Counter[str] = Counter()
+    for past in older:
+        if past.get("svname") == "FRONTEND":
+            left[past["pxname"]] += int(past.get("scur") or 0)
     frontends = {row["pxname"]: row for row in rows if row.get("svname") == "FRONTEND"}
     return {
         listener.id: ListenerStats(
-            active_connections=int(row.get("scur") or 0),
+            active_connections=int(row.get("scur") or 0) + left[listener.id],
             bytes_in=int(row.get("bin") or 0),
             bytes_out=int(row.get("bout") or 0),
             request_errors=int(row.get("ereq") or 0),
