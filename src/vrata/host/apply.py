@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from vrata.base.errors import VrataError
+from vrata.haproxy.model import TlsFile
 from vrata.haproxy.plan import AddServer, Change, RemoveServer, ReplaceFile, SetAddress, SetWeight
 from vrata.haproxy.render import render_endpoint, render_server_options
 from vrata.haproxy.runtime import RuntimeFailed
@@ -103,10 +104,7 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
         case AwaitHaproxy():
             await _await_haproxy(parts)
         case ReloadHaproxy(config=config, files=files):
-            await parts.haproxy.check(config, files)
-            parts.haproxy.write_config(config, files)
-            await parts.haproxy.reload()
-            parts.haproxy.sweep_files(files)
+            await _reload_haproxy(config, files, parts)
         case ChangeHaproxy():
             await _change_haproxy(action, parts)
         case DeleteServers(servers=servers):
@@ -292,18 +290,27 @@ async def _await_haproxy(parts: InstanceParts) -> None:
 
 
 async def _change_haproxy(action: ChangeHaproxy, parts: InstanceParts) -> None:
-    """Change the running process as the file is changed, so that a later reload gives the same.
+    """Change the running process, then the file, so that a later start gives the same.
 
-    A refusal (a server left from before, still draining) is answered by a reload, which needs no luck.
+    No `haproxy -c` here, which costs more than all the rest: every word that is new has just been read by HAProxy
+    itself, and nothing but the next start or reload (which asks first) reads the file. A refusal (a server left from
+    before or from an interruption, still draining) is answered by a reload, which needs no luck.
     """
-    await parts.haproxy.check(action.config, action.files)
-    parts.haproxy.write_config(action.config, action.files)
     try:
         for change in action.changes:
             await _change(change, parts)
     except RuntimeFailed as error:
         log.info("reload after all", netns=parts.netns, reason=str(error))
-        await parts.haproxy.reload()
+        await _reload_haproxy(action.config, action.files, parts)
+    else:
+        parts.haproxy.write_config(action.config, action.files)
+
+
+async def _reload_haproxy(config: str, files: tuple[TlsFile, ...], parts: InstanceParts) -> None:
+    await parts.haproxy.check(config, files)
+    parts.haproxy.write_config(config, files)
+    await parts.haproxy.reload()
+    parts.haproxy.sweep_files(files)
 
 
 async def _change(change: Change, parts: InstanceParts) -> None:

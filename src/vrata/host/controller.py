@@ -85,7 +85,7 @@ class HostAgent:
             log.info("desired", revision=since, instances=len(desired.instances))
             self._take(desired, group)
             try:
-                self._store.save_desired(desired)
+                await asyncio.to_thread(self._store.save_desired, desired)  # nobody waits for the disk
             except VrataError as error:  # a full disk: serve on, a restart would only ask the cloud again
                 log.error("desired set not kept", error=str(error))
 
