@@ -46,7 +46,8 @@ def page(
     `done` names filters that the query has applied already.
     """
     wanted = _wanted(call, style, known, done)
-    rows = [row for row in rows if _matches(row, wanted) and _tagged(row, call)]
+    tags = _asked_tags(call)
+    rows = [row for row in rows if _matches(row, wanted) and (not tags or _tagged(row, tags))]
     rows = _sorted(rows, call, known)
     reverse = call.flag("page_reverse")
     query = dict(call.query)
@@ -111,12 +112,16 @@ def _in_list(actual: list[Any], value: str) -> bool:
     )
 
 
-def _tagged(row: Mapping[str, Any], call: Call) -> bool:
-    tags = set(row.get("tags") or ())
+def _asked_tags(call: Call) -> dict[str, set[str]]:
     asked: dict[str, set[str]] = {}
     for name, value in call.query:
         if name in {"tags", "tags-any", "not-tags", "not-tags-any"}:
             asked.setdefault(name, set()).update(value.split(","))
+    return asked
+
+
+def _tagged(row: Mapping[str, Any], asked: Mapping[str, set[str]]) -> bool:
+    tags = set(row.get("tags") or ())
     return (
         asked.get("tags", set()) <= tags
         and ("tags-any" not in asked or bool(asked["tags-any"] & tags))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 
 from vrata.cloud.balancing.tables import hosts
@@ -35,7 +36,9 @@ class Tx:
 
     def all(self, statement: sa.Select[Any]) -> list[Row]:
         """Every row, as a dictionary."""
-        return [dict(row) for row in self.connection.execute(statement).mappings()]
+        found = self.connection.execute(statement)
+        names = tuple(found.keys())
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     def one(self, statement: sa.Select[Any]) -> Row | None:
         """The first row, or None."""
@@ -111,8 +114,9 @@ class Store:
             self._read_pool = ThreadPoolExecutor(READERS, "reader")
         else:
             engine = sa.create_engine(
-                self.url, pool_size=PG_WORKERS, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED"
-            )
+                self.url, pool_size=PG_WORKERS, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED",
+                json_deserializer=msgspec.json.decode,
+            )  # fmt: skip
             self._writer = self._reader = engine
             self._write_pool = self._read_pool = ThreadPoolExecutor(PG_WORKERS, "store")
 
@@ -161,8 +165,9 @@ def _worth_another_try(error: sa.exc.DBAPIError) -> bool:
 
 def _sqlite_engine(url: sa.URL, begin: str, size: int) -> sa.Engine:
     engine = sa.create_engine(
-        url, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False, "timeout": 30.0}
-    )
+        url, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False, "timeout": 30.0},
+        json_deserializer=msgspec.json.decode,
+    )  # fmt: skip
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections import defaultdict
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,8 +32,12 @@ def _base(table: sa.Table, row: Row) -> Row:
         if name in out:
             out[name] = out[name] or []
     for name in ("created_at", "updated_at"):
-        out[name] = None if row[name] is None else row[name].strftime("%Y-%m-%dT%H:%M:%S")
+        out[name] = None if row[name] is None else _stamp(row[name])
     return out
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 def _grouped(
@@ -199,6 +204,6 @@ def amphora(row: Row, balancer: Row | None, router_id: int) -> Row:
         "ha_ip": balancer and balancer["vip_address"], "ha_port_id": balancer and balancer["vip_port_id"],
         "vrrp_interface": "tenant", "vrrp_id": router_id, "vrrp_priority": row["priority"], "cert_busy": False,
         "cert_expiration": None, "cached_zone": row["host"], "image_id": None, "compute_flavor": None,
-        "created_at": row["created_at"].strftime("%Y-%m-%dT%H:%M:%S"),
-        "updated_at": None if row["updated_at"] is None else row["updated_at"].strftime("%Y-%m-%dT%H:%M:%S"),
+        "created_at": _stamp(row["created_at"]),
+        "updated_at": None if row["updated_at"] is None else _stamp(row["updated_at"]),
     }  # fmt: skip
