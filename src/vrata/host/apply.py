@@ -46,6 +46,7 @@ from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
 from vrata.net import daemon, ip, nft
 from vrata.net.command import CommandFailed, run
+from vrata.net.links import find_link, list_links, list_source_rules
 from vrata.net.netns import in_namespace
 from vrata.vrrp.packet import PROTOCOL
 
@@ -90,9 +91,8 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
         case UnplugLeg(host_link=link):
             await delete_link(link)
         case SetRoutes(lines=lines, rules=rules, local=local):
-            await ip.batch(lines, netns=parts.netns)
-            await _set_rules(rules, parts.netns)
-            await _set_loopback(local, parts.netns)
+            present = await asyncio.to_thread(in_namespace, parts.netns, _routing)
+            await ip.batch((*lines, *_rule_lines(rules, present[0]), *_loopback_lines(local, present[1])), parts.netns)
         case LoadNat(ruleset=ruleset):
             await nft.apply(ruleset, netns=parts.netns)
             # Only there once connection tracking is used in the namespace. Replicated connections lack window history.
@@ -170,27 +170,26 @@ async def kill_all(netns: str, name: str | None = None) -> None:
 
 async def delete_link(name: str) -> None:
     """Remove an interface of the host; one that does not exist is fine."""
-    if any(link["ifname"] == name for link in await ip.query("link", "show", "type", "veth")):
+    if await asyncio.to_thread(find_link, name):
         await ip.batch([f"link delete {name}"])
 
 
 async def release_addresses(netns: str, keep: tuple[str, ...]) -> bool:
     """Take every global address off the namespace's legs except those to keep; whether there was any."""
-    lines = []
-    for link in await ip.query("address", "show", netns=netns):
-        if link["ifname"] == "lo":
-            continue
-        for info in link.get("addr_info", []):
-            cidr = f"{info.get('local')}/{info['prefixlen']}"
-            if info.get("scope") == "global" and cidr not in keep:
-                lines.append(f"address delete {cidr} dev {link['ifname']}")
+    lines = [
+        f"address delete {address.cidr} dev {link.name}"
+        for link in await asyncio.to_thread(in_namespace, netns, list_links)
+        if link.name != "lo"
+        for address in link.addresses
+        if address.is_global and address.cidr not in keep
+    ]
     await ip.batch(lines, netns=netns)
     return bool(lines)
 
 
 async def _plug(action: PlugLeg, parts: InstanceParts) -> None:
     leg, host = action.leg, action.host_link
-    present = any(link["ifname"] == host for link in await ip.query("link", "show", "type", "veth"))
+    present = await asyncio.to_thread(find_link, host) is not None
     if present and action.replace:
         await ip.batch([f"link delete {host}"])
         present = False
@@ -238,31 +237,26 @@ async def _forget(flow: Flow, netns: str) -> None:
             raise
 
 
-async def _set_rules(wanted: tuple[tuple[str, int], ...], netns: str) -> None:
-    present = {
-        (rule["src"], int(rule["table"]))
-        for family in ("-4", "-6")
-        for rule in await ip.query(family, "rule", "show", netns=netns)
-        if rule.get("priority") == _RULE_PRIORITY and "src" in rule
-    }
-    missing = [rule for rule in wanted if rule not in present]
-    obsolete = sorted(present - set(wanted))
-    lines = [f"rule add from {source} lookup {table} priority {_RULE_PRIORITY}" for source, table in missing]
-    lines += [f"rule delete from {source} lookup {table} priority {_RULE_PRIORITY}" for source, table in obsolete]
-    await ip.batch(lines, netns=netns)
+def _routing() -> tuple[frozenset[tuple[str, int]], frozenset[str]]:
+    """The policy rules of the current namespace that are ours, and the addresses on its loopback."""
+    [loopback] = (link for link in list_links() if link.name == "lo")
+    return list_source_rules(_RULE_PRIORITY), frozenset(address.cidr for address in loopback.addresses)
 
 
-async def _set_loopback(wanted: tuple[str, ...], netns: str) -> None:
+def _rule_lines(wanted: tuple[tuple[str, int], ...], present: frozenset[tuple[str, int]]) -> list[str]:
+    changes = [("add", rule) for rule in wanted if rule not in present]
+    changes += [("delete", rule) for rule in sorted(present - set(wanted))]
+    return [f"rule {verb} from {source} lookup {table} priority {_RULE_PRIORITY}" for verb, (source, table) in changes]
+
+
+def _loopback_lines(wanted: tuple[str, ...], present: frozenset[str]) -> list[str]:
     """Scope host and a preferred lifetime of 0: neither ARP nor the choice of a source ever takes one of them."""
-    [loopback] = await ip.query("address", "show", "dev", "lo", netns=netns)
-    present = {f"{one['local']}/{one['prefixlen']}" for one in loopback["addr_info"]} - {"127.0.0.1/8", "::1/128"}
     lines = [
         f"address replace {cidr} dev lo {'preferred_lft 0 nodad' if ':' in cidr else 'scope host'}"
         for cidr in wanted
         if cidr not in present
     ]
-    lines += [f"address delete {cidr} dev lo" for cidr in sorted(present - set(wanted))]
-    await ip.batch(lines, netns=netns)
+    return lines + [f"address delete {cidr} dev lo" for cidr in sorted(present - {*wanted, "127.0.0.1/8", "::1/128"})]
 
 
 async def _start_haproxy(action: StartHaproxy, parts: InstanceParts) -> None:

@@ -1,7 +1,8 @@
 """Reads what there is of one instance: files, namespace, links, processes. Changes nothing."""
 
+import asyncio
 import json
-from typing import Any
+import socket
 
 from vrata.base.errors import VrataError
 from vrata.host import datagram
@@ -10,6 +11,8 @@ from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
 from vrata.net import ip
 from vrata.net.command import run
+from vrata.net.links import find_link, list_links
+from vrata.net.netns import in_namespace
 
 
 async def observe_instance(store: HostStore, instance_id: str, parts: InstanceParts) -> Observed:
@@ -21,7 +24,7 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
     return Observed(
         record=record,
         namespace_exists=exists,
-        links=await observe_links(record) if exists else (),
+        links=await asyncio.to_thread(observe_links, record) if exists else (),
         applied=store.applied(instance_id),
         haproxy_runs=parts.haproxy.running() is not None,
         keepalived_runs=parts.keepalived.running() is not None,
@@ -49,26 +52,21 @@ async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:
     return {one["name"]: (one["packets"], one["bytes"]) for one in found}
 
 
-async def observe_links(record: Record) -> tuple[ObservedLink, ...]:
-    """The legs inside the namespace, and where their host ends are plugged in."""
-    inside = await ip.query("address", "show", netns=record.netns)
-    masters = {link["ifname"]: link.get("master") for link in await ip.query("link", "show", "type", "veth")}
+def observe_links(record: Record) -> tuple[ObservedLink, ...]:
+    """The legs inside the namespace, and where their host ends are plugged in; OSError if the namespace goes away."""
     return tuple(
         ObservedLink(
-            name=link["ifname"],
-            mac_address=link["address"],
-            mtu=link["mtu"],
-            addresses=frozenset(_global_addresses(link)),
-            bridge=masters.get(record.links.get(link["ifname"], "")),
+            name=link.name,
+            mac_address=link.mac_address,
+            mtu=link.mtu,
+            addresses=frozenset(address.cidr for address in link.addresses if address.is_global),
+            bridge=_bridge_of(record.links[link.name]),
         )
-        for link in inside
-        if link["ifname"] in record.links
+        for link in in_namespace(record.netns, list_links)
+        if link.name in record.links
     )
 
 
-def _global_addresses(link: dict[str, Any]) -> list[str]:
-    return [
-        f"{info['local']}/{info['prefixlen']}"
-        for info in link.get("addr_info", [])
-        if info.get("scope") == "global" and "local" in info
-    ]
+def _bridge_of(host_link: str) -> str | None:
+    link = find_link(host_link)
+    return socket.if_indextoname(link.master) if link and link.master else None

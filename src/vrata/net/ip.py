@@ -4,12 +4,16 @@ A change is a list of `ip` command lines without the leading `ip`, applied in on
 (ip(8)); it stops at the first line that fails, and every caller's lines are safe to repeat from the beginning.
 """
 
+import asyncio
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vrata.base.errors import VrataError
 from vrata.net.command import NETNS_DIR, CommandFailed, run
+from vrata.net.netns import in_namespace
 
 
 async def batch(lines: Iterable[str], netns: str | None = None) -> None:
@@ -41,8 +45,21 @@ async def add_namespace(name: str, sysctls: dict[str, str] | None = None) -> Non
 
 
 async def set_sysctls(sysctls: dict[str, str], netns: str | None = None) -> None:
-    """Set kernel parameters of a namespace."""
-    await run("sysctl", "-q", "-w", *(f"{key}={value}" for key, value in sysctls.items()), netns=netns)
+    """Set kernel parameters of a namespace, in order; VrataError names the one that the kernel refuses.
+
+    Keys as sysctl(8) takes them: with slashes where a part has dots.
+    """
+    work = partial(_write_sysctls, sysctls)
+    await asyncio.to_thread(work if netns is None else partial(in_namespace, netns, work))
+
+
+def _write_sysctls(sysctls: dict[str, str]) -> None:
+    for key, value in sysctls.items():
+        path = Path("/proc/sys") / (key if "/" in key else key.replace(".", "/"))
+        try:
+            path.write_text(value)
+        except OSError as error:
+            raise VrataError(f"sysctl {key}={value}: {error.strerror}") from error
 
 
 async def delete_namespace(name: str) -> None:
