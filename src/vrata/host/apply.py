@@ -91,8 +91,7 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
         case UnplugLeg(host_link=link):
             await delete_link(link)
         case SetRoutes(lines=lines, rules=rules, local=local):
-            present = await asyncio.to_thread(in_namespace, parts.netns, _routing)
-            await ip.batch((*lines, *_rule_lines(rules, present[0]), *_loopback_lines(local, present[1])), parts.netns)
+            await _set_routes(lines, rules, local, parts.netns)
         case LoadNat(ruleset=ruleset):
             await nft.apply(ruleset, netns=parts.netns)
             # Only there once connection tracking is used in the namespace. Replicated connections lack window history.
@@ -235,6 +234,15 @@ async def _forget(flow: Flow, netns: str) -> None:
     except CommandFailed as error:
         if "0 flow entries" not in error.stderr:
             raise
+
+
+async def _set_routes(
+    lines: tuple[str, ...], rules: tuple[tuple[str, int], ...], local: tuple[str, ...], netns: str
+) -> None:
+    found_rules, loopback = await asyncio.to_thread(in_namespace, netns, _routing)
+    changes = _rule_lines(rules, found_rules)
+    await ip.batch((*lines, *(one for one in changes if ":" not in one), *_loopback_lines(local, loopback)), netns)
+    await ip.batch((one for one in changes if ":" in one), netns, family="-6")
 
 
 def _routing() -> tuple[frozenset[tuple[str, int]], frozenset[str]]:

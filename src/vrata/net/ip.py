@@ -16,11 +16,14 @@ from vrata.net.command import NETNS_DIR, CommandFailed, run
 from vrata.net.netns import in_namespace
 
 
-async def batch(lines: Iterable[str], netns: str | None = None) -> None:
-    """Apply `ip` command lines in order; CommandFailed names the line that failed."""
+async def batch(lines: Iterable[str], netns: str | None = None, *, family: str = "") -> None:
+    """Apply `ip` command lines in order; CommandFailed names the line that failed.
+
+    `family`: `-6` for lines whose family `ip` does not see by itself, those with policy rules.
+    """
     text = "\n".join(lines)
     if text:
-        await run("ip", "-batch", "-", netns=netns, stdin=text + "\n")
+        await run("ip", *([family] if family else []), "-batch", "-", netns=netns, stdin=text + "\n")
 
 
 async def query(*argv: str, netns: str | None = None) -> list[dict[str, Any]]:
