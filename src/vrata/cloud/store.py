@@ -8,6 +8,7 @@ A transaction may name hosts whose desired set it changed: their revisions rise 
 """
 
 import asyncio
+import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,24 +43,27 @@ class Tx:
 
     def one(self, statement: sa.Select[Any]) -> Row | None:
         """The first row, or None."""
-        row = self.connection.execute(statement).mappings().first()
+        return self._first(statement)
+
+    def _first(self, statement: sa.Select[Any], values: Row | None = None) -> Row | None:
+        row = self.connection.execute(statement, values).mappings().first()
         return None if row is None else dict(row)
 
     def get(self, table: sa.Table, row_id: str) -> Row | None:
         """The row with this primary key."""
-        return self.one(sa.select(table).where(_key(table) == row_id))
+        return self._first(_by_key(table), {"row_id": row_id})
 
     def lock(self, table: sa.Table, row_id: str) -> Row | None:
         """The row with this primary key, locked until the transaction ends (SQLite: the whole database is)."""
-        return self.one(sa.select(table).where(_key(table) == row_id).with_for_update())
+        return self._first(_by_key(table, lock=True), {"row_id": row_id})
 
-    def value(self, statement: sa.Select[Any]) -> Any:
-        """The first column of the first row, or None."""
-        return self.connection.execute(statement).scalar()
+    def value(self, statement: sa.Select[Any], **values: Any) -> Any:
+        """The first column of the first row, or None; `values` of the statement's bound parameters."""
+        return self.connection.execute(statement, values).scalar()
 
-    def column(self, statement: sa.Select[Any]) -> list[Any]:
+    def column(self, statement: sa.Select[Any], **values: Any) -> list[Any]:
         """The first column of every row."""
-        return list(self.connection.execute(statement).scalars())
+        return list(self.connection.execute(statement, values).scalars())
 
     def insert(self, table: sa.Table, rows: Row | Sequence[Row]) -> None:
         """Insert one row or several of the same shape."""
@@ -94,6 +98,13 @@ class Tx:
             sa.select(hosts.c.name).where(hosts.c.name.in_(names)).order_by(hosts.c.name).with_for_update()
         )
         self.connection.execute(sa.update(hosts).where(hosts.c.name.in_(names)).values(revision=hosts.c.revision + 1))
+
+
+@functools.cache
+def _by_key(table: sa.Table, *, lock: bool = False) -> sa.Select[Any]:
+    """Built once a table: most of what a call does is looking rows up, and building the question took half of it."""
+    query = sa.select(table).where(_key(table) == sa.bindparam("row_id"))
+    return query.with_for_update() if lock else query
 
 
 def _key(table: sa.Table) -> sa.ColumnElement[Any]:

@@ -143,29 +143,29 @@ def l7rules(_call: Call, rows: list[Row]) -> list[Row]:
 def status_tree(call: Call, balancer: Row) -> Row:
     """The tree of statuses of one load balancer."""
     tx = call.tx
-    pool_rows = tx.all(sa.select(t.pools).where(t.pools.c.load_balancer_id == balancer["id"]))
-    pool_ids = [row["id"] for row in pool_rows]
-    by_pool: dict[str, list[Row]] = defaultdict(list)
-    for row in tx.all(sa.select(t.members).where(t.members.c.pool_id.in_(pool_ids))):
-        by_pool[row["pool_id"]].append(_short(row) | {"address": row["address"], "protocol_port": row["protocol_port"]})
-    monitors_ = {
-        row["pool_id"]: _short(row) | {"type": row["type"]}
-        for row in tx.all(sa.select(t.health_monitors).where(t.health_monitors.c.pool_id.in_(pool_ids)))
+    pools = {
+        row["id"]: row | {"members": [], "health_monitor": None}
+        for row in tx.all(_statuses(t.pools).where(t.pools.c.load_balancer_id == balancer["id"]))
     }
-    shown = {
-        row["id"]: _short(row) | {"members": by_pool[row["id"]]} | {"health_monitor": monitors_.get(row["id"])}
-        for row in pool_rows
-    }
-    listener_rows = tx.all(sa.select(t.listeners).where(t.listeners.c.load_balancer_id == balancer["id"]))
-    tree = [
-        _short(row) | {"pools": [shown[row["default_pool_id"]]] if row["default_pool_id"] in shown else []}
-        for row in listener_rows
-    ]
-    return {"statuses": {"loadbalancer": _short(balancer) | {"listeners": tree}}}
+    c = t.members.c
+    for row in tx.all(_statuses(t.members, c.address, c.protocol_port, c.pool_id).where(c.pool_id.in_(pools))):
+        pools[row.pop("pool_id")]["members"].append(row)
+    m = t.health_monitors.c
+    for row in tx.all(_statuses(t.health_monitors, m.type, m.pool_id).where(m.pool_id.in_(pools))):
+        pools[row.pop("pool_id")]["health_monitor"] = row
+    tree = []
+    mine = t.listeners.c.load_balancer_id == balancer["id"]
+    for row in tx.all(_statuses(t.listeners, t.listeners.c.default_pool_id).where(mine)):
+        pool = pools.get(row.pop("default_pool_id"))
+        tree.append(row | {"pools": [pool] if pool else []})
+    return {"statuses": {"loadbalancer": {name: balancer[name] for name in _SHORT} | {"listeners": tree}}}
 
 
-def _short(row: Row) -> Row:
-    return {name: row[name] for name in ("id", "name", "operating_status", "provisioning_status")}
+_SHORT = ("id", "name", "operating_status", "provisioning_status")
+
+
+def _statuses(table: sa.Table, *more: sa.Column[Any]) -> sa.Select[Any]:
+    return sa.select(*(table.c[name] for name in _SHORT), *more)
 
 
 STATS = ("active_connections", "bytes_in", "bytes_out", "request_errors", "total_connections")

@@ -15,6 +15,24 @@ from vrata.cloud.http import ApiError, Caller
 from vrata.cloud.identity import tables as t
 from vrata.cloud.store import Row, Tx
 
+# Asked in every call, so built once.
+_USER_ENABLED = (
+    sa.select(t.users.c.enabled & t.domains.c.enabled)
+    .join(t.domains, t.domains.c.id == t.users.c.domain_id)
+    .where(t.users.c.id == sa.bindparam("user_id"))
+)
+_PROJECT_ENABLED = (
+    sa.select(t.projects.c.enabled & t.domains.c.enabled)
+    .join(t.domains, t.domains.c.id == t.projects.c.domain_id)
+    .where(t.projects.c.id == sa.bindparam("project_id"))
+)
+_ASSIGNED = sa.select(t.assignments.c.role_id).where(
+    t.assignments.c.user_id == sa.bindparam("user_id"),
+    t.assignments.c.target_kind == sa.bindparam("kind"),
+    t.assignments.c.target_id == sa.bindparam("target_id"),
+)
+_IMPLIED = sa.select(t.implied_roles.c.prior_id, t.implied_roles.c.implied_id)
+
 UNAUTHORIZED = "The request you have made requires authentication."
 
 
@@ -46,13 +64,9 @@ def load(tx: Tx, token: str, now: datetime) -> Row:
 
 def alive(tx: Tx, row: Row) -> None:
     """401 unless the user, the scope and the domains they are in are enabled."""
-    mine = sa.select(t.users.c.enabled & t.domains.c.enabled).join(t.domains, t.domains.c.id == t.users.c.domain_id)
-    good = tx.value(mine.where(t.users.c.id == row["user_id"]))
+    good = tx.value(_USER_ENABLED, user_id=row["user_id"])
     if good and row.get("project_id"):
-        theirs = sa.select(t.projects.c.enabled & t.domains.c.enabled).join(
-            t.domains, t.domains.c.id == t.projects.c.domain_id
-        )
-        good = tx.value(theirs.where(t.projects.c.id == row["project_id"]))
+        good = tx.value(_PROJECT_ENABLED, project_id=row["project_id"])
     if good and row.get("domain_id"):
         good = tx.value(sa.select(t.domains.c.enabled).where(t.domains.c.id == row["domain_id"]))
     if not good:
@@ -100,13 +114,7 @@ def roles_of(tx: Tx, row: Row) -> list[Row]:
     target = _target(row)
     if target is None:
         return []
-    found = tx.column(
-        sa.select(t.assignments.c.role_id).where(
-            t.assignments.c.user_id == row["user_id"],
-            t.assignments.c.target_kind == target[0],
-            t.assignments.c.target_id == target[1],
-        )
-    )
+    found = tx.column(_ASSIGNED, user_id=row["user_id"], kind=target[0], target_id=target[1])
     implied = with_implied(tx, set(found))
     credential = row.get("application_credential_id")
     if credential is not None:
@@ -119,7 +127,7 @@ def roles_of(tx: Tx, row: Row) -> list[Row]:
 
 def with_implied(tx: Tx, role_ids: set[str]) -> set[str]:
     """The roles and all that they imply."""
-    edges = tx.connection.execute(sa.select(t.implied_roles.c.prior_id, t.implied_roles.c.implied_id)).all()
+    edges = tx.connection.execute(_IMPLIED).all()
     out = set(role_ids)
     for _ in range(len(edges) + 1):
         more = {implied for prior, implied in edges if prior in out} - out
