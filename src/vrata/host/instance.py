@@ -31,6 +31,7 @@ from vrata.net.daemon import DaemonId, ExitWatch
 from vrata.vrrp.process import NotifyPipe
 
 LOOK_AGAIN_S = 10.0
+LOOK_COST_S = 0.1  # at most ten looks a second over all instances of a host
 LOOK_SOON_S = 2.0  # after members were removed: connections may have held one
 FAILURES_TOLD = 3  # in a row; after a second and a half
 RETRY_LEAST_S = 0.5
@@ -158,7 +159,7 @@ class InstanceKeeper:
         self._prober.want(desired, parts.netns)
         self._failures, self._said = 0, None
         self._set(generation=desired.generation, error=None)
-        return LOOK_SOON_S if self._changed_live else LOOK_AGAIN_S
+        return LOOK_SOON_S if self._changed_live else max(LOOK_AGAIN_S, LOOK_COST_S * self._instances())
 
     async def _carry_out(self, observed: Observed, desired: DesiredInstance, parts: InstanceParts) -> bool:
         """Do the plan's actions; False if it was left, between two of them, for something newer to be built.

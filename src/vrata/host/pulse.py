@@ -22,6 +22,7 @@ FAST_S = 0.04  # of an active instance
 SLOW_S = 0.5  # of a standby
 COST_S = 0.001  # at most one look a millisecond over all instances of a host
 ASK_S = 0.5
+ASK_COST_S = 0.01  # at most a hundred questions a second over all instances of a host
 HUNG_S = 1.0
 
 
@@ -51,10 +52,12 @@ class Pulse:
         keepalived_hangs: Callable[[], None],
     ) -> None:
         self._parts = parts
+        self._runtime = RuntimeClient(parts.haproxy.stats_path, timeout_s=HUNG_S)
         self._is_active = is_active
         self._instances = instances
         self._haproxy_hangs = haproxy_hangs
         self._keepalived_hangs = keepalived_hangs
+        self._known: tuple[int, ...] = ()  # processes as they were a moment ago: finding them takes longer than a look
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._look_on()), loop.create_task(self._ask_on())]
 
@@ -66,25 +69,29 @@ class Pulse:
     async def _look_on(self) -> None:
         while True:
             await asyncio.sleep(max(FAST_S if self._is_active() else SLOW_S, COST_S * self._instances()))
+            if not any(daemon.is_stopped(pid) for pid in self._known):
+                continue
             if any(daemon.is_stopped(pid) for pid in self._parts.haproxy.workers()):
                 self._haproxy_hangs("stopped")
             if any(daemon.is_stopped(pid) for pid in self._parts.keepalived.pids()):
                 self._keepalived_hangs()
 
     async def _ask_on(self) -> None:
-        runtime = RuntimeClient(self._parts.haproxy.stats_path, timeout_s=HUNG_S)
         while True:
-            await asyncio.sleep(ASK_S)
             workers = self._parts.haproxy.workers()
-            if not workers or not self._is_active():
-                continue
-            before, began_s = share_of(workers[-1]), monotonic_s()
-            with contextlib.suppress(VrataError):
-                await runtime.ask("show version")
-                continue
-            after, silent_s = share_of(workers[-1]), monotonic_s() - began_s
-            if before and after and silent_s >= HUNG_S and not is_starved(before, after, silent_s):
-                self._haproxy_hangs(f"no answer for {silent_s:.1f} s")
+            self._known = (*workers, *self._parts.keepalived.pids())
+            if workers and self._is_active():
+                await self._ask(workers[-1])
+            await asyncio.sleep(max(ASK_S, ASK_COST_S * self._instances()))
+
+    async def _ask(self, worker: int) -> None:
+        before, began_s = share_of(worker), monotonic_s()
+        with contextlib.suppress(VrataError):
+            await self._runtime.ask("show version")
+            return
+        after, silent_s = share_of(worker), monotonic_s() - began_s
+        if before and after and silent_s >= HUNG_S and not is_starved(before, after, silent_s):
+            self._haproxy_hangs(f"no answer for {silent_s:.1f} s")
 
 
 def share_of(pid: int) -> Share | None:
