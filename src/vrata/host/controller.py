@@ -17,6 +17,7 @@ from vrata.host.model import Settings
 from vrata.host.store import HostStore
 
 COLLECT_S = 1.0
+COLLECT_COST_S = 0.01  # at most a hundred instances a second
 HEARTBEAT_S = 0.5
 CONCURRENT_PASSES = 8
 RETRY_LEAST_S = 0.1
@@ -93,7 +94,7 @@ class HostAgent:
         """Send every change at once, what has been collected since, and a sign of life in any case."""
         collected = 0.0
         while True:
-            if monotonic_s() - collected >= COLLECT_S or self._news.is_set():
+            if self._news.is_set() or monotonic_s() - collected >= max(COLLECT_S, COLLECT_COST_S * len(self._keepers)):
                 collected = monotonic_s()
                 await asyncio.gather(*(keeper.collect() for keeper in self._keepers.values()))
             self._news.clear()

@@ -2,12 +2,14 @@
 
 A stopped process is seen in its state (proc(5), /proc/PID/stat, field 3) within one interval. Whether HAProxy answers is
 asked through its runtime socket, which the threads that carry traffic serve themselves, and whose connections no limit
-refuses; only silence while the process had its share of the processor counts, so that a busy machine is not taken for
-a dead proxy. `HUNG_S` is long for the same reason: a failover under load would only move the load.
+refuses. Only silence while the process had its share of the processor counts, and while this agent was there to hear
+an answer, so that a busy machine is not taken for a dead proxy. `HUNG_S` is long for the same reason: a failover under
+load would only move the load.
 """
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,11 @@ class Share:
 def is_starved(before: Share, after: Share, silent_s: float) -> bool:
     """Whether a process that said nothing for so long was kept from the processor for most of that time."""
     return after.waited_s - before.waited_s > silent_s / 2
+
+
+def is_busy(before: Share, after: Share, silent_s: float) -> bool:
+    """Whether the one who listened had something else to do for most of that time, or wanted to."""
+    return after.ran_s - before.ran_s + after.waited_s - before.waited_s > silent_s / 2
 
 
 class Pulse:
@@ -85,12 +92,14 @@ class Pulse:
             await asyncio.sleep(max(ASK_S, ASK_COST_S * self._instances()))
 
     async def _ask(self, worker: int) -> None:
-        before, began_s = share_of(worker), monotonic_s()
+        before, mine, began_s = share_of(worker), share_of(os.getpid()), monotonic_s()
         with contextlib.suppress(VrataError):
             await self._runtime.ask("show version")
             return
-        after, silent_s = share_of(worker), monotonic_s() - began_s
-        if before and after and silent_s >= HUNG_S and not is_starved(before, after, silent_s):
+        after, mine_after, silent_s = share_of(worker), share_of(os.getpid()), monotonic_s() - began_s
+        if not (before and after and mine and mine_after) or silent_s < HUNG_S:
+            return
+        if not is_starved(before, after, silent_s) and not is_busy(mine, mine_after, silent_s):
             self._haproxy_hangs(f"no answer for {silent_s:.1f} s")
 
 

@@ -14,7 +14,7 @@ from vrata.host.handover import (
     loopback_addresses,
     peer_addresses,
 )
-from vrata.host.pulse import Share, is_starved
+from vrata.host.pulse import Share, is_busy, is_starved
 
 MAC = "fa:16:3e:01:02:03"
 
@@ -66,3 +66,11 @@ def test_silence_counts_unless_the_process_was_kept_from_the_processor(
 ) -> None:
     before = Share(ran_s=5.0, waited_s=2.0)
     assert is_starved(before, Share(5.0 + ran_s, 2.0 + waited_s), silent_s=1.0) is starved
+
+
+@pytest.mark.parametrize(
+    ("ran_s", "waited_s", "busy"), [(0.0, 0.0, False), (0.1, 0.3, False), (0.3, 0.3, True), (0.9, 0.0, True)]
+)
+def test_an_agent_that_had_no_time_to_listen_proves_nothing(ran_s: float, waited_s: float, *, busy: bool) -> None:
+    before = Share(7.0, 3.0)
+    assert is_busy(before, Share(7.0 + ran_s, 3.0 + waited_s), silent_s=1.0) is busy
