@@ -13,8 +13,8 @@ from vrata.base.errors import VrataError
 from vrata.base.wire import Firewall, FirewallRule, Listener, Member, Pool
 from vrata.haproxy.process import HaproxyProcess
 from vrata.haproxy.render import render_config
-from vrata.host.datagram import compile_datagram
 from vrata.host.firewall import compile_firewall
+from vrata.host.forwarding import compile_forwarding
 from vrata.host.handover import compile_handover
 from vrata.host.render import render_conntrackd, render_haproxy, render_nat, render_router, render_routes
 from vrata.host.rules import Table, render_change
@@ -91,7 +91,7 @@ def test_nftables_reads_a_gateways_rules() -> None:
     ).returncode
 
 
-def test_nftables_reads_udp_listeners_and_firewalls() -> None:
+def test_nftables_reads_kernel_listeners_and_firewalls() -> None:
     rules = (
         FirewallRule(ethertype="IPv4", protocol="udp", port_range_min=53, port_range_max=54, remotes=("10.0.0.0/8",)),
         FirewallRule(ethertype="IPv4", protocol="icmp", port_range_min=8, port_range_max=0),
@@ -129,7 +129,7 @@ def test_nftables_reads_udp_listeners_and_firewalls() -> None:
         ),
         pools=(keeps, Pool(id="q", protocol="UDP", lb_algorithm="SOURCE_IP", members=members)),
     )
-    text = render_change(None, compile_firewall(desired)) + render_change(None, compile_datagram(desired))
+    text = render_change(None, compile_firewall(desired)) + render_change(None, compile_forwarding(desired))
     same_as_before("balancer.nft", text)
     checked = subprocess.run(["nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False)
     assert checked.stderr == ""

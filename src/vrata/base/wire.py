@@ -204,6 +204,7 @@ class Listener(Wire, frozen=True, kw_only=True):
     insert_headers: tuple[str, ...] = ()  # X-Forwarded-For, -Port, -Proto; X-SSL-* where TLS is ended
     tls: ListenerTls | None = None
     l7policies: tuple[L7Policy, ...] = ()
+    kernel: bool = False  # TCP in nftables instead of HAProxy; established connections survive a failover
 
 
 class FloatingNat(Wire, frozen=True, kw_only=True):

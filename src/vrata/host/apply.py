@@ -16,7 +16,7 @@ from vrata.haproxy.model import TlsFile
 from vrata.haproxy.plan import AddServer, Change, RemoveServer, ReplaceFile, SetAddress, SetWeight
 from vrata.haproxy.render import render_endpoint, render_server_options
 from vrata.haproxy.runtime import RuntimeFailed
-from vrata.host.datagram import Flow
+from vrata.host.forwarding import Flow
 from vrata.host.model import (
     AnyAction,
     AwaitHaproxy,
@@ -76,6 +76,7 @@ _HAND_OVER_S = 0.2  # the peer takes over within a millisecond of the good-bye, 
 
 log = structlog.get_logger()
 _RULE_PRIORITY = 1000
+_LOCAL_METRIC = 4096
 
 
 # Exception: one flat `match` over all actions is longer than a function should be, and easier to read than pieces.
@@ -90,8 +91,8 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             await _plug(action, parts)
         case UnplugLeg(host_link=link):
             await delete_link(link)
-        case SetRoutes(lines=lines, rules=rules, local=local):
-            await _set_routes(lines, rules, local, parts.netns)
+        case SetRoutes():
+            await _set_routes(action, parts.netns)
         case LoadNat(ruleset=ruleset):
             await nft.apply(ruleset, netns=parts.netns)
             # Only there once connection tracking is used in the namespace. Replicated connections lack window history.
@@ -174,7 +175,7 @@ async def delete_link(name: str) -> None:
 
 
 async def release_addresses(netns: str, keep: tuple[str, ...]) -> bool:
-    """Take every global address off the namespace's legs except those to keep; whether there was any."""
+    """Take every global address off the namespace's interfaces except those to keep; whether there was any."""
     lines = [
         f"address delete {address.cidr} dev {link.name}"
         for link in await asyncio.to_thread(in_namespace, netns, list_links)
@@ -227,7 +228,7 @@ async def _load_rules(action: LoadRules, parts: InstanceParts, store: HostStore)
 
 async def _forget(flow: Flow, netns: str) -> None:
     family = "ipv6" if flow.version == 6 else "ipv4"
-    argv = ["conntrack", "-D", "-f", family, "-p", "udp", "--dport", str(flow.virtual_port)]
+    argv = ["conntrack", "-D", "-f", family, "-p", flow.transport, "--dport", str(flow.virtual_port)]
     argv += ["--reply-src", flow.address, "--reply-port-src", str(flow.port)]
     try:
         await run(*argv, netns=netns)
@@ -236,19 +237,11 @@ async def _forget(flow: Flow, netns: str) -> None:
             raise
 
 
-async def _set_routes(
-    lines: tuple[str, ...], rules: tuple[tuple[str, int], ...], local: tuple[str, ...], netns: str
-) -> None:
-    found_rules, loopback = await asyncio.to_thread(in_namespace, netns, _routing)
-    changes = _rule_lines(rules, found_rules)
-    await ip.batch((*lines, *(one for one in changes if ":" not in one), *_loopback_lines(local, loopback)), netns)
-    await ip.batch((one for one in changes if ":" in one), netns, family="-6")
-
-
-def _routing() -> tuple[frozenset[tuple[str, int]], frozenset[str]]:
-    """The policy rules of the current namespace that are ours, and the addresses on its loopback."""
-    [loopback] = (link for link in list_links() if link.name == "lo")
-    return list_source_rules(_RULE_PRIORITY), frozenset(address.cidr for address in loopback.addresses)
+async def _set_routes(action: SetRoutes, netns: str) -> None:
+    present = await asyncio.to_thread(in_namespace, netns, partial(list_source_rules, _RULE_PRIORITY))
+    rules, local = _rule_lines(action.rules, present), _local_lines(action)
+    await ip.batch((*action.lines, *(one for one in (*rules, *local) if ":" not in one)), netns)
+    await ip.batch((one for one in (*rules, *local) if ":" in one), netns, family="-6")
 
 
 def _rule_lines(wanted: tuple[tuple[str, int], ...], present: frozenset[tuple[str, int]]) -> list[str]:
@@ -257,14 +250,12 @@ def _rule_lines(wanted: tuple[tuple[str, int], ...], present: frozenset[tuple[st
     return [f"rule {verb} from {source} lookup {table} priority {_RULE_PRIORITY}" for verb, (source, table) in changes]
 
 
-def _loopback_lines(wanted: tuple[str, ...], present: frozenset[str]) -> list[str]:
-    """Scope host and a preferred lifetime of 0: neither ARP nor the choice of a source ever takes one of them."""
-    lines = [
-        f"address replace {cidr} dev lo {'preferred_lft 0 nodad' if ':' in cidr else 'scope host'}"
-        for cidr in wanted
-        if cidr not in present
+def _local_lines(action: SetRoutes) -> list[str]:
+    """Behind the route that an address on a leg brings: only that one says that the instance holds it now."""
+    return [
+        *(f"route replace local {cidr} dev lo table local metric {_LOCAL_METRIC}" for cidr in action.local),
+        *(f"route flush table local exact {cidr} dev lo" for cidr in action.foreign),
     ]
-    return lines + [f"address delete {cidr} dev lo" for cidr in sorted(present - {*wanted, "127.0.0.1/8", "::1/128"})]
 
 
 async def _start_haproxy(action: StartHaproxy, parts: InstanceParts) -> None:

@@ -8,11 +8,13 @@ import asyncio
 import contextlib
 import itertools
 import socket
+from collections.abc import Callable
 
 from vrata.host.ping import echo_request
 from vrata.net.netns import in_namespace
 
 INTERVAL_S = 0.2
+COST_S = 0.003  # at most one ping in three milliseconds over all instances of a host
 _SOL_RAW, _ICMP_FILTER = 255, 1
 DRAIN_S = 600.0  # as long as HAProxy itself lets connections finish after a reload
 
@@ -20,8 +22,9 @@ DRAIN_S = 600.0  # as long as HAProxy itself lets connections finish after a rel
 class Beacon:
     """The pings of one instance to its peer."""
 
-    def __init__(self, netns: str) -> None:
+    def __init__(self, netns: str, instances: Callable[[], int]) -> None:
         self._netns = netns
+        self._instances = instances
         self._task: asyncio.Task[None] | None = None
 
     def start(self, peer: str) -> None:
@@ -45,7 +48,7 @@ class Beacon:
                     raw.sendto(echo_request(number & 0xFFFF, six=six), (peer, 0))
                 if loop.time() > end_s:
                     return
-                await asyncio.sleep(INTERVAL_S)
+                await asyncio.sleep(max(INTERVAL_S, COST_S * self._instances()))
 
 
 def _socket(*, six: bool) -> socket.socket:

@@ -1,11 +1,11 @@
 """Connections outlive a switch between two living instances: the active one passes packets on that its peer serves.
 
-A TCP connection ends in the HAProxy that accepted it, and the addresses move without it. So every instance keeps the
-virtual addresses on its loopback too (where they answer no ARP), marks the connections whose SYN it saw, and gives
-packets of all others to its peer unchanged, by `dup` (nft(8)); the peer answers the client itself. That is done only
-while the peer is known to live: it was active an instant ago (its adverts are heard), or it answers the pings that
-`vrata.host.beacon` sends after a switch. Otherwise the packet takes the usual way, and the client is reset at once
-instead of being kept waiting by a dead machine.
+A TCP connection ends in the HAProxy that accepted it, and the addresses move without it. So every instance takes in
+packets for the virtual addresses wherever these are (a local route; nobody is told by ARP), marks the connections whose
+SYN it saw, and gives packets of all others to its peer unchanged, by `dup` (nft(8)); the peer answers the client itself.
+That is done only while the peer is known to live: it was active an instant ago (its adverts are heard), or it answers
+the pings that `vrata.host.beacon` sends after a switch. Otherwise the packet takes the usual way, and the client is
+reset at once instead of being kept waiting by a dead machine.
 
 What comes from the peer's own MAC address is never sent back. Does no I/O.
 """
@@ -16,7 +16,7 @@ import re
 
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, InstanceKind
-from vrata.host.datagram import virtual_addresses
+from vrata.host.forwarding import virtual_addresses
 from vrata.host.rules import Chain, Table, braces
 
 NAME = "vrata_handover"
@@ -59,7 +59,7 @@ def compile_handover(desired: DesiredInstance, served: tuple[int, ...]) -> tuple
     )
     # After connection tracking (-200) and the firewall (-160), before any translation (-100).
     hook = "type filter hook prerouting priority {}; policy accept;"
-    chains = {"pass": Chain(judge), "enter": Chain(tuple(enter), hook.format(-155))}
+    chains = {"pass": Chain(judge), "enter": Chain(tuple(enter), hook.format(-155)), **_untracked(desired)}
     alive = {"alive": ("set", "type mark; size 16; flags dynamic,timeout; timeout 1s;")}
     four, six = peer_addresses(desired)
     out = {"ip": four, "ip6": six}
@@ -68,7 +68,31 @@ def compile_handover(desired: DesiredInstance, served: tuple[int, ...]) -> tuple
     return Table(f"inet {NAME}", alive, chains), *leave
 
 
-def loopback_addresses(desired: DesiredInstance) -> tuple[str, ...]:
+def _untracked(desired: DesiredInstance) -> dict[str, Chain]:
+    """HAProxy's own connections, to members, need no tracking, and are not slowed by it; a firewall asks for it."""
+    if any(leg.firewall is not None for leg in desired.legs):
+        return {}
+    into, out = [], []
+    for version, family in _ADDRESSES.items():
+        # On a leg without a virtual address the kernel's own forwarding answers with a fixed one.
+        own = [cidr for leg in desired.legs if _of(leg.virtual, version) for cidr in _of(leg.fixed, version)]
+        if own:
+            fixed = braces(sorted(own))
+            into.append(f"{family} daddr {fixed} meta l4proto tcp notrack")
+            out.append(f"{family} saddr {fixed} meta l4proto tcp notrack")
+    hook = "type filter hook {} priority raw; policy accept;"
+    return {
+        "raw_in": Chain(tuple(into), hook.format("prerouting")),
+        "raw_out": Chain(tuple(out), hook.format("output")),
+    }
+
+
+def _of(cidrs: tuple[str, ...], version: int) -> list[str]:
+    found = (ipaddress.ip_interface(cidr).ip for cidr in cidrs)
+    return [str(address) for address in found if address.version == version]
+
+
+def local_addresses(desired: DesiredInstance) -> tuple[str, ...]:
     """The virtual addresses as CIDRs: whoever accepted a connection for one may go on with it without holding it."""
     if desired.kind is not InstanceKind.BALANCER:
         return ()

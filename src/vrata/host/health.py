@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, HealthMonitor, Member
+from vrata.host.forwarding import kernel_pools
 
-UDP_MONITORS = ("HTTP", "TCP", "UDP-CONNECT")
+MONITORS = ("HTTP", "TCP", "UDP-CONNECT")
 _TOKEN = re.compile(r"[A-Za-z]{1,16}")
 _PATH = re.compile(r"/[\x21-\x7e]{0,1023}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -43,11 +44,11 @@ def judge(health: Health, *, good: bool, monitor: HealthMonitor) -> Health:
 
 
 def targets_of(desired: DesiredInstance) -> dict[str, Target]:
-    """Every monitored member of a UDP pool, by its id; InvalidInput for a monitor that can not be carried out."""
+    """Every monitored member that the kernel balances over, by its id; InvalidInput for a monitor it can not have."""
     out = {}
-    for pool in desired.pools:
+    for pool in kernel_pools(desired):
         monitor = pool.healthmonitor
-        if pool.protocol == "UDP" and monitor is not None:
+        if monitor is not None:
             _check(monitor)
             for member in pool.members:
                 out[member.id] = _target(member, monitor)
@@ -60,8 +61,10 @@ def _target(member: Member, monitor: HealthMonitor) -> Target:
 
 
 def _check(monitor: HealthMonitor) -> None:
-    if monitor.type not in UDP_MONITORS:
-        raise InvalidInput("healthmonitor.type", monitor.type, f"use one of {', '.join(UDP_MONITORS)} with UDP")
+    if monitor.type not in MONITORS:
+        raise InvalidInput(
+            "healthmonitor.type", monitor.type, f"use one of {', '.join(MONITORS)} where the kernel forwards"
+        )
     if monitor.type == "HTTP":
         for field, value, grammar in (
             ("http_method", monitor.http_method, _TOKEN),

@@ -15,7 +15,7 @@ import structlog
 from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
-from vrata.host import datagram, status
+from vrata.host import forwarding, status
 from vrata.host.apply import apply_action, remove_instance
 from vrata.host.beacon import Beacon
 from vrata.host.model import ChangeHaproxy, CreateNamespace, Observed, Settings, StartHaproxy, record_of
@@ -126,10 +126,10 @@ class InstanceKeeper:
             return  # it is being started; its end is noticed by the watch, not here
         members = status.member_statuses(desired, rows)
         listeners = status.listener_stats(desired, rows, older)
-        if datagram.udp_listeners(desired):
-            members |= datagram.member_statuses(desired, self._down)
+        if forwarding.kernel_listeners(desired):
+            members |= forwarding.member_statuses(desired, self._down)
             with contextlib.suppress(VrataError):  # not loaded yet
-                listeners |= datagram.listener_stats(desired, await observe_counters(parts.netns))
+                listeners |= forwarding.listener_stats(desired, await observe_counters(parts.netns))
         self._listeners = listeners
         if members != self._members:
             self._members = members
@@ -246,7 +246,7 @@ class InstanceKeeper:
             self._beacon.stop()
             self._beacon = None
         if self._parts and self.desired and self._state is VrrpState.MASTER and self.desired.vrrp.peer_macs:
-            self._beacon = Beacon(self._parts.netns)
+            self._beacon = Beacon(self._parts.netns, self._instances)
             self._beacon.start(self.desired.vrrp.peers[0])
 
     def _on_haproxy_hang(self, how: str) -> None:

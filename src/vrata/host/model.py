@@ -10,7 +10,7 @@ from vrata.base.ids import kernel_name
 from vrata.base.wire import DesiredInstance, Leg, Wire
 from vrata.haproxy.model import TlsFile
 from vrata.haproxy.plan import Change
-from vrata.host.datagram import Flow
+from vrata.host.forwarding import Flow
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ class UnplugLeg(Action):
 class SetRoutes(Action):
     lines: tuple[str, ...]
     rules: tuple[tuple[str, int], ...]  # (source address, table)
-    local: tuple[str, ...] = ()  # host addresses (CIDRs) that loopback has besides its own
+    local: tuple[str, ...] = ()  # host addresses (CIDRs) whose packets are taken in wherever the address is
+    foreign: tuple[str, ...] = ()  # and those that were, and are not any more
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,11 @@ class LoadNat(Action):
 
 @dataclass(frozen=True)
 class LoadRules(Action):
-    """Firewall, UDP listeners and handover in one transaction, then the flows that must find another member end."""
+    """Firewall, forwarding and handover in one transaction, then the flows that must find another member end."""
 
     instance_id: str
     ruleset: str
-    forwards: bool  # packets between legs: only where there are UDP listeners, and rules for them
+    forwards: bool  # packets between legs: only where the kernel carries listeners, and rules for them
     legs: tuple[str, ...]
     forget: tuple[Flow, ...]
     state: RulesState

@@ -5,7 +5,7 @@ import json
 import socket
 
 from vrata.base.errors import VrataError
-from vrata.host import datagram
+from vrata.host import forwarding
 from vrata.host.model import NOTHING, Observed, ObservedLink, Record
 from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
@@ -46,8 +46,8 @@ async def observe_servers(parts: InstanceParts) -> frozenset[tuple[str, str]]:
 
 
 async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:
-    """Packets and bytes of every counter of the UDP listeners."""
-    answer = await run("nft", "-j", "list", "counters", "table", *datagram.TABLE.split(), netns=netns)
+    """Packets and bytes of every counter of the listeners that the kernel carries."""
+    answer = await run("nft", "-j", "list", "counters", "table", *forwarding.TABLE.split(), netns=netns)
     found = (entry["counter"] for entry in json.loads(answer)["nftables"] if "counter" in entry)
     return {one["name"]: (one["packets"], one["bytes"]) for one in found}
 

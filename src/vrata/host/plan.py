@@ -10,9 +10,9 @@ from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.haproxy.model import Config
 from vrata.haproxy.plan import AtRunTime, Reload, Unchanged, plan_transition
 from vrata.haproxy.render import render_config
-from vrata.host.datagram import compile_datagram, flows_to_forget, udp_listeners
 from vrata.host.firewall import compile_firewall
-from vrata.host.handover import compile_handover, loopback_addresses
+from vrata.host.forwarding import compile_forwarding, flows_to_forget, kernel_listeners
+from vrata.host.handover import compile_handover, local_addresses
 from vrata.host.health import targets_of
 from vrata.host.model import (
     AnyAction,
@@ -67,7 +67,7 @@ def plan_instance(
 ) -> tuple[AnyAction, ...]:
     """The steps from `observed` to `desired`; InvalidInput, before any step, if it can not be built.
 
-    `down`: members of UDP pools that do not answer.
+    `down`: members of pools that the kernel balances over, and that do not answer.
     """
     validate_instance(desired)
     directory = instance_dir(settings, desired.id)
@@ -83,7 +83,10 @@ def plan_instance(
     unplug = _plan_unplugs(observed, desired)
     steps: list[AnyAction] = [*_plan_place(observed, desired, settings), *legs]
     if legs or observed.applied is None or observed.applied.legs != desired.legs:
-        steps.append(SetRoutes("legs or addresses changed", *render_routes(desired), loopback_addresses(desired)))
+        local = local_addresses(desired)
+        before = local_addresses(observed.applied) if observed.applied else ()
+        foreign = tuple(cidr for cidr in before if cidr not in local)
+        steps.append(SetRoutes("legs or addresses changed", *render_routes(desired), local, foreign))
     if gateway and _nat_differs(observed, nat):
         steps.append(LoadNat("translations changed", nat))
     steps += rules
@@ -173,7 +176,7 @@ def _nat_differs(observed: Observed, nat: str) -> bool:
 
 
 def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[str]) -> list[AnyAction]:
-    """Firewall and UDP listeners: chains that differ, and no other."""
+    """Firewall, forwarding and handover: chains that differ, and no other."""
     down &= targets_of(desired).keys()
     after = _tables(desired, down)
     applied = observed.applied if observed.namespace_exists else None
@@ -191,7 +194,7 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
         return []
     lost = flows_to_forget(applied, desired, down)
     known = flows_to_forget(applied, applied, frozenset(loaded.down)) if applied and before else ()
-    reason = "members went down or up" if applied == desired else "firewall, ports or UDP listeners changed"
+    reason = "members went down or up" if applied == desired else "firewall, ports or forwarding changed"
     return [
         LoadRules(
             reason,
@@ -201,14 +204,16 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
             legs=tuple(leg.name for leg in desired.legs),
             forget=tuple(flow for flow in lost if flow not in known),
             state=RulesState(down=tuple(sorted(down)), digest=digest(after)),
-            tracks=any(new and not old for old, new in pairs[2:]),
+            tracks=any(new and not old for old, new in pairs[1:]),
         )
     ]
 
 
 def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
-    served = tuple(listener.protocol_port for listener in desired.listeners if listener not in udp_listeners(desired))
-    return [compile_firewall(desired), compile_datagram(desired, down), *compile_handover(desired, served)]
+    served = tuple(
+        listener.protocol_port for listener in desired.listeners if listener not in kernel_listeners(desired)
+    )
+    return [compile_firewall(desired), compile_forwarding(desired, down), *compile_handover(desired, served)]
 
 
 def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str, settings: Settings) -> list[AnyAction]:

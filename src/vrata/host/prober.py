@@ -1,4 +1,4 @@
-"""Asks the members of UDP pools how they are, from inside the instance's namespace, and says who is down.
+"""Asks the members that the kernel balances over how they are, from inside the instance's namespace, and says who is down.
 
 `vrata.host.health` judges; nftables is changed by the next pass. UDP-CONNECT sends a datagram: «port unreachable», or no
 neighbour to send it to, is a bad answer; silence is a good one, as with Octavia. Bounded: so many probes at once, each

@@ -25,8 +25,8 @@ from vrata.haproxy.model import (
     SendProxy,
     Server,
 )
-from vrata.host.datagram import UDP, udp_listeners
 from vrata.host.firewall import CONNTRACK_PORT, PEERS_PORT, compile_rules4
+from vrata.host.forwarding import kernel_listeners
 from vrata.host.handover import anchor
 from vrata.host.l7 import l7_rule
 from vrata.host.tls import TlsFiles
@@ -100,7 +100,7 @@ def render_haproxy(desired: DesiredInstance, directory: str, open_files: int | N
     frontends: list[Frontend] = []
     backends: list[Backend] = []
     for listener in desired.listeners:
-        if listener.protocol == UDP:  # `vrata.host.datagram` carries it
+        if listener in kernel_listeners(desired):  # `vrata.host.forwarding` carries it
             continue
         mode = _choice("listener.protocol", listener.protocol, _MODES)
         used = {}
@@ -372,10 +372,11 @@ def render_nat(desired: DesiredInstance) -> str:
 def render_conntrackd(desired: DesiredInstance, directory: str) -> str | None:
     """conntrackd.conf(5): FTFW to the one peer over the first leg, entries straight into the kernel. None: no peer."""
     gateway = desired.kind is InstanceKind.GATEWAY
-    if not (gateway or udp_listeners(desired)) or len(desired.vrrp.peers) != 1:
+    if not (gateway or kernel_listeners(desired)) or len(desired.vrrp.peers) != 1:
         return None
     # HAProxy's connections end with it; only what the kernel itself passes on can be taken over.
-    protocols = "\n".join(f"            {name}" for name in (("TCP", "UDP", "ICMP") if gateway else ("UDP",)))
+    carried = ("TCP", "UDP", "ICMP") if gateway else sorted({one.protocol for one in kernel_listeners(desired)})
+    protocols = "\n".join(f"            {name}" for name in carried)
     source, peer = _ip("vrrp.source", desired.vrrp.source), _ip("vrrp.peers", desired.vrrp.peers[0])
     family = "IPv6" if ":" in source else "IPv4"
     return f"""Sync {{

@@ -26,7 +26,7 @@ class Chain:
 class Table:
     """`objects`: name -> (kind, specification), e.g. ("map", "type ipv4_addr : mark;"); chains by their names."""
 
-    name: str  # with its family: "inet vrata_udp"
+    name: str  # with its family: "inet vrata_forward"
     objects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     chains: Mapping[str, Chain] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from vrata.host.handover import (
     compile_handover,
     connection_mark,
     link_local,
-    loopback_addresses,
+    local_addresses,
     peer_addresses,
 )
 from vrata.host.pulse import Share, is_busy, is_starved
@@ -52,12 +52,12 @@ def test_the_peer_is_reached_in_both_families() -> None:
     assert peer_addresses(paired(peers=("2001:db8::2",))) == ("169.254.2.3", "fe80::f816:3eff:fe01:203")
 
 
-def test_only_balancers_keep_their_addresses_on_the_loopback() -> None:
+def test_only_balancers_take_in_packets_for_addresses_that_they_do_not_hold() -> None:
     virtual = {cidr.partition("/")[0] for leg in balancer().legs for cidr in leg.virtual}
-    kept = loopback_addresses(balancer())
+    kept = local_addresses(balancer())
     assert {cidr.partition("/")[0] for cidr in kept} == virtual
     assert {cidr.partition("/")[2] for cidr in kept} <= {"32", "128"}
-    assert loopback_addresses(gateway()) == ()
+    assert local_addresses(gateway()) == ()
 
 
 @pytest.mark.parametrize(("ran_s", "waited_s", "starved"), [(0.0, 0.0, False), (1.0, 0.0, False), (0.1, 0.9, True)])

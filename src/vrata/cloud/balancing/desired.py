@@ -7,6 +7,7 @@ Children under deletion and disabled ones are left out: the host never hears of 
 from collections import defaultdict
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from vrata.base import ids, wire
@@ -103,6 +104,8 @@ class Builder:
         ]
         flavor = flavor_of(tx, balancer)
         listeners, pools = _tree(tx, balancer, TlsBuilder(Reader(tx, self._vault)))
+        if flavor.tcp_data_path == "nftables":
+            listeners = in_kernel(listeners, pools)
         return DesiredInstance(
             id=row["id"],
             kind=InstanceKind.BALANCER,
@@ -285,6 +288,22 @@ _MONITOR = (
     "id", "type", "delay", "timeout", "max_retries", "max_retries_down", "http_method", "http_version", "url_path",
     "expected_codes", "domain_name",
 )  # fmt: skip
+
+
+def in_kernel(listeners: tuple[wire.Listener, ...], pools: tuple[wire.Pool, ...]) -> tuple[wire.Listener, ...]:
+    """The same, with those marked that nftables can carry: plain TCP, before members it can judge."""
+    able = {
+        pool.id
+        for pool in pools
+        if pool.protocol == "TCP"
+        and pool.tls is None
+        and pool.persistence_type in {None, "SOURCE_IP"}
+        and (pool.healthmonitor is None or pool.healthmonitor.type in {"TCP", "HTTP"})
+    }
+    return tuple(
+        msgspec.structs.replace(one, kernel=True) if one.protocol == "TCP" and one.default_pool_id in able else one
+        for one in listeners
+    )
 
 
 def _given(row: Row, names: tuple[str, ...]) -> dict[str, Any]:

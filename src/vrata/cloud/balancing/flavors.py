@@ -28,6 +28,7 @@ class Flavor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     haproxy_threads: int | None = None
     max_connections: int | None = None
     advert_interval_ms: int | None = None
+    tcp_data_path: str | None = None
 
 
 class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +46,9 @@ FLAVOR_TEXTS = {
     "haproxy_threads": "Threads of each HAProxy, 1 to 64.",
     "max_connections": "Connections that one instance takes at once, 1 to 10000000.",
     "advert_interval_ms": "VRRP advertisement interval in milliseconds, a multiple of 10 from 10 to 40950; a dead "
-    "instance is noticed after about 3.6 of them.",
+    "instance is noticed after 3 of them.",
+    "tcp_data_path": "What carries TCP listeners: haproxy, or nftables. With nftables established connections survive "
+    "the death of a host; a listener that it can not carry stays with HAProxy.",
 }
 ZONE_TEXTS = {
     "compute_zone": "The compute availability zone.",
@@ -55,6 +58,7 @@ ZONE_TEXTS = {
     "allowed networks configured in `octavia.conf`.",
 }
 BOUNDS = {"haproxy_threads": (1, 64), "max_connections": (1, 10_000_000), "advert_interval_ms": (10, 40_950)}
+DATA_PATHS = ("haproxy", "nftables")
 TOPOLOGIES = ("SINGLE", "ACTIVE_STANDBY")
 
 
@@ -102,6 +106,9 @@ def check_flavor(text: str) -> Row:
     topology = data.get("loadbalancer_topology")
     if topology is not None and topology not in TOPOLOGIES:
         raise _not_valid(f"{topology!r} is not one of {list(TOPOLOGIES)}")
+    path = data.get("tcp_data_path")
+    if path is not None and path not in DATA_PATHS:
+        raise _not_valid(f"{path!r} is not one of {list(DATA_PATHS)}")
     for name, (least, most) in BOUNDS.items():
         if name in data and data[name] is not None and not least <= data[name] <= most:
             raise _not_valid(f"{name} {data[name]} is not from {least} to {most}")

@@ -1,10 +1,13 @@
-"""UDP listeners as nftables rules: new flows go to members by weight, conntrack keeps each with its member (nft(8)).
+"""Listeners that the kernel carries, as nftables rules: new flows go to members by weight, conntrack keeps each (nft(8)).
 
-No packet comes to user space. A packet for a virtual address (only where it is held now) is given to a member by DNAT
-and leaves with the balancer's virtual address as its source, so that the answer comes back this way, also after a
-failover: like behind HAProxy, a member sees the balancer. ROUND_ROBIN counts new flows over slots by weight,
-SOURCE_IP and SOURCE_IP_PORT hash; with these a member's death moves nobody but its own clients. LEAST_CONNECTIONS is
-ROUND_ROBIN here: nftables can not compare members. SOURCE_IP persistence is a map source -> member that forgets.
+UDP always, TCP where the load balancer's flavor asks for it. No packet comes to user space. A packet for a virtual
+address (only where it is held now) is given to a member by DNAT and leaves with the balancer's virtual address as its
+source, so that the answer comes back this way, also after a failover: like behind HAProxy, a member sees the balancer.
+conntrackd tells the standby of every flow, so that established connections outlive the host that carried them.
+
+ROUND_ROBIN counts new flows over slots by weight, SOURCE_IP and SOURCE_IP_PORT hash; with these a member's death moves
+nobody but its own clients. LEAST_CONNECTIONS is ROUND_ROBIN here: nftables can not compare members. SOURCE_IP
+persistence is a map source -> member that forgets.
 
 Weight 0 and members that are down take no new flow; `flows_to_forget` says whose flows end. Does no I/O.
 """
@@ -20,14 +23,14 @@ from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, InstanceKind, Leg, Listener, ListenerStats, Member, Pool
 from vrata.host.rules import Chain, Table, braces, cidrs_of
 
-TABLE = "inet vrata_udp"
-UDP = "UDP"
+TABLE = "inet vrata_forward"
+UDP, TCP = "UDP", "TCP"
 MAX_SLOTS = 2048  # of one listener; larger sums of weights are scaled down
 MAX_REMEMBERED = 65_536  # sources a persistence map holds
 DEFAULT_TIMEOUT_S = 360  # IPVS' own
 _MAX_TIMEOUT_S = 31_536_000
 _ALGORITHMS = {"ROUND_ROBIN": None, "LEAST_CONNECTIONS": None, "SOURCE_IP": "{ip} saddr",
-               "SOURCE_IP_PORT": "{ip} saddr . udp sport"}  # fmt: skip
+               "SOURCE_IP_PORT": "{ip} saddr . th sport"}  # fmt: skip
 _FAMILY = {4: ("ip", "ipv4_addr"), 6: ("ip6", "ipv6_addr")}
 
 
@@ -35,22 +38,29 @@ _FAMILY = {4: ("ip", "ipv4_addr"), 6: ("ip6", "ipv6_addr")}
 class Flow:
     """Flows of one listener's port to one member, on every virtual address of one family."""
 
+    transport: str  # udp, tcp
     version: int
     virtual_port: int
     address: str
     port: int
 
 
-def udp_listeners(desired: DesiredInstance) -> list[Listener]:
+def kernel_listeners(desired: DesiredInstance) -> list[Listener]:
     """Listeners that HAProxy never sees."""
     if desired.kind is not InstanceKind.BALANCER:
         return []
-    return [listener for listener in desired.listeners if listener.protocol == UDP]
+    return [one for one in desired.listeners if one.protocol == UDP or (one.protocol == TCP and one.kernel)]
 
 
-def compile_datagram(desired: DesiredInstance, down: frozenset[str] = frozenset()) -> Table:
-    """The table of an instance while these members are down; an empty one without UDP listeners."""
-    listeners = udp_listeners(desired)
+def kernel_pools(desired: DesiredInstance) -> list[Pool]:
+    """The pools behind them, and every other one of UDP."""
+    behind = {listener.default_pool_id for listener in kernel_listeners(desired)}
+    return [pool for pool in desired.pools if pool.protocol == UDP or pool.id in behind]
+
+
+def compile_forwarding(desired: DesiredInstance, down: frozenset[str] = frozenset()) -> Table:
+    """The table of an instance while these members are down; an empty one without such listeners."""
+    listeners = kernel_listeners(desired)
     if not listeners:
         return Table(TABLE)
     pools = {pool.id: pool for pool in desired.pools}
@@ -95,12 +105,13 @@ def _pool(listener: Listener, pools: Mapping[str, Pool]) -> Pool | None:
     if listener.default_pool_id not in pools:
         raise InvalidInput("default_pool_id", listener.default_pool_id, "use a pool of this load balancer")
     pool = pools[listener.default_pool_id]
-    if pool.protocol != UDP:
-        raise InvalidInput("pool.protocol", pool.protocol, "use a UDP pool behind a UDP listener")
+    if pool.protocol != listener.protocol:
+        remedy = f"use a {listener.protocol} pool behind a {listener.protocol} listener"
+        raise InvalidInput("pool.protocol", pool.protocol, remedy)
     if pool.lb_algorithm not in _ALGORITHMS:
         raise InvalidInput("lb_algorithm", pool.lb_algorithm, f"use one of {', '.join(_ALGORITHMS)}")
     if pool.persistence_type not in (None, "SOURCE_IP"):
-        raise InvalidInput("session_persistence.type", pool.persistence_type, "use SOURCE_IP with UDP")
+        raise InvalidInput("session_persistence.type", pool.persistence_type, "use SOURCE_IP where the kernel forwards")
     return pool
 
 
@@ -155,7 +166,7 @@ def _compile_choice(
             where = f"[{member.address}]" if version == 6 else member.address
             remember = (f"update @{keep[0]} {{ {source} : {mark_of(member.id)} }}",) if keep else ()
             port = _port("member.protocol_port", member.protocol_port)
-            chains[target[member.id]] = Chain((*remember, f"meta l4proto udp dnat {ip} to {where}:{port}"))
+            chains[target[member.id]] = Chain((*remember, f"meta l4proto {_l4(listener)} dnat {ip} to {where}:{port}"))
     chains[f"pick{version}_{key}"] = Chain(tuple(rules))
 
 
@@ -241,36 +252,33 @@ def spread(weights: Mapping[str, int]) -> list[str]:
 
 
 def _base_chains(desired: DesiredInstance, listeners: list[Listener]) -> dict[str, Chain]:
-    ports = [(_port("protocol_port", listener.protocol_port), short(listener.id)) for listener in listeners]
+    ports: dict[str, list[tuple[int, str]]] = {}
+    for listener in listeners:
+        ports.setdefault(_l4(listener), []).append((_port("protocol_port", listener.protocol_port), short(listener.id)))
     arrive, choose = [], []
     for version, (ip, _) in _FAMILY.items():
         addresses = virtual_addresses(desired, version)
-        if addresses:
-            mine = f"{ip} daddr {braces(addresses)}"
-            admit = ", ".join(f"{port} : goto admit_{key}" for port, key in ports)
-            pick = ", ".join(f"{port} : goto pick{version}_{key}" for port, key in ports)
-            arrive.append(f"{mine} udp dport vmap {{ {admit} }}")
-            # Only where the address is held now: a late packet to a former active one gets no second flow.
-            choose.append(f"fib daddr type local {mine} udp dport vmap {{ {pick} }}")
-    back = ", ".join(f"{port} : goto reply_{key}" for port, key in ports)
+        for l4, known in ports.items() if addresses else ():
+            mine = f"{ip} daddr {braces(addresses)} {l4} dport vmap"
+            admit = ", ".join(f"{port} : goto admit_{key}" for port, key in known)
+            pick = ", ".join(f"{port} : goto pick{version}_{key}" for port, key in known)
+            arrive.append(f"{mine} {{ {admit} }}")
+            # Only where the address is held now (packets for it are taken in always): a late packet to a former active one
+            # gets no second flow.
+            choose.append(f"fib daddr . iif type local {mine} {{ {pick} }}")
+    back = {l4: ", ".join(f"{port} : goto reply_{key}" for port, key in known) for l4, known in ports.items()}
     forward = [
-        f"meta l4proto udp ct direction reply ct original proto-dst vmap {{ {back} }}",
+        *(f"meta l4proto {l4} ct direction reply ct original proto-dst vmap {{ {to} }}" for l4, to in back.items()),
         "ct state established,related accept",
         "ct status dnat accept",
     ]
-    chains = {
+    return {
         "arrive": Chain(tuple(arrive), "type filter hook prerouting priority mangle; policy accept;"),
         "choose": Chain(tuple(choose), "type nat hook prerouting priority dstnat; policy accept;"),
         # The namespace forwards packets now, and these only.
         "forward": Chain(tuple(forward), "type filter hook forward priority filter; policy drop;"),
         "leave": Chain(tuple(_leave(desired)), "type nat hook postrouting priority srcnat; policy accept;"),
     }
-    if all(leg.firewall is None for leg in desired.legs):
-        # HAProxy's connections need no tracking, and are not slowed by it.
-        untracked = ("meta l4proto tcp notrack",)
-        chains["raw_in"] = Chain(untracked, "type filter hook prerouting priority raw; policy accept;")
-        chains["raw_out"] = Chain(untracked, "type filter hook output priority raw; policy accept;")
-    return chains
 
 
 def _leave(desired: DesiredInstance) -> Iterable[str]:
@@ -278,7 +286,7 @@ def _leave(desired: DesiredInstance) -> Iterable[str]:
     for leg in desired.legs:
         for version, (ip, _) in _FAMILY.items():
             virtual = _virtual(leg, version)
-            where = f'oifname "{leg.name}" meta nfproto ipv{version} meta l4proto udp ct status dnat'
+            where = f'oifname "{leg.name}" meta nfproto ipv{version} meta l4proto {{ tcp, udp }} ct status dnat'
             if virtual:
                 yield f"{where} snat {ip} to {virtual[0]}"
             elif any((":" in cidr) == (version == 6) for cidr in leg.fixed):
@@ -296,29 +304,31 @@ def flows_to_forget(before: DesiredInstance | None, desired: DesiredInstance, do
 
 def _flows(desired: DesiredInstance) -> Iterable[tuple[Flow, str]]:
     pools = {pool.id: pool for pool in desired.pools}
-    for listener in udp_listeners(desired):
+    for listener in kernel_listeners(desired):
         for version in (4, 6):
             for member in reachable(_pool(listener, pools), version):
-                yield Flow(version, listener.protocol_port, member.address, member.protocol_port), member.id
+                yield (
+                    Flow(_l4(listener), version, listener.protocol_port, member.address, member.protocol_port),
+                    member.id,
+                )
 
 
 def member_statuses(desired: DesiredInstance, down: frozenset[str]) -> dict[str, str]:
-    """Operating status of every member of a UDP pool."""
+    """Operating status of every member of a pool that the kernel balances over."""
     out = {}
-    for pool in desired.pools:
-        if pool.protocol == UDP:
-            for member in pool.members:
-                if member.id in down:
-                    out[member.id] = "ERROR"
-                elif member.weight == 0:
-                    out[member.id] = "DRAINING"
-                else:
-                    out[member.id] = "ONLINE" if pool.healthmonitor else "NO_MONITOR"
+    for pool in kernel_pools(desired):
+        for member in pool.members:
+            if member.id in down:
+                out[member.id] = "ERROR"
+            elif member.weight == 0:
+                out[member.id] = "DRAINING"
+            else:
+                out[member.id] = "ONLINE" if pool.healthmonitor else "NO_MONITOR"
     return out
 
 
 def listener_stats(desired: DesiredInstance, counters: Mapping[str, tuple[int, int]]) -> dict[str, ListenerStats]:
-    """Statistics of every UDP listener from its counters (packets, bytes); living flows are not counted here."""
+    """Statistics of every such listener from its counters (packets, bytes); living flows are not counted here."""
     none = (0, 0)
     return {
         listener.id: ListenerStats(
@@ -328,8 +338,12 @@ def listener_stats(desired: DesiredInstance, counters: Mapping[str, tuple[int, i
             request_errors=0,
             total_connections=counters.get(f"new_{short(listener.id)}", none)[0],
         )
-        for listener in udp_listeners(desired)
+        for listener in kernel_listeners(desired)
     }
+
+
+def _l4(listener: Listener) -> str:
+    return "udp" if listener.protocol == UDP else "tcp"
 
 
 def _address(field: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -10,17 +10,17 @@ from tests.support.instances import HOSTILE, balancer
 
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, Firewall, FirewallRule, HealthMonitor, Listener, Member, Pool
-from vrata.host.datagram import (
+from vrata.host.firewall import compile_rules
+from vrata.host.forwarding import (
     TABLE,
     Flow,
-    compile_datagram,
+    compile_forwarding,
     flows_to_forget,
     granularity,
     member_statuses,
     slots,
     spread,
 )
-from vrata.host.firewall import compile_rules
 from vrata.host.health import Health, judge
 from vrata.host.rules import Table, render_change
 
@@ -56,7 +56,7 @@ def test_hashed_a_dead_member_moves_only_its_own_clients() -> None:
 
 
 def test_a_verdict_touches_only_the_choice_of_its_listener_and_family() -> None:
-    before, after = compile_datagram(udp()), compile_datagram(udp(), frozenset({"m1"}))
+    before, after = compile_forwarding(udp()), compile_forwarding(udp(), frozenset({"m1"}))
     text = render_change(before, after)
     flushed = [line.split()[-1] for line in text.splitlines() if line.startswith("flush")]
     assert len(flushed) == 1
@@ -64,8 +64,8 @@ def test_a_verdict_touches_only_the_choice_of_its_listener_and_family() -> None:
     assert render_change(after, after) == ""
 
 
-def test_without_udp_listeners_the_table_goes() -> None:
-    assert render_change(compile_datagram(udp()), compile_datagram(balancer())) == (
+def test_without_kernel_listeners_the_table_goes() -> None:
+    assert render_change(compile_forwarding(udp()), compile_forwarding(balancer())) == (
         f"table {TABLE}\ndelete table {TABLE}\n"
     )
     assert render_change(Table(TABLE), Table(TABLE)) == ""
@@ -75,7 +75,7 @@ def test_flows_of_dead_and_removed_members_end_and_drained_ones_stay() -> None:
     before = udp()
     drained = tuple(msgspec.structs.replace(m, weight=0) for m in before.pools[0].members)
     assert flows_to_forget(before, udp(members=drained), frozenset()) == ()
-    lost = (Flow(4, 53, "10.10.0.21", 53),)
+    lost = (Flow("udp", 4, 53, "10.10.0.21", 53),)
     assert flows_to_forget(before, before, frozenset({"m1"})) == lost
     assert flows_to_forget(before, udp(members=before.pools[0].members[1:]), frozenset()) == lost
 
@@ -105,14 +105,14 @@ def test_granularity_is_a_netmask_or_a_prefix_length() -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_text_of_a_user_reaches_the_rules(hostile: str) -> None:
-    named = compile_datagram(udp(members=(Member(id=hostile or "x", address="10.10.0.21", protocol_port=53),)))
+    named = compile_forwarding(udp(members=(Member(id=hostile or "x", address="10.10.0.21", protocol_port=53),)))
     if len(hostile) > 3:
         assert hostile not in render_change(None, named)
     with pytest.raises(InvalidInput):
-        compile_datagram(udp(members=(Member(id="m", address=hostile, protocol_port=53),)))
+        compile_forwarding(udp(members=(Member(id="m", address=hostile, protocol_port=53),)))
     if hostile:
         with pytest.raises(InvalidInput):
-            compile_datagram(udp(persistence_type="SOURCE_IP", persistence_granularity=hostile))
+            compile_forwarding(udp(persistence_type="SOURCE_IP", persistence_granularity=hostile))
     with pytest.raises(InvalidInput):
         compile_rules(Firewall(rules=(FirewallRule(ethertype="IPv4", protocol=hostile),)))
     with pytest.raises(InvalidInput):
