@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 from vrata.base.errors import VrataError
 
+CHECKED = ".check"  # how the name of something ends that is looked at by a daemon before it takes effect
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -24,3 +26,13 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = False, mod
         beside.unlink(missing_ok=True)
         remedy = "free some space there" if error.errno in _OUT_OF_SPACE else "make the directory writable"
         raise VrataError(f"{path}: not written ({error.strerror})", remedy=remedy) from error
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what was being written or checked when its writer was killed; nobody may be writing there now."""
+    for pattern in (".*.new", f"*{CHECKED}"):
+        for path in directory.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

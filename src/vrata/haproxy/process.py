@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
-from vrata.base.files import write_atomic
+from vrata.base.files import CHECKED, write_atomic
 from vrata.haproxy.model import TlsFile
 from vrata.haproxy.runtime import RuntimeClient, parse_statistics
 from vrata.net import daemon
@@ -56,7 +56,7 @@ class HaproxyProcess:
 
     async def check(self, text: str, files: Iterable[TlsFile] = ()) -> None:
         """Ask HAProxy itself about a configuration with its files; VrataError with what it said."""
-        beside, staged = self.directory / "haproxy.cfg.check", self.directory / "tls.check"
+        beside, staged = self.directory / f"haproxy.cfg{CHECKED}", self.directory / f"tls{CHECKED}"
         labels: dict[str, str] = {}
         try:
             labels = self._stage(staged, files)

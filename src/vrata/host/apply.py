@@ -123,6 +123,7 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             await parts.keepalived.stop()
             await _start_keepalived(config, (), fixed, parts)
         case StartConntrackd(config=config):
+            await kill_all(parts.netns, "conntrackd")  # one that was started and never recorded
             parts.conntrackd.start(config)
         case StopConntrackd():
             await parts.conntrackd.stop()
@@ -335,6 +336,7 @@ async def _start_keepalived(
     that is active reads it as a conflict, so it is said only where virtual addresses are found.
     """
     await parts.keepalived.clear()
+    await kill_all(parts.netns, "keepalived")  # one that was started and never recorded
     if await release_addresses(parts.netns, fixed) and goodbyes:
         with contextlib.suppress(OSError):  # a courtesy: without it the peer's timer does the same, later
             await asyncio.to_thread(in_namespace, parts.netns, partial(send_goodbyes, goodbyes))

@@ -20,11 +20,11 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
     record = store.record(instance_id)
     if record is None:
         return NOTHING
-    exists = parts.netns in ip.list_namespaces()
+    links = await asyncio.to_thread(observe_links, record) if record.netns in ip.list_namespaces() else None
     return Observed(
         record=record,
-        namespace_exists=exists,
-        links=await asyncio.to_thread(observe_links, record) if exists else (),
+        namespace_exists=links is not None,
+        links=links or (),
         applied=store.applied(instance_id),
         haproxy_runs=parts.haproxy.running() is not None,
         keepalived_runs=parts.keepalived.running() is not None,
@@ -52,8 +52,14 @@ async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:
     return {one["name"]: (one["packets"], one["bytes"]) for one in found}
 
 
-def observe_links(record: Record) -> tuple[ObservedLink, ...]:
-    """The legs inside the namespace, and where their host ends are plugged in; OSError if the namespace goes away."""
+def observe_links(record: Record) -> tuple[ObservedLink, ...] | None:
+    """The legs inside the namespace, and where their host ends are plugged in; OSError if the namespace goes away.
+
+    None for one that was left half made: loopback comes up, and has addresses, last (`ip.add_namespace`).
+    """
+    inside = in_namespace(record.netns, list_links)
+    if not any(link.name == "lo" and link.addresses for link in inside):
+        return None
     return tuple(
         ObservedLink(
             name=link.name,
@@ -62,7 +68,7 @@ def observe_links(record: Record) -> tuple[ObservedLink, ...]:
             addresses=frozenset(address.cidr for address in link.addresses if address.is_global),
             bridge=_bridge_of(record.links[link.name]),
         )
-        for link in in_namespace(record.netns, list_links)
+        for link in inside
         if link.name in record.links
     )
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from vrata.base.errors import VrataError
-from vrata.base.files import write_atomic
+from vrata.base.files import remove_unfinished, write_atomic
 from vrata.base.wire import DesiredInstance, DesiredSet
 from vrata.host.model import Record, RulesState, directory_name
 
@@ -35,11 +35,17 @@ class HostStore:
         self._desired = state_dir / "desired.json"
 
     def prepare(self) -> None:
-        """Create the directory; only root may look inside."""
+        """Create the directory, which only root may look into, and clear up what an interrupted agent left in it."""
         try:
             self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise VrataError(f"{self._instances}: {error.strerror}", remedy="choose another --state-dir") from error
+        remove_unfinished(self.state_dir)
+        for directory in self._instances.iterdir():
+            if (directory / "record.json").exists():
+                remove_unfinished(directory)
+            else:  # nothing was created before its record, or is left after it
+                shutil.rmtree(directory)
 
     def load_desired(self) -> DesiredSet | None:
         """The set the cloud sent last."""

@@ -39,12 +39,12 @@ def list_namespaces() -> frozenset[str]:
 
 
 async def add_namespace(name: str, sysctls: dict[str, str] | None = None) -> None:
-    """Create a namespace with loopback up; one that exists is kept. Sysctls are set either way."""
+    """Create a namespace with these sysctls, and loopback up last: what tells a finished one. One that exists is kept."""
     if name not in list_namespaces():
         await run("ip", "netns", "add", name)
-    await batch(["link set lo up"], netns=name)
     if sysctls:
         await set_sysctls(sysctls, netns=name)
+    await batch(["link set lo up"], netns=name)
 
 
 async def set_sysctls(sysctls: dict[str, str], netns: str | None = None) -> None:

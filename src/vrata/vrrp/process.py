@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vrata.base.errors import VrataError
-from vrata.base.files import write_atomic
+from vrata.base.files import CHECKED, write_atomic
 from vrata.net import daemon
 from vrata.net.command import CommandFailed, run
 from vrata.net.daemon import DaemonId, ExitWatch
@@ -48,7 +48,7 @@ class KeepalivedProcess:
 
     async def check(self, text: str) -> None:
         """Ask keepalived itself about a configuration, in the namespace: with a bad one a reload would end it."""
-        beside = self.directory / "keepalived.conf.check"
+        beside = self.directory / f"keepalived.conf{CHECKED}"
         write_atomic(beside, text)
         try:
             await run("keepalived", "-t", "-l", "-f", str(beside), netns=self.netns)

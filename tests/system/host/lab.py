@@ -94,6 +94,7 @@ class Lab:
     client: Machine
     inside: Machine
     directory: Path
+    mortal: bool = False
     agents: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def start_agent(self, host: str) -> None:
@@ -101,7 +102,8 @@ class Lab:
         log = (self.directory / f"{host}.log").open("ab")
         secret = self.directory / "secret"
         secret.write_text(SECRET)
-        argv = ["nsenter", f"--net=/run/netns/{self.hosts[host].netns}", "--", sys.executable, "-m", "vrata", "host"]
+        program = ["tests.support.mortal", str(self.death(host))] if self.mortal else ["vrata"]
+        argv = ["nsenter", f"--net=/run/netns/{self.hosts[host].netns}", "--", sys.executable, "-m", *program, "host"]
         argv += ["--name", host, "--cloud-url", "http://172.31.0.2:8780", "--secret-file", str(secret)]
         argv += ["--bridge", "tenant=br-tenant", "--bridge", "external=br-external"]
         argv += ["--state-dir", str(self.state_dir(host))]
@@ -116,6 +118,10 @@ class Lab:
         if agent.returncode is None:
             agent.send_signal(number)
         return await agent.wait()
+
+    def death(self, host: str) -> Path:
+        """The file that says when a mortal agent dies (`tests.support.mortal`)."""
+        return self.directory / f"{host}.death"
 
     def state_dir(self, host: str) -> Path:
         """Where the host's agent keeps its files."""
@@ -197,8 +203,8 @@ class Lab:
 
 
 @contextlib.asynccontextmanager
-async def lab(label: str, directory: Path) -> AsyncIterator[Lab]:
-    """A running lab without instances; nothing of it remains."""
+async def lab(label: str, directory: Path, *, mortal: bool = False) -> AsyncIterator[Lab]:
+    """A running lab without instances; nothing of it remains. `mortal`: its agents die when told to."""
     cloud = AgentCloud()
     async with contextlib.AsyncExitStack() as stack:
         net = await stack.enter_async_context(fabric(label, "mgmt", "tenant", "external"))
@@ -213,7 +219,7 @@ async def lab(label: str, directory: Path) -> AsyncIterator[Lab]:
         for name, address in MEMBERS.items():
             await stack.enter_async_context(http_server(inside, address, 8000, name))
         await stack.enter_async_context(cloud.serve(cloud_machine, "172.31.0.2", 8780))
-        made = Lab(net, cloud, hosts, client, inside, directory)
+        made = Lab(net, cloud, hosts, client, inside, directory, mortal)
         try:
             for host in HOSTS:
                 await made.start_agent(host)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vrata.base.errors import VrataError
-from vrata.base.files import write_atomic
+from vrata.base.files import remove_unfinished, write_atomic
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -28,3 +28,12 @@ def test_a_failed_write_keeps_the_old_content_and_says_what_to_do(tmp_path: Path
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
     assert path.read_text() == "old"
+
+
+def test_what_an_interruption_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("f", ".f.17.new", "f.check", ".f.check.17.new", "new", "check.f"):
+        (tmp_path / name).touch()
+    (tmp_path / "tls.check").mkdir()
+    (tmp_path / "tls.check" / "key").touch()
+    remove_unfinished(tmp_path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"f", "new", "check.f"}
