@@ -1,10 +1,10 @@
-"""Runs a vrata command that kills itself right before the nth thing it would do to the world; nothing of it is in vrata.
+"""A vrata command that kills itself right before the nth thing it would do to the world, and is started again at once.
 
 `python -m tests.support.mortal FILE host …`: FILE holds `LABEL N`; another content arms anew. What counts is what
 Python's audit events (sys.audit) and two methods tell: programs started, files written, renamed and removed, signals
 sent, commands to HAProxy. Before n is also after n - 1, so counting n up from 1 until the work is done without a death
-visits every instant at which an interruption can leave something different behind. The last line of FILE.log names
-what was not done any more.
+visits every instant at which an interruption can leave something different behind. FILE.died says which content was
+died of, and what was not done any more. Nothing of this is in vrata; a fork starts faster than a new Python.
 """
 
 import os
@@ -23,26 +23,27 @@ class Death:
     """Counts effects against what FILE says."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._armed = self._read()  # whoever is started again lives on with the same file
+        self._path, self._log = path, path.with_suffix(".died")
+        self._armed = _read(self._log).partition(":")[0]  # nobody dies twice of the same
         self._left = 0
 
     def effect(self, what: str) -> None:
         """One thing is about to be done."""
-        now = self._read()
-        if now != self._armed:
+        now = _read(self._path)
+        if now and now != self._armed:
             self._armed, self._left = now, int(now.split()[1])
         if self._left:
             self._left -= 1
             if not self._left:
-                self._path.with_suffix(".log").write_text(f"{now}: {what}\n")
+                self._log.write_text(f"{now}: {what}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def _read(self) -> str:
-        try:
-            return self._path.read_text()
-        except FileNotFoundError:
-            return ""
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def effect_of(event: str, args: tuple[Any, ...]) -> str:
@@ -58,8 +59,8 @@ def effect_of(event: str, args: tuple[Any, ...]) -> str:
     return ""
 
 
-def arm(death: Death) -> None:
-    """Have every effect of this process counted."""
+def count_effects(death: Death) -> None:
+    """Have every effect of a host's agent counted."""
     from vrata.haproxy.runtime import RuntimeClient
     from vrata.net import daemon
 
@@ -89,8 +90,63 @@ def arm(death: Death) -> None:
     sys.addaudithook(heard)
 
 
+def count_commits(death: Death) -> None:
+    """Have the moments before and after each commit of the cloud counted."""
+    import sqlalchemy as sa
+
+    @sa.event.listens_for(sa.Engine, "before_cursor_execute")
+    def _executes(connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
+        word = statement.lstrip().partition(" ")[0]
+        if word in ("INSERT", "UPDATE", "DELETE"):
+            connection.info["changes"] = f"{connection.info.get('changes', '')} {statement[:40]!r}"
+
+    @sa.event.listens_for(sa.Engine, "commit")
+    def _commits(connection: sa.Connection) -> None:
+        if "changes" in connection.info:
+            death.effect(f"before commit of{connection.info['changes']}")
+
+    @sa.event.listens_for(sa.Pool, "checkin")
+    def _returned(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+        changes = record.info.pop("changes", None)
+        if changes:
+            death.effect(f"after commit of{changes}")
+
+
+def supervise(path: Path, count: Callable[[Death], None], run: Callable[[], None]) -> None:
+    """Run again and again what dies of SIGKILL; SIGTERM ends it and this."""
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        os.kill(child, signal.SIGTERM)
+
+    status = int(signal.SIGKILL)
+    while not stopped and status == signal.SIGKILL:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            count(Death(path))
+            run()
+        signal.signal(signal.SIGTERM, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
 if __name__ == "__main__":
     from vrata.cli.main import main
 
-    arm(Death(Path(sys.argv.pop(1))))
-    main()
+    file = Path(sys.argv.pop(1))
+    if sys.argv[1] == "cloud":
+        import vrata.cloud.service  # before the fork, once
+
+        supervise(file, count_commits, main)
+    else:
+        import vrata.cli.host
+        import vrata.host.api
+        import vrata.host.controller  # noqa: F401
+
+        supervise(file, count_effects, main)

@@ -149,7 +149,7 @@ class InstanceKeeper:
             directory = self._store.directory(self.id)
             parts = self._adopt(directory, record_of(self._settings, desired).netns)
             observed = await observe_instance(self._store, self.id, parts)
-            self._take_over(observed, parts)
+            self._take_over(observed, desired, parts)
             finished = await self._carry_out(observed, desired, parts)
             await self._ping(desired, parts)
         except (VrataError, OSError) as error:
@@ -196,14 +196,14 @@ class InstanceKeeper:
             self._parts = InstanceParts(directory, netns)
         return self._parts
 
-    def _take_over(self, observed: Observed, parts: InstanceParts) -> None:
+    def _take_over(self, observed: Observed, desired: DesiredInstance, parts: InstanceParts) -> None:
         """On the first look at an instance that an earlier agent built: its generation, its state, its processes."""
         if observed.applied and not self._generation:
             self._generation = observed.applied.generation
             self._down = frozenset(observed.rules.down if observed.rules else ())
             self._prober.adopt(self._down)
-        if observed.record and self._state is VrrpState.UNKNOWN and observed.applied:
-            held = any(link.holds(observed.applied.legs) for link in observed.links)
+        if observed.record and self._state is VrrpState.UNKNOWN:
+            held = any(link.holds((observed.applied or desired).legs) for link in observed.links)
             self._state = status.adopted_state(
                 keepalived_runs=observed.keepalived_runs, holds_virtual=held, marked_unfit=observed.marked_unfit
             )

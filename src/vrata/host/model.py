@@ -76,7 +76,8 @@ class ObservedLink:
 
     def holds(self, legs: tuple[Leg, ...]) -> bool:
         """Whether it has an address that only an active instance has."""
-        return bool(self.addresses - {cidr for leg in legs for cidr in leg.fixed})
+        virtual = {cidr.partition("/")[0] for leg in legs for cidr in leg.virtual}
+        return any(cidr.partition("/")[0] in virtual for cidr in self.addresses)
 
 
 @dataclass(frozen=True)
