@@ -41,7 +41,9 @@ def wait_for(what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
 class Cloud:
     """One running cloud service with its files in `directory`."""
 
-    def __init__(self, directory: Path, database: str | None = None, *extra: str) -> None:
+    def __init__(self, directory: Path, database: str | None = None, *extra: str, mortal: bool = False) -> None:
+        self.death = directory / "death"  # says when a mortal one dies (`tests.support.mortal`)
+        self.mortal = mortal
         self.directory, self.database, self.extra = directory, database, extra
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
@@ -67,6 +69,8 @@ class Cloud:
             ("secret-key", "keys"),
         )
         options = [part for name, file in files for part in (f"--{name}-file", str(self.directory / file))]
+        if self.mortal:
+            command = [sys.executable, "-m", "tests.support.mortal", str(self.death), "cloud"]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "serve", *where, "--listen-fd", str(self.socket.fileno()), *options, *self.extra],
@@ -193,6 +197,8 @@ class FakeHost:
         ]
         body = {"physical_networks": self.networks, "instances": instances}
         status, said, _ = self.cloud.request("PUT", f"/agent/v1/hosts/{self.name}/report", body, self._headers)
+        if status == 503:
+            raise ConnectionError(said)
         assert status == 204, said
 
     def _elect(self, one: dict[str, Any]) -> str:
@@ -218,6 +224,7 @@ class FakeHost:
         """GET the desired set; True if there was news."""
         path = f"/agent/v1/hosts/{self.name}/desired?since={self.desired['revision']}&wait_s={wait_s}"
         status, body, _ = self.cloud.request("GET", path, None, self._headers)
+        assert status in (200, 204, 503), body
         if status == 200:
             self.desired = body
         return status == 200
@@ -235,30 +242,51 @@ class FakeHost:
         return [one for one in self.desired["instances"] if one["owner_id"] == owner_id]
 
 
-@contextlib.contextmanager
-def postgresql() -> Iterator[Callable[[str], str]]:
-    """A PostgreSQL cluster in a temporary directory; yields a function that makes a database and returns its URL."""
-    binaries = max(Path("/usr/lib/postgresql").iterdir()) / "bin"
-    directory = Path(tempfile.mkdtemp(prefix="vrata-pg-"))
-    shutil.chown(directory, "postgres")
+class Postgresql:
+    """A PostgreSQL cluster of our own; called with a name it makes a database and returns its URL."""
 
-    def tool(name: str, *arguments: str) -> None:
-        command = [str(binaries / name), *arguments]
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._binaries = max(Path("/usr/lib/postgresql").iterdir()) / "bin"
+
+    def __call__(self, name: str) -> str:
+        self._tool("createdb", "-h", str(self.directory), "-U", "vrata", name)
+        return f"postgresql+psycopg://vrata@/{name}?host={self.directory}"
+
+    def create(self) -> None:
+        """Make the cluster."""
+        self._tool("initdb", "-D", self._data, "-A", "trust", "-U", "vrata", "--no-sync")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-c listen_addresses='' -k {self.directory} -c fsync=off -c max_connections=60"
+        self._tool("pg_ctl", "-D", self._data, "-o", options, "-l", f"{self.directory}/log", "-w", "start")
+
+    def stop(self) -> None:
+        """End it as a kill would: what follows is a recovery."""
+        self._tool("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    @property
+    def _data(self) -> str:
+        return str(self.directory / "data")
+
+    def _tool(self, name: str, *arguments: str) -> None:
+        command = [str(self._binaries / name), *arguments]
         become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         subprocess.run([*become, *command], check=True, capture_output=True, cwd="/", timeout=60)
 
-    data = str(directory / "data")
-    options = f"-c listen_addresses='' -k {directory} -c fsync=off -c max_connections=60"
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[Postgresql]:
+    """A running PostgreSQL cluster in a temporary directory."""
+    directory = Path(tempfile.mkdtemp(prefix="vrata-pg-"))
+    shutil.chown(directory, "postgres")
+    cluster = Postgresql(directory)
     try:
-        tool("initdb", "-D", data, "-A", "trust", "-U", "vrata", "--no-sync")
-        tool("pg_ctl", "-D", data, "-o", options, "-l", f"{directory}/log", "-w", "start")
-
-        def database(name: str) -> str:
-            tool("createdb", "-h", str(directory), "-U", "vrata", name)
-            return f"postgresql+psycopg://vrata@/{name}?host={directory}"
-
-        yield database
+        cluster.create()
+        cluster.start()
+        yield cluster
     finally:
         with contextlib.suppress(subprocess.SubprocessError):
-            tool("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            cluster.stop()
         shutil.rmtree(directory, ignore_errors=True)

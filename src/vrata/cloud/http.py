@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,7 @@ from vrata.cloud.store import Store, Tx
 log = structlog.get_logger()
 
 BODY_MAX = 8 * 1024 * 1024
+_UNAVAILABLE = "The database does not answer. Please try again."
 
 
 class ApiError(Exception):
@@ -157,8 +159,16 @@ async def read_body(request: Request, dialect: Dialect, *, raw_body: bool = Fals
         raise ApiError(400, dialect.bad_json) from error
 
 
+def unavailable(_request: Request, _error: Exception) -> Response:
+    """What is said where no dialect is spoken while the database does not answer."""
+    return Response(_UNAVAILABLE + "\n", 503, media_type="text/plain")
+
+
 def failure(error: Exception, dialect: Dialect, request: Request) -> Response:
     """The response for an exception; one that is not a refusal is logged and hidden."""
+    if isinstance(error, sa.exc.OperationalError):  # it restarts, is full, or is out of reach
+        log.warning("database_failed", method=request.method, path=request.url.path, error=str(error.orig))
+        error = ApiError(503, _UNAVAILABLE)
     if not isinstance(error, ApiError):
         log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
         error = ApiError(500, "An unexpected error prevented the server from fulfilling your request.")

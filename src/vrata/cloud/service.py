@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 
@@ -14,7 +15,7 @@ from vrata.cloud import noop
 from vrata.cloud.agent import Agents
 from vrata.cloud.balancing import api as balancing
 from vrata.cloud.balancing.store import DIALECT as OCTAVIA
-from vrata.cloud.http import Dialect, Endpoint, Frame, routes
+from vrata.cloud.http import Dialect, Endpoint, Frame, routes, unavailable
 from vrata.cloud.identity import api as identity
 from vrata.cloud.identity import auth, tokens
 from vrata.cloud.identity.dialect import DIALECT as KEYSTONE
@@ -66,7 +67,8 @@ def application(store: Store, settings: Settings) -> Starlette:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
 
-    app = Starlette(routes=every, lifespan=lifespan)
+    # Whatever has no frame (the agents' side) says it, too.
+    app = Starlette(routes=every, lifespan=lifespan, exception_handlers={OperationalError: unavailable})
     app.router.redirect_slashes = False
     app.state.hub = agents.hub
     return app
