@@ -41,6 +41,7 @@ class HostAgent:
     async def run(self) -> None:
         """Adopt what is there, then follow the cloud."""
         self._store.prepare()
+        self._store.clear_up()
         async with asyncio.TaskGroup() as group:
             last = self._store.load_desired()
             if last is not None:

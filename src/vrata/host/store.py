@@ -35,11 +35,14 @@ class HostStore:
         self._desired = state_dir / "desired.json"
 
     def prepare(self) -> None:
-        """Create the directory, which only root may look into, and clear up what an interrupted agent left in it."""
+        """Create the directory; only root may look inside."""
         try:
             self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise VrataError(f"{self._instances}: {error.strerror}", remedy="choose another --state-dir") from error
+
+    def clear_up(self) -> None:
+        """Remove what an interrupted agent left half written. Only for the agent itself, before it begins."""
         remove_unfinished(self.state_dir)
         for directory in self._instances.iterdir():
             if (directory / "record.json").exists():
