@@ -31,7 +31,7 @@ demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers,
 	vrata demo
 
 .PHONY: bench
-bench:  ## Measure every figure beside its peer; results in build/bench/ (one set: make bench-road, bench-cloud, …)
+bench:  ## Measure every figure beside its peer; results in build/bench/ (one set: make bench-failover TRIALS=10, …)
 	@tools/setup bench
 	python -m bench
 

@@ -26,7 +26,7 @@ from vrata.net.command import inside
 from vrata.sandbox import network
 
 TRIALS = int(os.environ.get("TRIALS", "50"))
-PEER_TRIALS = max(1, min(3, TRIALS))
+PEER_TRIALS = max(1, min(3, TRIALS // 10))
 ADVERT_MS = 20
 WINDOW_S = 1.5
 PEER_WINDOW_S = 20.0
@@ -144,7 +144,7 @@ class Pair:
 Fault = Callable[[Pair, str], Awaitable[None]]
 
 
-async def _cut(pair: Pair, host: str) -> None:
+async def cut_off(pair: Pair, host: str) -> None:
     sandbox = pair.ground.stage.sandbox
     await network.cut(sandbox.layout, sandbox.layout.machine(host))
 
@@ -154,7 +154,7 @@ async def _link(pair: Pair, host: str) -> None:
     await ip.batch([f"link set {link} down" for link in record.links.values()], netns=netns)
 
 
-async def _heal(pair: Pair, host: str) -> None:
+async def heal(pair: Pair, host: str) -> None:
     sandbox = pair.ground.stage.sandbox
     await network.cut(sandbox.layout, sandbox.layout.machine(host), up=True)
     record = pair.instances()[host][0]
@@ -216,7 +216,7 @@ async def _drain(pair: Pair, host: str) -> None:
 
 
 FAULTS: dict[str, Fault] = {
-    "host_cut_off": _cut,
+    "host_cut_off": cut_off,
     "link_down": _link,
     "haproxy_killed": _signal("haproxy", signal.SIGKILL),
     "haproxy_stopped": _signal("haproxy", signal.SIGSTOP),
@@ -286,7 +286,7 @@ async def _trials(pair: Pair, watch: Watch, name: str) -> Trials:
         await asyncio.sleep(WINDOW_S)
         trials.add(await watch.window())
         if name in ("host_cut_off", "link_down"):
-            await _heal(pair, host)
+            await heal(pair, host)
     print(f"{name:<22} {_told(trials)}", flush=True)
     return trials
 
