@@ -287,6 +287,7 @@ async def _trials(pair: Pair, watch: Watch, name: str) -> Trials:
         trials.add(await watch.window())
         if name in ("host_cut_off", "link_down"):
             await heal(pair, host)
+            await asyncio.sleep(2.5)  # both were active: clients learn from the next announcement which one stayed
     print(f"{name:<22} {_told(trials)}", flush=True)
     return trials
 

@@ -6,7 +6,6 @@ When this stops, or the agent does, those connections are reset, as after the de
 
 import asyncio
 import contextlib
-import itertools
 import socket
 from collections.abc import Callable
 
@@ -19,17 +18,19 @@ _SOL_RAW, _ICMP_FILTER = 255, 1
 
 
 class Beacon:
-    """The pings of one instance to its peer."""
+    """The pings of one instance to its peer. Its socket is opened ahead: the first ping must not wait for it."""
 
-    def __init__(self, netns: str, instances: Callable[[], int]) -> None:
-        self._netns = netns
+    def __init__(self, netns: str, peer: str, instances: Callable[[], int]) -> None:
+        self._raw = in_namespace(netns, lambda: _socket(six=":" in peer))
+        self.peer = peer
         self._instances = instances
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, peer: str) -> None:
-        """Ask this address from now on, at once for the first time."""
+    def start(self) -> None:
+        """Ask now, and from now on."""
         self.stop()
-        self._task = asyncio.get_running_loop().create_task(self._ask(peer))
+        self._ask(0)
+        self._task = asyncio.get_running_loop().create_task(self._ask_on())
 
     def stop(self) -> None:
         """Ask no more."""
@@ -37,13 +38,21 @@ class Beacon:
             self._task.cancel()
             self._task = None
 
-    async def _ask(self, peer: str) -> None:
-        six = ":" in peer
-        with contextlib.suppress(OSError), in_namespace(self._netns, lambda: _socket(six=six)) as raw:
-            for number in itertools.count():
-                with contextlib.suppress(OSError):  # no route for a moment
-                    raw.sendto(echo_request(number & 0xFFFF, six=six), (peer, 0))
-                await asyncio.sleep(max(INTERVAL_S, COST_S * self._instances()))
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        self._raw.close()
+
+    async def _ask_on(self) -> None:
+        number = 0
+        while True:
+            await asyncio.sleep(max(INTERVAL_S, COST_S * self._instances()))
+            number = (number + 1) & 0xFFFF
+            self._ask(number)
+
+    def _ask(self, number: int) -> None:
+        with contextlib.suppress(OSError):  # no route for a moment
+            self._raw.sendto(echo_request(number, six=":" in self.peer), (self.peer, 0))
 
 
 def _socket(*, six: bool) -> socket.socket:

@@ -21,7 +21,8 @@ from vrata.host.rules import Chain, Table, braces
 
 NAME = "vrata_handover"
 ECHO_ALIVE_MS = 2000  # an answer to a ping proves life for so long
-_ADVERTS_ALIVE = 4  # and an advert for so many intervals: one more than the standby waits
+# And an advert for so many intervals, one more than the standby waits, and as long as an agent may need to take notice.
+_ADVERTS_ALIVE, _HEARD_ALIVE_MS = 4, 500
 _ALIVE, _PASS = 0x76, 0x77
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 _ADDRESSES = {4: "ip", 6: "ip6"}
@@ -34,7 +35,7 @@ def compile_handover(desired: DesiredInstance, served: tuple[int, ...]) -> tuple
     if desired.kind is not InstanceKind.BALANCER or not served or len(vrrp.peers) != 1 or len(vrrp.peer_macs) != 1:
         return empty
     peer, mac, leg = ipaddress.ip_address(vrrp.peers[0]), _mac(vrrp.peer_macs[0]), desired.legs[0].name
-    heard = _ADVERTS_ALIVE * vrrp.advert_interval_ms
+    heard = max(_ADVERTS_ALIVE * vrrp.advert_interval_ms, _HEARD_ALIVE_MS)
     source = f"{_ADDRESSES[peer.version]} saddr {peer}"
     echo = "icmp type echo-reply" if peer.version == 4 else "icmpv6 type echo-reply"
     ports = braces(str(port) for port in sorted(set(served)))

@@ -69,6 +69,7 @@ class InstanceKeeper:
         self._beacon: Beacon | None = None
         self._pulse: Pulse | None = None
         self._state = VrrpState.UNKNOWN
+        self._state_since_s = monotonic_s()
         self._generation = 0
         self._error: str | None = None
         self._said: str | None = None  # the failure that was logged last
@@ -157,6 +158,8 @@ class InstanceKeeper:
         if not finished:
             return 0.0
         self._prober.want(desired, parts.netns)
+        if self._beacon is None or self._beacon.peer not in desired.vrrp.peers:
+            self._call_peer()
         self._failures, self._said = 0, None
         self._set(generation=desired.generation, error=None)
         return LOOK_SOON_S if self._changed_live else max(LOOK_AGAIN_S, LOOK_COST_S * self._instances())
@@ -176,7 +179,7 @@ class InstanceKeeper:
             began = monotonic_s()
             await apply_action(action, parts, self._store)
             if isinstance(action, CreateNamespace):
-                self._stop_pinging()  # its sockets would be in the namespace that is gone
+                self._close_sockets()  # they would be in the namespace that is gone
             self._watch(parts)
             step = type(action).__name__
             log.info("step", instance=self.id, step=step, reason=action.reason, took_ms=_ms(monotonic_s() - began))
@@ -234,20 +237,33 @@ class InstanceKeeper:
             self._watches[name] = ExitWatch(found, callback)
 
     def _on_state(self, state: str) -> None:
-        log.info("vrrp", instance=self.id, state=state)
         if self._parts:
             self._parts.keepalived.raise_priority()
-        self._set(state=VrrpState(state))
+        self._go(VrrpState(state))
         self._call_peer()
 
+    def _go(self, state: VrrpState) -> None:
+        """Take on a VRRP state and tell of it: from which one, after how long, why."""
+        if state is not self._state:
+            told = {"state": str(state), "before": str(self._state), "reason": status.reason_of(self._state, state)}
+            log.info("vrrp", instance=self.id, **told, after_s=round(monotonic_s() - self._state_since_s, 3))
+            self._state_since_s = monotonic_s()
+        self._set(state=state)
+
     def _call_peer(self) -> None:
-        """What has just become active passes on what its peer still serves, as long as the peer answers."""
-        if self._beacon:
-            self._beacon.stop()
+        """What is active passes on what its peer still serves, as long as the peer answers."""
+        peers = self.desired.vrrp.peers if self.desired and self.desired.vrrp.peer_macs else ()
+        if self._beacon and self._beacon.peer not in peers:
+            self._beacon.close()
             self._beacon = None
-        if self._parts and self.desired and self._state is VrrpState.MASTER and self.desired.vrrp.peer_macs:
-            self._beacon = Beacon(self._parts.netns, self._instances)
-            self._beacon.start(self.desired.vrrp.peers[0])
+        if self._parts and peers and self._beacon is None:
+            with contextlib.suppress(OSError):  # the namespace is not there (any more)
+                self._beacon = Beacon(self._parts.netns, peers[0], self._instances)
+        if self._beacon:
+            if self._state is VrrpState.MASTER:
+                self._beacon.start()
+            else:
+                self._beacon.stop()
 
     def _on_haproxy_hang(self, how: str) -> None:
         """Hand over first, then end it: its end is noticed by the watch, and it is started again."""
@@ -279,7 +295,7 @@ class InstanceKeeper:
     def _on_keepalived_end(self) -> None:
         if self.desired:
             log.warning("keepalived ended", instance=self.id)
-            self._set(state=VrrpState.UNKNOWN)
+            self._go(VrrpState.UNKNOWN)
             self._wake.set()
 
     def _set(self, *, state: VrrpState | None = None, generation: int | None = None, error: str | None = "") -> None:
@@ -311,17 +327,18 @@ class InstanceKeeper:
         self._prober.stop()
         if self._pulse:
             self._pulse.stop()
-        if self._beacon:
-            self._beacon.stop()
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
         if self._pipe:
             self._pipe.close()
             self._pipe = None
-        self._stop_pinging()
+        self._close_sockets()
 
-    def _stop_pinging(self) -> None:
+    def _close_sockets(self) -> None:
+        if self._beacon:
+            self._beacon.close()
+            self._beacon = None
         if self._pinger:
             self._pinger.close()
             self._pinger = None

@@ -61,6 +61,27 @@ def listener_stats(
     }
 
 
+# From one VRRP state to the next, and why: what the agent logs, and what docs/failover.md draws.
+_S = VrrpState
+TRANSITIONS: dict[tuple[VrrpState, VrrpState], str] = {
+    (_S.UNKNOWN, _S.BACKUP): "keepalived starts",
+    (_S.UNKNOWN, _S.FAULT): "HAProxy does not serve",
+    (_S.BACKUP, _S.MASTER): "three adverts missed, or the peer says good-bye",
+    (_S.MASTER, _S.BACKUP): "a higher priority is heard",
+    (_S.MASTER, _S.FAULT): "HAProxy ends or hangs, the link is down, or it hands over",
+    (_S.BACKUP, _S.FAULT): "HAProxy ends or hangs, or the link is down",
+    (_S.FAULT, _S.BACKUP): "HAProxy serves again, or it has handed over",
+    (_S.MASTER, _S.UNKNOWN): "keepalived ends or hangs: the agent takes the addresses off",
+    (_S.BACKUP, _S.UNKNOWN): "keepalived ends or hangs",
+    (_S.FAULT, _S.UNKNOWN): "keepalived ends or hangs",
+}
+
+
+def reason_of(before: VrrpState, after: VrrpState) -> str:
+    """Why an instance may have gone from one state to the other."""
+    return TRANSITIONS.get((before, after), "not foreseen")
+
+
 def adopted_state(*, keepalived_runs: bool, holds_virtual: bool, marked_unfit: bool) -> VrrpState:
     """The VRRP state of an instance whose notifications nobody heard, judged by what it holds."""
     if not keepalived_runs:

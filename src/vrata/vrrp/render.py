@@ -38,7 +38,8 @@ def render_router(router: Router) -> str:
         "  enable_script_security",
         "  vrrp_garp_master_repeat 3",
         "  vrrp_garp_master_delay 1",
-        "  vrrp_garp_master_refresh 10",
+        # After a partition the one that stays active says nothing of its own; clients would go on asking the other.
+        "  vrrp_garp_master_refresh 2",
         f"  vrrp_notify_fifo {_file('notify_fifo', router.notify_fifo)}",
         "}",
         "track_file serving {",
