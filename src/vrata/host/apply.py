@@ -117,7 +117,7 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
         case ReloadKeepalived(config=config):
             await parts.keepalived.check(config)
             parts.keepalived.write_config(config)
-            parts.keepalived.reload()
+            await parts.keepalived.reload()
         case RestartKeepalived(config=config, fixed=fixed):
             await parts.keepalived.check(config)
             await parts.keepalived.stop()

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.files import CHECKED, write_atomic
 from vrata.net import daemon
@@ -20,8 +21,11 @@ from vrata.net.command import CommandFailed, run
 from vrata.net.daemon import DaemonId, ExitWatch
 
 STOP_TIMEOUT_S = 2.0
+RELOAD_TIMEOUT_S = 5.0
 REALTIME_PRIORITY = 10
 _CHILD_TIMEOUT_S = 0.3
+_ASK_AGAIN_S = 0.2
+_POLL_S = 0.005
 
 
 class KeepalivedProcess:
@@ -82,11 +86,36 @@ class KeepalivedProcess:
             with contextlib.suppress(PermissionError, ProcessLookupError):
                 os.sched_setscheduler(child.pid, os.SCHED_RR, os.sched_param(REALTIME_PRIORITY))
 
-    def reload(self) -> None:
-        """Take the configuration in place; state, addresses and adverts go on (measured: no advert is late)."""
+    async def reload(self) -> None:
+        """Take the configuration in place; state, addresses and adverts go on (measured: no advert is late).
+
+        One that is just starting dies of the signal, or loses it without a word and goes on with peers it no longer has
+        (measured): it is asked once it has written its process id, until it says that it reloads. VrataError if it
+        never does.
+        """
         found = self.running()
-        if found:
-            daemon.send(found, signal.SIGHUP)
+        begin = self._log_size()
+        deadline = monotonic_s() + RELOAD_TIMEOUT_S
+        ask = monotonic_s()
+        while found and daemon.is_alive(found) and not self._says_reloading(begin):
+            if monotonic_s() > deadline:
+                raise VrataError("keepalived does not reload", remedy=f"see {self.log_path}")
+            if monotonic_s() >= ask and self._parent_path.exists():
+                daemon.send(found, signal.SIGHUP)
+                ask = monotonic_s() + _ASK_AGAIN_S
+            await asyncio.sleep(_POLL_S)
+
+    def _says_reloading(self, since: int) -> bool:
+        with contextlib.suppress(OSError), self.log_path.open("rb") as log:
+            log.seek(min(since, self._log_size()))
+            return b"Reloading" in log.read()
+        return False
+
+    def _log_size(self) -> int:
+        try:
+            return self.log_path.stat().st_size
+        except OSError:
+            return 0
 
     def kill(self) -> None:
         """End both at once, without a good-bye: for one that does nothing any more."""
