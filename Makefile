@@ -39,6 +39,12 @@ bench-%:
 	@tools/setup bench
 	python -m bench $*
 
+MINUTES ?= 30
+
+.PHONY: soak
+soak: setup  ## Random faults, changes and rolling updates under load for MINUTES; the report is build/soak.json
+	python -m bench.soak --minutes $(MINUTES)
+
 .PHONY: lock
 lock:  ## Resolve dependencies anew into requirements.lock (hashes, no index address)
 	$(BIN)/pip install -q pip-tools

@@ -70,27 +70,30 @@ class Watch:
     def __init__(self, made: asyncio.subprocess.Process) -> None:
         self._made = made
 
-    async def window(self) -> Json:
-        """End the present window and return what happened in it."""
+    async def window(self, order: bytes = b"") -> Json:
+        """End the present window and return what happened in it; the order `end` ends the clients, too."""
         assert self._made.stdin
         assert self._made.stdout
-        self._made.stdin.write(b"\n")
+        self._made.stdin.write(order + b"\n")
         found: Json = json.loads(await self._made.stdout.readline())
         return found
 
 
 @contextlib.asynccontextmanager
-async def clients(netns: str, address: str) -> AsyncIterator[Watch]:
-    """Clients of an address, at work."""
+async def clients(netns: str, address: str, *options: str) -> AsyncIterator[Watch]:
+    """Clients of an address, at work. `options`: the port of the download and seconds between new connections."""
     # Five hundred connections a second from one address: ports must come back sooner than after a minute.
     await ip.set_sysctls({"net.ipv4.tcp_tw_reuse": "1", "net.ipv4.ip_local_port_range": "1024 65000"}, netns=netns)
-    argv = inside(netns, sys.executable, "-m", "bench.clients", address, str(HTTP_PORT), str(DOWNLOAD_PORT))
+    argv = inside(
+        netns, sys.executable, "-m", "bench.clients", address, str(HTTP_PORT), *(options or (str(DOWNLOAD_PORT),))
+    )
     pipe = asyncio.subprocess.PIPE
     made = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe)
     try:
         yield Watch(made)
     finally:
-        made.kill()
+        if made.returncode is None:
+            made.kill()
         await made.wait()
 
 
