@@ -30,8 +30,8 @@ from bench.failover import (
     Watch,
     clients,
     desired,
+    heal,
 )
-from bench.failover import _heal as heal
 from bench.ground import Ground, Json, backends, haproxy, process
 from vrata.base.errors import VrataError
 from vrata.net import ip
