@@ -95,10 +95,10 @@ class HostAgent:
         """Send every change at once, what has been collected since, and a sign of life in any case."""
         collected = 0.0
         while True:
-            if self._news.is_set() or monotonic_s() - collected >= max(COLLECT_S, COLLECT_COST_S * len(self._keepers)):
-                collected = monotonic_s()
-                await asyncio.gather(*(keeper.collect() for keeper in self._keepers.values()))
             self._news.clear()
+            due = monotonic_s() - collected >= max(COLLECT_S, COLLECT_COST_S * len(self._keepers))
+            collected = monotonic_s() if due else collected
+            await asyncio.gather(*(keeper.collect() for keeper in self._keepers.values() if due or keeper.fresh))
             try:
                 await self._cloud.send_report(self._compose())
             except VrataError as error:

@@ -30,6 +30,7 @@ from vrata.host.store import HostStore
 from vrata.net.daemon import DaemonId, ExitWatch
 from vrata.vrrp.process import NotifyPipe
 
+COLLECT_STANDBY_S = 5.0  # nobody goes through a standby: its counters stand still
 LOOK_AGAIN_S = 10.0
 LOOK_COST_S = 0.1  # at most ten looks a second over all instances of a host
 LOOK_SOON_S = 2.0  # after members were removed: connections may have held one
@@ -59,7 +60,9 @@ class InstanceKeeper:
         self._settings = settings
         self._store = store
         self._slots = slots
-        self._changed = changed
+        self._news = changed
+        self._fresh = False  # something happened to it since its counters were read
+        self._collected_s = 0.0
         self._instances = instances
         self._wake = asyncio.Event()
         self._parts: InstanceParts | None = None
@@ -88,6 +91,15 @@ class InstanceKeeper:
             self.desired = wanted
             self._failures = 0
             self._wake.set()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether something happened to it since `collect`."""
+        return self._fresh
+
+    def _changed(self) -> None:
+        self._fresh = True
+        self._news()
 
     def report(self) -> InstanceReport:
         """What the cloud is told."""
@@ -120,11 +132,17 @@ class InstanceKeeper:
         desired, parts = self.desired, self._parts
         if desired is None or parts is None or desired.kind is not InstanceKind.BALANCER:
             return
+        waits_s = 0.0 if self._fresh or self._state is VrrpState.MASTER else COLLECT_STANDBY_S
+        if monotonic_s() - self._collected_s < waits_s:
+            return
+        self._fresh, self._collected_s = False, monotonic_s()
         try:
             rows = await parts.haproxy.runtime.statistics()
             older = await parts.haproxy.older_statistics()
         except VrataError:
             return  # it is being started; its end is noticed by the watch, not here
+        if self._pulse:
+            self._pulse.answered()
         members = status.member_statuses(desired, rows)
         listeners = status.listener_stats(desired, rows, older)
         if forwarding.kernel_listeners(desired):
@@ -134,7 +152,7 @@ class InstanceKeeper:
         self._listeners = listeners
         if members != self._members:
             self._members = members
-            self._changed()
+            self._news()
         for path in (parts.haproxy.log_path, parts.keepalived.log_path):
             with contextlib.suppress(OSError):
                 if path.stat().st_size > MAX_LOG_BYTES:

@@ -64,9 +64,14 @@ class Pulse:
         self._instances = instances
         self._haproxy_hangs = haproxy_hangs
         self._keepalived_hangs = keepalived_hangs
+        self._answered_s = 0.0
         self._known: tuple[int, ...] = ()  # processes as they were a moment ago: finding them takes longer than a look
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._look_on()), loop.create_task(self._ask_on())]
+
+    def answered(self) -> None:
+        """Somebody else has just had an answer from HAProxy."""
+        self._answered_s = monotonic_s()
 
     def stop(self) -> None:
         """Look no more."""
@@ -87,9 +92,10 @@ class Pulse:
         while True:
             workers = self._parts.haproxy.workers()
             self._known = (*workers, *self._parts.keepalived.pids())
-            if workers and self._is_active():
+            interval_s = max(ASK_S, ASK_COST_S * self._instances())
+            if workers and self._is_active() and monotonic_s() - self._answered_s > interval_s:
                 await self._ask(workers[-1])
-            await asyncio.sleep(max(ASK_S, ASK_COST_S * self._instances()))
+            await asyncio.sleep(interval_s)
 
     async def _ask(self, worker: int) -> None:
         before, mine, began_s = share_of(worker), share_of(os.getpid()), monotonic_s()
