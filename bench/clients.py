@@ -179,6 +179,6 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
 
 if __name__ == "__main__":
     # An instrument: what it is kept waiting by other processes of this machine is not the balancer's doing.
-    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(5))
     anew_s = float(sys.argv[4]) if len(sys.argv) > 4 else ANEW_S
     asyncio.run(Clients(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), anew_s).run())

@@ -50,9 +50,6 @@ def command(name: str, cloud_url: str, secret_file: Path, bridges: tuple[str, ..
     except OSError as error:
         raise VrataError(f"--secret-file {secret_file}: {error.strerror}") from error
     log.configure()
-    with contextlib.suppress(PermissionError):  # a container without it: the agent runs all the same
-        # So that load does not fake a death. What it starts begins anew at the usual priority.
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     settings = Settings(name, directory, tuple(pairs), open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     asyncio.run(_serve(settings, cloud_url, secret))
 

@@ -14,6 +14,7 @@ from vrata.base.wire import DesiredSet, HostReport
 from vrata.host.api import CloudClient
 from vrata.host.instance import InstanceKeeper
 from vrata.host.model import Settings
+from vrata.host.priority import Priority
 from vrata.host.store import HostStore
 
 COLLECT_S = 1.0
@@ -35,11 +36,13 @@ class HostAgent:
         self._cloud = cloud
         self._keepers: dict[str, InstanceKeeper] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_PASSES)
+        self._priority = Priority()
         self._news = asyncio.Event()
         self._desired = DesiredSet(revision=0, instances=())
 
     async def run(self) -> None:
         """Adopt what is there, then follow the cloud."""
+        self._priority.watch()
         self._store.prepare()
         self._store.clear_up()
         async with asyncio.TaskGroup() as group:
@@ -56,7 +59,13 @@ class HostAgent:
             keeper = self._keepers.get(instance_id)
             if keeper is None:
                 keeper = InstanceKeeper(
-                    instance_id, self._settings, self._store, self._slots, self._news.set, lambda: len(self._keepers)
+                    instance_id,
+                    self._settings,
+                    self._store,
+                    self._slots,
+                    self._priority,
+                    self._news.set,
+                    lambda: len(self._keepers),
                 )
                 self._keepers[instance_id] = keeper
                 group.create_task(self._keep(keeper, group))

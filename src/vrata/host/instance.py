@@ -23,6 +23,7 @@ from vrata.host.observe import observe_counters, observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.ping import Pinger, ping_targets
 from vrata.host.plan import plan_instance
+from vrata.host.priority import Priority
 from vrata.host.prober import Prober
 from vrata.host.pulse import Pulse
 from vrata.host.render import anchored
@@ -52,6 +53,7 @@ class InstanceKeeper:
         settings: Settings,
         store: HostStore,
         slots: asyncio.Semaphore,
+        priority: Priority,
         changed: Callable[[], None],
         instances: Callable[[], int],
     ) -> None:
@@ -60,6 +62,7 @@ class InstanceKeeper:
         self._settings = settings
         self._store = store
         self._slots = slots
+        self._priority = priority
         self._news = changed
         self._fresh = False  # something happened to it since its counters were read
         self._collected_s = 0.0
@@ -118,7 +121,8 @@ class InstanceKeeper:
             while True:
                 self._wake.clear()
                 async with self._slots:
-                    delay_s = await self._pass()
+                    with self._priority.building():
+                        delay_s = await self._pass()
                 if delay_s is None:
                     return
                 with contextlib.suppress(TimeoutError):
@@ -270,7 +274,9 @@ class InstanceKeeper:
 
     def _call_peer(self) -> None:
         """What is active passes on what its peer still serves, as long as the peer answers."""
-        peers = self.desired.vrrp.peers if self.desired and self.desired.vrrp.peer_macs else ()
+        desired = self.desired
+        paired = desired is not None and desired.kind is InstanceKind.BALANCER and desired.vrrp.peer_macs
+        peers = desired.vrrp.peers if desired and paired else ()
         if self._beacon and self._beacon.peer not in peers:
             self._beacon.close()
             self._beacon = None
