@@ -257,6 +257,29 @@ class ListenerStats(Wire, frozen=True, kw_only=True):
     total_connections: int
 
 
+class Cause(StrEnum):
+    """Why an instance took the addresses."""
+
+    FIRST = "first"  # nobody was heard before: no failover
+    GOODBYE = "good-bye"  # the peer gave them up: its HAProxy or keepalived ended, or it was told to
+    SILENCE = "silence"  # the peer's adverts stayed away
+
+
+class Transition(Wire, frozen=True, kw_only=True):
+    """One change of an instance's VRRP state. Sent again until a report has been answered.
+
+    `at` is Unix time by the host's clock, `lasted_s` how long the state before lasted. Of one that becomes MASTER:
+    `cause`, and in `silent_s` the seconds from the last that was heard of the peer (advert or good-bye) until then.
+    """
+
+    at: float
+    before: VrrpState
+    after: VrrpState
+    lasted_s: float
+    cause: Cause | None = None
+    silent_s: float | None = None
+
+
 class InstanceReport(Wire, frozen=True, kw_only=True):
     """What the host sees of one instance. `observed_generation` is the last one fully applied."""
 
@@ -266,6 +289,7 @@ class InstanceReport(Wire, frozen=True, kw_only=True):
     error: str | None = None
     members: dict[str, str] = {}  # member id -> operating status: ONLINE, ERROR, DRAINING, NO_MONITOR, OFFLINE
     listeners: dict[str, ListenerStats] = {}
+    transitions: tuple[Transition, ...] = ()
 
 
 class HostReport(Wire, frozen=True, kw_only=True):

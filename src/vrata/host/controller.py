@@ -109,13 +109,20 @@ class HostAgent:
             collected = monotonic_s() if due else collected
             await asyncio.gather(*(keeper.collect() for keeper in self._keepers.values() if due or keeper.fresh))
             try:
-                await self._cloud.send_report(self._compose())
+                report = self._compose()
+                await self._cloud.send_report(report)
+                self._told(report)
             except VrataError as error:
                 log.debug("report not delivered", error=str(error))
                 await asyncio.sleep(RETRY_LEAST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._news.wait()
+
+    def _told(self, report: HostReport) -> None:
+        for one in report.instances:
+            if keeper := self._keepers.get(one.id):
+                keeper.told(one)
 
     def _compose(self) -> HostReport:
         return HostReport(

@@ -18,6 +18,7 @@ from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, Liste
 from vrata.host import forwarding, status
 from vrata.host.apply import apply_action, remove_instance
 from vrata.host.beacon import Beacon
+from vrata.host.chronicle import Chronicle
 from vrata.host.model import ChangeHaproxy, CreateNamespace, Observed, Settings, StartHaproxy, record_of
 from vrata.host.observe import observe_counters, observe_instance
 from vrata.host.parts import InstanceParts
@@ -75,7 +76,7 @@ class InstanceKeeper:
         self._beacon: Beacon | None = None
         self._pulse: Pulse | None = None
         self._state = VrrpState.UNKNOWN
-        self._state_since_s = monotonic_s()
+        self._chronicle = Chronicle(instance_id, slots, changed)
         self._generation = 0
         self._error: str | None = None
         self._said: str | None = None  # the failure that was logged last
@@ -113,7 +114,12 @@ class InstanceKeeper:
             error=self._error,
             members=self._members,
             listeners=self._listeners,
+            transitions=self._chronicle.untold(),
         )
+
+    def told(self, report: InstanceReport) -> None:
+        """The cloud has taken this report in."""
+        self._chronicle.told(report.transitions)
 
     async def run(self) -> None:
         """Bring and keep the instance where it shall be, until it shall be nowhere and is gone."""
@@ -267,9 +273,9 @@ class InstanceKeeper:
     def _go(self, state: VrrpState) -> None:
         """Take on a VRRP state and tell of it: from which one, after how long, why."""
         if state is not self._state:
-            told = {"state": str(state), "before": str(self._state), "reason": status.reason_of(self._state, state)}
-            log.info("vrrp", instance=self.id, **told, after_s=round(monotonic_s() - self._state_since_s, 3))
-            self._state_since_s = monotonic_s()
+            netns = self._parts.netns if self._parts else None
+            interval_ms = self.desired.vrrp.advert_interval_ms if self.desired else 0
+            self._chronicle.went(self._state, state, netns, interval_ms)
         self._set(state=state)
 
     def _call_peer(self) -> None:
@@ -349,6 +355,7 @@ class InstanceKeeper:
     def _let_go(self) -> None:
         """Stop watching; the processes go on."""
         self._prober.stop()
+        self._chronicle.close()
         if self._pulse:
             self._pulse.stop()
         for watch in self._watches.values():

@@ -5,7 +5,7 @@ import json
 import socket
 
 from vrata.base.errors import VrataError
-from vrata.host import forwarding
+from vrata.host import adverts, forwarding
 from vrata.host.model import NOTHING, Observed, ObservedLink, Record
 from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
@@ -50,6 +50,11 @@ async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:
     answer = await run("nft", "-j", "list", "counters", "table", *forwarding.TABLE.split(), netns=netns)
     found = (entry["counter"] for entry in json.loads(answer)["nftables"] if "counter" in entry)
     return {one["name"]: (one["packets"], one["bytes"]) for one in found}
+
+
+async def observe_silence(netns: str) -> float | None:
+    """Seconds since the peer's last advert; None if none was heard within an hour."""
+    return adverts.parse_silence(await run("nft", "list", "set", *adverts.TABLE.split(), adverts.SET, netns=netns))
 
 
 def observe_links(record: Record) -> tuple[ObservedLink, ...] | None:
