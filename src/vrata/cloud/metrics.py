@@ -1,5 +1,6 @@
 """`/metrics` of the cloud (Prometheus text format): requests by API, and what the database holds, counted at scrape.
 
+Transitions are counted, and failovers and builds timed, by the process that learnt of them: sum over the replicas.
 Labels take values from closed sets only: names and ids of tenants never become one.
 """
 
@@ -12,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vrata.cloud.balancing import tables as t
-from vrata.cloud.store import Store, Tx
+from vrata.cloud.balancing import transitions
+from vrata.cloud.store import Row, Store, Tx
 
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 Counts = dict[tuple[str, ...], int]
@@ -31,6 +33,14 @@ class Metrics:
             "vrata_cloud_request_duration_seconds", "Time from a request's arrival to its answer.", ("api",),
             buckets=BUCKETS_S, registry=self._registry,
         )  # fmt: skip
+        self._transitions = Counter(
+            "vrata_cloud_transitions", "Changes of instances (VRRP, placed and built) and of hosts.", ("before", "after"),
+            registry=self._registry,
+        )  # fmt: skip
+        self._failovers = self._took(
+            "failover_seconds", "From the peer's last advert or good-bye until taken over.", "cause"
+        )
+        self._builds = self._took("build_seconds", "From placing an instance on a host until it is built there.")
         self._gauges = {
             "load_balancers": self._gauge("load_balancers", "Load balancers.", "provisioning_status", "operating_status"),
             "instances": self._gauge("instances", "Instances by what they do and their VRRP state.", "kind", "state"),
@@ -39,6 +49,17 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"vrata_cloud_{name}", text, labels, registry=self._registry)
+
+    def _took(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"vrata_cloud_{name}", text, labels, buckets=BUCKETS_S, registry=self._registry)
+
+    def happened(self, transition: Row) -> None:
+        """Count one transition (`vrata.cloud.balancing.transitions`)."""
+        self._transitions.labels(transition["before"], transition["after"]).inc()
+        if transition["cause"] in transitions.FAILOVERS and transition["silent_s"] is not None:
+            self._failovers.labels(transition["cause"]).observe(transition["silent_s"])
+        if transition["after"] == transitions.BUILT:
+            self._builds.observe(transition["lasted_s"])
 
     def answered(self, api: str, method: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -33,6 +33,7 @@ def application(store: Store, settings: Settings) -> Starlette:
     agents = Agents(store, settings)
     store.changed = agents.hub.changed
     metrics = Metrics(store)
+    store.happened = metrics.happened
     frame = Frame(store, settings, tokens.caller, metrics.answered)
 
     def mount(endpoints: list[Endpoint], prefixes: tuple[str, ...], dialect: Dialect) -> list[BaseRoute]:

@@ -4,7 +4,7 @@ SQLite has one writer thread whose transactions begin with BEGIN IMMEDIATE, so w
 readers have their own connections (WAL). PostgreSQL has a pool, and rows that guard a decision are locked with
 SELECT … FOR UPDATE. A transaction that the database gave up (deadlock, serialization) is tried again, with a bound.
 A transaction may name hosts whose desired set it changed: their revisions rise just before the commit, and
-`changed` is called with their names just after it.
+`changed` is called with their names just after it, and `happened` with every transition that was written down.
 """
 
 import asyncio
@@ -28,12 +28,13 @@ PG_WORKERS = 12
 
 
 class Tx:
-    """One transaction: small helpers over a connection, and the set of hosts it touched."""
+    """One transaction: small helpers over a connection, the hosts it touched, the transitions it wrote down."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
         self.touched: set[str] = set()
         self.after: list[Callable[[], None]] = []
+        self.transitions: list[Row] = []
 
     def all(self, statement: sa.Select[Any]) -> list[Row]:
         """Every row, as a dictionary."""
@@ -118,6 +119,7 @@ class Store:
         self.url = sa.make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.changed: Callable[[frozenset[str]], None] = lambda _names: None
+        self.happened: Callable[[Row], None] = lambda _transition: None
         if self.sqlite:
             self._writer = _sqlite_engine(self.url, "BEGIN IMMEDIATE", 1)
             self._reader = _sqlite_engine(self.url, "BEGIN", READERS)
@@ -156,6 +158,8 @@ class Store:
                 continue
             for call in tx.after:
                 call()
+            for transition in tx.transitions:
+                self.happened(transition)
             if tx.touched:
                 self.changed(frozenset(tx.touched))
             return result

@@ -5,7 +5,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.cloud import listing, openapi
-from vrata.cloud.balancing import amphorae, balancers, changes, children, flavors, hosts, l7, model, policy, store, view
+from vrata.cloud.balancing import (
+    amphorae,
+    balancers,
+    changes,
+    children,
+    flavors,
+    hosts,
+    l7,
+    model,
+    pairs,
+    policy,
+    store,
+    view,
+)
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.policy import Rule
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
@@ -219,6 +232,7 @@ ENDPOINTS = [
     *flavors.ENDPOINTS,
     *amphorae.ENDPOINTS,
     *hosts.ENDPOINTS,
+    *pairs.ENDPOINTS,
 ]  # fmt: skip
 
 BODIES = {

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from vrata.base.wire import HostReport, InstanceKind, InstanceReport, VrrpState
-from vrata.cloud.balancing import carry, status
+from vrata.cloud.balancing import carry, status, transitions
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.status import Event, Provisioning
 from vrata.cloud.http import now
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 def accept_report(tx: Tx, host: str, report: HostReport, moment: float, settings: Settings) -> None:
     """Store a host's report and move everything on that it completes; registers a host that is new or was dead."""
     _greet(tx, host, report, moment, settings)
+    transitions.take_in(tx, host, report)
     seen = {one.id: one for one in report.instances}
     owners = {row["owner_id"] for row, changes in _news(tx, host, seen) if changes.keys() != {"listeners"}}
     for owner_id in sorted(owners):  # owners before their instances: the order every writer keeps
@@ -36,6 +37,10 @@ def accept_report(tx: Tx, host: str, report: HostReport, moment: float, settings
     for row, changes in _news(tx, host, seen):
         if changes:
             tx.update(t.instances, row["id"], changes | {"updated_at": now()})
+            if row["id"] in seen:
+                transitions.built(tx, row, seen[row["id"]], moment)
+            else:
+                transitions.gone(tx, row, moment)
         else:
             carry.remove(tx, row)
     for owner_id in sorted(owners):
@@ -70,6 +75,7 @@ def _greet(tx: Tx, host: str, report: HostReport, moment: float, settings: Setti
         tx.update(t.hosts, host, values | {"last_seen": moment})
         if not known["alive"]:
             log.info("host is back", host=host, silent_s=round(moment - known["last_seen"], 1))
+            transitions.host_back(tx, host, moment, moment - known["last_seen"])
             _lay_ghosts(tx, host)
         settle_host(tx, host, settings)
     else:
@@ -106,9 +112,11 @@ def settle_host(tx: Tx, host: str, settings: Settings) -> None:
 def bury_silent(tx: Tx, moment: float, settings: Settings) -> list[str]:
     """Hosts that have not reported for too long are dead now: what they held up moves on."""
     limit = moment - settings.host_timeout_s
-    silent = tx.column(sa.select(t.hosts.c.name).where(t.hosts.c.alive, t.hosts.c.last_seen < limit))
-    for host in sorted(silent):
+    query = sa.select(t.hosts.c.name, t.hosts.c.last_seen).where(t.hosts.c.alive, t.hosts.c.last_seen < limit)
+    silent = {row["name"]: moment - row["last_seen"] for row in tx.all(query.order_by(t.hosts.c.name))}
+    for host, silent_s in silent.items():
         tx.update(t.hosts, host, {"alive": False})
+        transitions.host_silent(tx, host, moment, silent_s)
         log.warning("host is silent", host=host)
         leaving = sa.select(t.instances).where(t.instances.c.host == host, t.instances.c.leaving)
         for row in tx.all(leaving):
@@ -118,7 +126,7 @@ def bury_silent(tx: Tx, moment: float, settings: Settings) -> list[str]:
         settle_host(tx, host, settings)
     if silent:
         carry.place_all(tx, settings)
-    return silent
+    return list(silent)
 
 
 def _is_ghost(tx: Tx, row: Row) -> bool:

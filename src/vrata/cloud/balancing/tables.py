@@ -106,3 +106,9 @@ instances = sa.Table(
     sa.Column("replace_at", sa.Float, nullable=True), sa.Column("yield_at", sa.Float, nullable=True),
     sa.UniqueConstraint("owner_id", "host"),
 )  # fmt: skip
+transitions = sa.Table(
+    "transitions", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.Float, nullable=False),
+    text("owner_id", 64, index=True), text("instance_id", 64, index=True), text("host"), text("before", 16),
+    text("after", 16), text("cause", 16, nullable=True), sa.Column("lasted_s", sa.Float, nullable=True),
+    sa.Column("silent_s", sa.Float, nullable=True),
+)  # fmt: skip
