@@ -17,6 +17,7 @@ COMMANDS = {
     "kubeconfig": ("kubeconfig", "Print the path (or text) of the sandbox's kubeconfig."),
     "hosts": ("hosts", "List the hosts that carry balancers; drain one, use it again, forget it."),
     "failover": ("failover", "Put others in the place of a load balancer's instances; no request is lost."),
+    "top": ("top", "Show balancers live: active and standby, rates, the last failover and its length."),
     "exec": ("exec", "Run a command inside one of the sandbox's machines."),
     "demo": ("demo", "Tell the whole story live, step by step; non-zero if a step is not true."),
     "cloud": ("cloud", "Serve the OpenStack-compatible APIs."),
