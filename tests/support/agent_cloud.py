@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
 from tests.support.fabric import Machine, listen_in
 
-from vrata.base.wire import DesiredInstance, DesiredSet, HostReport, InstanceReport
+from vrata.base.wire import DesiredInstance, DesiredSet, HostReport, InstanceReport, Transition
 
 SECRET = "hosts-share-this"
 
@@ -20,6 +21,8 @@ class AgentCloud:
         self._sets: dict[str, DesiredSet] = {}
         self._changed = asyncio.Condition()
         self.reports: dict[str, HostReport] = {}
+        self.transitions: dict[str, list[Transition]] = defaultdict(list)  # by instance, as they were told
+        self.deaf = False  # a database that restarts: reports are answered with 503
 
     async def want(self, host: str, *instances: DesiredInstance) -> None:
         """Give a host another desired set."""
@@ -50,7 +53,12 @@ class AgentCloud:
 
     async def _report(self, request: web.Request) -> web.Response:
         self._authorize(request)
-        self.reports[request.match_info["host"]] = msgspec.json.decode(await request.read(), type=HostReport)
+        if self.deaf:
+            raise web.HTTPServiceUnavailable
+        report = msgspec.json.decode(await request.read(), type=HostReport)
+        self.reports[request.match_info["host"]] = report
+        for one in report.instances:
+            self.transitions[one.id] += one.transitions
         return web.Response(status=204)
 
     def _authorize(self, request: web.Request) -> None:

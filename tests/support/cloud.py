@@ -152,6 +152,7 @@ class FakeHost:
         self.error: str | None = None
         self.member_status: dict[str, str] = {}
         self.stats: dict[str, dict[str, int]] = {}
+        self.transitions: dict[str, list[dict[str, Any]]] = {}  # by instance; told again and again
         self.desired: dict[str, Any] = {"revision": 0, "instances": []}
         self._applied: list[dict[str, Any]] = []
         self._wishes: dict[str, int] = {}
@@ -192,6 +193,7 @@ class FakeHost:
                     for listener in one.get("listeners", ())
                     if one["id"] in self.stats
                 },
+                "transitions": self.transitions.get(one["id"], []),
             }
             for one in self._applied
         ]

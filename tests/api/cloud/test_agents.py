@@ -185,3 +185,99 @@ def test_a_host_whose_agent_alone_is_dead_is_not_rebuilt_as_long_as_its_peer_hea
     assert standby in hosts_of(small, balancer)
     for name in {*hosts} - {active}:
         hosts[name].stop()
+
+
+def vrata(small: SimpleNamespace, what: str) -> list[dict[str, Any]]:
+    """One of the cloud's own lists for administrators."""
+    path, token = f"/load-balancer/v2.0/vrata/{what}", {"X-Auth-Token": small.cloud.token("admin")}
+    status, body, _ = small.cloud.request("GET", path, None, token)
+    assert status == 200, body
+    found: list[dict[str, Any]] = body[what.partition("?")[0]]
+    return found
+
+
+def took_over(at: float, cause: str, silent_s: float) -> dict[str, Any]:
+    change = {"at": at, "before": "BACKUP", "after": "MASTER", "lasted_s": 60.0}
+    return change | {"cause": cause, "silent_s": silent_s}
+
+
+def test_a_failover_is_kept_with_its_length_told_once_and_counted_by_its_cause(small: SimpleNamespace) -> None:
+    hosts = {name: FakeHost(small.cloud, name).start() for name in ("host-a", "host-b")}
+    balancer = small.demo.load_balancer.create_load_balancer(name="shop", vip_subnet_id=small.subnet.id)
+    wait_for(lambda: state(small, balancer) == "ACTIVE" and len(hosts_of(small, balancer)) == 2)
+    wait_for(lambda: sum(one["after"] == "BUILT" for one in vrata(small, "transitions")) == 2)
+    [pair] = vrata(small, "pairs")
+    assert (pair["name"], pair["kind"], pair["failover"]) == ("shop", "balancer", None)
+    assert sorted(one["host"] for one in pair["instances"]) == ["host-a", "host-b"]
+    mine = {name: host.instances(balancer.id)[0]["id"] for name, host in hosts.items()}
+
+    first = {"at": 1000.25, "before": "BACKUP", "after": "MASTER", "lasted_s": 1.0, "cause": "first"}
+    hosts["host-a"].transitions[mine["host-a"]] = [first]
+    hosts["host-b"].transitions[mine["host-b"]] = [took_over(2000.5, "silence", 0.151)]
+    for host in hosts.values():
+        host.report()
+    wait_for(lambda: vrata(small, "pairs")[0]["failover"])
+    for host in hosts.values():  # the cloud's answer was lost: the same is told again, and something new
+        host.transitions[mine[host.name]].append(took_over(3000.75, "good-bye", 0.004))
+        host.report()
+        host.report()
+    last = vrata(small, "pairs")[0]["failover"]
+    assert (last["at"], last["silent_s"], last["cause"], last["host"]) == (3000.75, 0.004, "good-bye", "host-b")
+    masters = [(one["at"], one["cause"]) for one in vrata(small, "transitions") if one["after"] == "MASTER"]
+    assert sorted(masters) == [(1000.25, "first"), (2000.5, "silence"), (3000.75, "good-bye"), (3000.75, "good-bye")]
+    text = small.cloud.request("GET", "/metrics")[1]
+    assert 'vrata_cloud_transitions_total{after="MASTER",before="BACKUP"} 4.0' in text
+    assert 'vrata_cloud_failover_seconds_sum{cause="silence"} 0.151' in text
+    assert 'vrata_cloud_failover_seconds_count{cause="good-bye"} 2.0' in text
+    assert 'cause="first"' not in text
+    assert "vrata_cloud_build_seconds_count 2.0" in text
+
+    hosts["host-b"].transitions[mine["host-b"]] = [took_over(5000.0 + number, "silence", 0.2) for number in range(1100)]
+    hosts["host-b"].report()
+    kept = vrata(small, "transitions")
+    assert (len(kept), kept[0]["at"], kept[-1]["at"]) == (1000, 6099.0, 5100.0)
+    assert [one["at"] for one in vrata(small, "transitions?limit=2")] == [6099.0, 6098.0]
+    for host in hosts.values():
+        host.stop()
+
+
+def test_a_handover_that_was_asked_for_is_told_from_a_peer_that_broke(small: SimpleNamespace) -> None:
+    hosts = {name: FakeHost(small.cloud, name).start() for name in ("host-a", "host-b")}
+    balancer = small.demo.load_balancer.create_load_balancer(vip_subnet_id=small.subnet.id)
+    small.demo.load_balancer.wait_for_load_balancer(balancer.id, interval=0.1)
+    wait_for(lambda: len(hosts_of(small, balancer)) == 2 and state(small, balancer) == "ACTIVE")
+    active = wait_for(lambda: small.cloud.masters.get(balancer.id))
+    standby, host = next((i["id"], h) for h in hosts.values() for i in h.instances(balancer.id) if i["id"] != active)
+    carrier = next(one for one in hosts.values() if one is not host)
+    carrier.stats[active] = {"active_connections": 7, "bytes_in": 0, "bytes_out": 0, "request_errors": 0,
+                             "total_connections": 7}  # fmt: skip
+    small.demo.load_balancer.create_listener(loadbalancer_id=balancer.id, protocol="TCP", protocol_port=80)
+    wait_for(lambda: state(small, balancer) == "ACTIVE")
+    token = {"X-Auth-Token": small.cloud.token("admin")}
+    path = f"/load-balancer/v2.0/vrata/hosts/{carrier.name}"
+    assert small.cloud.request("PUT", path, {"host": {"drained": True}}, token)[0] == 200
+    wait_for(lambda: small.cloud.masters.get(balancer.id) == standby)
+    host.transitions[standby] = [took_over(1000.5, "good-bye", 0.002)]
+    host.report()
+    assert vrata(small, "pairs")[0]["failover"]["cause"] == "handover"
+    for one in hosts.values():
+        one.stop()
+
+
+def test_hosts_that_fall_silent_and_return_are_told(small: SimpleNamespace) -> None:
+    FakeHost(small.cloud, "host-a").start().stop()
+
+    def steps() -> list[tuple[str, str, str]]:
+        return [(one["host"], one["before"], one["after"]) for one in vrata(small, "transitions")]
+
+    wait_for(lambda: steps() == [("host-a", "ALIVE", "SILENT")])
+    FakeHost(small.cloud, "host-a").start().stop()
+    assert steps()[-2:] == [("host-a", "SILENT", "ALIVE"), ("host-a", "ALIVE", "SILENT")]
+    back, dead = vrata(small, "transitions")[-2:]
+    assert 0 < dead["silent_s"] < back["silent_s"]  # counted from the last that was heard, both times
+
+
+@pytest.mark.parametrize("what", ["pairs", "transitions"])
+def test_what_happens_to_hosts_is_for_administrators(cloud: Cloud, what: str) -> None:
+    path = f"/load-balancer/v2.0/vrata/{what}"
+    assert cloud.request("GET", path, None, {"X-Auth-Token": cloud.token("demo")})[0] == 403
