@@ -13,6 +13,7 @@ from vrata.base.errors import VrataError
 from vrata.base.wire import Firewall, FirewallRule, Listener, Member, Pool
 from vrata.haproxy.process import HaproxyProcess
 from vrata.haproxy.render import render_config
+from vrata.host import adverts
 from vrata.host.firewall import compile_firewall
 from vrata.host.forwarding import compile_forwarding
 from vrata.host.handover import compile_handover
@@ -152,7 +153,7 @@ def test_conntrackd_and_routes_are_as_before() -> None:
 def test_nftables_reads_the_rules_of_a_handover(peer: str) -> None:
     desired = balancer()
     vrrp = msgspec.structs.replace(desired.vrrp, peers=(peer,), peer_macs=("fa:16:3e:00:00:02",))
-    tables = compile_handover(msgspec.structs.replace(desired, vrrp=vrrp), (80, 443))
+    tables = (*compile_handover(msgspec.structs.replace(desired, vrrp=vrrp), (80, 443)), adverts.table())
     text = "".join(render_change(Table(table.name), table) for table in tables)
     if ":" not in peer:
         same_as_before("handover.nft", text)

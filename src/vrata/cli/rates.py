@@ -19,7 +19,7 @@ PAIR_COLUMNS = (
     "took",
     "cause",
 )
-EVENT_COLUMNS = ("when", "name", "host", "what", "took", "cause")
+EVENT_COLUMNS = ("when", "name", "host", "what", "after", "silence", "cause")
 _RATES = ("total_connections", "bytes_in", "bytes_out")
 
 
@@ -71,12 +71,13 @@ def rate_of(instances: Iterable[Json], known: dict[str, Json], counter: str, sec
 
 
 def event_rows(events: list[Json], names: dict[str, str], now: float) -> list[tuple[str, ...]]:
-    """One row a transition, in the given order. `names`: of load balancers and routers by id."""
+    """One row a transition, in the given order: after how long in the state before, after what silence of the peer (or
+    host). `names`: of load balancers and routers by id."""
     return [
         (
             _ago(now - one["at"]), names.get(one["owner_id"], one["owner_id"]) or "-", one["host"],
             f"{one['before']} → {one['after']}",
-            _length(one["lasted_s"] if one["silent_s"] is None else one["silent_s"]), one["cause"] or "-",
+            _length(one["lasted_s"]), _length(one["silent_s"]), one["cause"] or "-",
         )
         for one in events
     ]  # fmt: skip

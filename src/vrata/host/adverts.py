@@ -7,8 +7,8 @@ any time after the switch: an active instance hears no more of them.
 
 import re
 
-from vrata.base.wire import Cause, DesiredInstance
-from vrata.host.rules import Chain, Table, braces, cidrs_of
+from vrata.base.wire import Cause
+from vrata.host.rules import Chain, Table
 
 TABLE = "inet vrata_adverts"
 SET = "heard"
@@ -19,17 +19,16 @@ _PART = re.compile(r"(\d+)(ms|[dhms])")
 _UNITS_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def compile_adverts(desired: DesiredInstance) -> Table:
-    """The table of an instance; an empty one without a peer."""
-    rules = []
-    for version, family in ((4, "ip"), (6, "ip6")):
-        peers = cidrs_of("vrrp.peers", desired.vrrp.peers, version)
-        if peers:
-            rules.append(f"{family} saddr {braces(peers)} meta l4proto 112 update @{SET} {{ meta l4proto }}")
-    if not rules:
-        return Table(TABLE)
+def table() -> Table:
+    """The same for every instance, whoever its peer is at the moment: peers come and go while it remembers.
+
+    A pair speaks unicast (`vrata.vrrp.render`); tenants' own VRRP goes to a group.
+    """
     heard = ("set", f"type inet_proto; size 2; flags dynamic,timeout; timeout {_KEPT_S}s;")
-    enter = Chain(tuple(rules), "type filter hook prerouting priority raw; policy accept;")
+    enter = Chain(
+        (f"meta pkttype host meta l4proto 112 update @{SET} {{ meta l4proto }}",),
+        "type filter hook prerouting priority raw; policy accept;",
+    )
     return Table(TABLE, {SET: heard}, {"enter": enter})
 
 

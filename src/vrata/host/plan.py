@@ -10,8 +10,7 @@ from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.haproxy.model import Config
 from vrata.haproxy.plan import AtRunTime, Reload, Unchanged, plan_transition
 from vrata.haproxy.render import render_config
-from vrata.host.adverts import TABLE as ADVERTS
-from vrata.host.adverts import compile_adverts
+from vrata.host import adverts
 from vrata.host.firewall import compile_firewall
 from vrata.host.forwarding import compile_forwarding, flows_to_forget, kernel_listeners
 from vrata.host.handover import compile_handover, local_addresses
@@ -206,7 +205,7 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
             legs=tuple(leg.name for leg in desired.legs),
             forget=tuple(flow for flow in lost if flow not in known),
             state=RulesState(down=tuple(sorted(down)), digest=digest(after)),
-            tracks=any(new and not old for old, new in pairs[1:] if new.name != ADVERTS),
+            tracks=any(new and not old for old, new in pairs[1:] if new.name != adverts.TABLE),
         )
     ]
 
@@ -219,7 +218,7 @@ def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
         compile_firewall(desired),
         compile_forwarding(desired, down),
         *compile_handover(desired, served),
-        compile_adverts(desired),
+        adverts.table(),
     ]
 
 

@@ -83,6 +83,7 @@ def test_events_say_what_happened_to_whom() -> None:
     ]
     assert [row["name"] for row in rows] == ["shop", "-", "gone"]
     assert [row["what"] for row in rows] == ["BACKUP → MASTER", "ALIVE → SILENT", "PLACED → BUILT"]
-    assert [row["took"] for row in rows] == ["0 ms", "2.1 s", "400 ms"]
+    assert [row["after"] for row in rows] == ["60.0 s", "-", "400 ms"]
+    assert [row["silence"] for row in rows] == ["0 ms", "2.1 s", "-"]
     assert [row["when"] for row in rows] == ["2.0 s ago", "2 h ago", "3 d ago"]
     assert rows[0]["cause"] == "good-bye"

@@ -1,11 +1,9 @@
 """How long the peer was silent, and what that says."""
 
-import msgspec
 import pytest
-from tests.support.instances import balancer
 
 from vrata.base.wire import Cause
-from vrata.host.adverts import cause_of, compile_adverts, parse_silence
+from vrata.host.adverts import cause_of, parse_silence
 
 LISTING = """table inet vrata_adverts {
 	set heard {
@@ -36,13 +34,3 @@ def test_without_an_element_nobody_was_heard() -> None:
 )
 def test_the_cause_is_in_the_length(silent_s: float | None, cause: Cause) -> None:
     assert cause_of(silent_s, advert_interval_ms=50) is cause
-
-
-def test_only_an_instance_with_a_peer_listens() -> None:
-    desired = balancer()
-    alone = msgspec.structs.replace(desired, vrrp=msgspec.structs.replace(desired.vrrp, peers=()))
-    both = msgspec.structs.replace(
-        desired, vrrp=msgspec.structs.replace(desired.vrrp, peers=("10.0.0.2", "2001:db8::2"))
-    )
-    assert not compile_adverts(alone)
-    assert len(compile_adverts(both).chains["enter"].rules) == 2

@@ -17,6 +17,7 @@ FAILOVERS = (Cause.SILENCE.value, Cause.GOODBYE.value, HANDOVER)  # a first elec
 # Besides VRRP's states: of an instance until its host has built it, when it is built, and when it is found missing;
 PLACED, BUILT, GONE = "PLACED", "BUILT", "GONE"
 ALIVE, SILENT = "ALIVE", "SILENT"  # and of a host.
+_LATEST = (t.transitions.c.at.desc(), t.transitions.c.id.desc())  # one that was told late comes where it belongs
 
 
 def take_in(tx: Tx, host: str, report: HostReport) -> None:
@@ -91,15 +92,14 @@ def _record(tx: Tx, rows: list[Row]) -> None:
 
 def newest(tx: Tx, limit: int = KEPT) -> list[Row]:
     """What happened last, the latest first."""
-    return [_view(row) for row in tx.all(sa.select(t.transitions).order_by(t.transitions.c.id.desc()).limit(limit))]
+    return [_view(row) for row in tx.all(sa.select(t.transitions).order_by(*_LATEST).limit(limit))]
 
 
 def last_failovers(tx: Tx) -> dict[str, Row]:
     """The last failover of every owner that had one."""
     c = t.transitions.c
-    took = (c.after == VrrpState.MASTER.value, c.cause.in_(FAILOVERS))
-    last = sa.select(sa.func.max(c.id)).where(*took).group_by(c.owner_id)
-    return {row["owner_id"]: _view(row) for row in tx.all(sa.select(t.transitions).where(c.id.in_(last)))}
+    took = sa.select(t.transitions).where(c.after == VrrpState.MASTER.value, c.cause.in_(FAILOVERS))
+    return {row["owner_id"]: _view(row) for row in reversed(tx.all(took.order_by(*_LATEST)))}
 
 
 def _view(row: Row) -> Row:
