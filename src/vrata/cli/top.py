@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vrata.base.errors import VrataError
 from vrata.cli.clouds import admin, cloud_options
 from vrata.cli.rates import EVENT_COLUMNS, PAIR_COLUMNS, Sample, event_rows, pair_rows
 
@@ -29,8 +30,10 @@ API = "/v2.0/vrata"
 @cloud_options
 def command(name: str, os_cloud: str | None, clouds_file: Path | None, *, interval: float, once: bool) -> None:
     """Show balancers and gateways live: who is active and who stands by, rates, the last failover. Ctrl-C ends it."""
-    from rich.console import Console
+    import aiohttp
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else 200)
 
@@ -45,7 +48,12 @@ def command(name: str, os_cloud: str | None, clouds_file: Path | None, *, interv
             with Live(shown, console=console, screen=console.is_terminal, auto_refresh=False) as live:
                 while True:
                     await asyncio.sleep(interval)
-                    live.update(await look(cloud, samples), refresh=True)
+                    try:
+                        shown = await look(cloud, samples)
+                    except (VrataError, aiohttp.ClientError, OSError) as error:  # it is being restarted
+                        live.update(Group(shown, "", Text(f"The cloud does not answer: {error}")), refresh=True)
+                    else:
+                        live.update(shown, refresh=True)
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(work())
