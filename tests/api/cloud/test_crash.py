@@ -99,12 +99,12 @@ OPERATIONS = (create, update, attach, detach, delete)
 
 
 def rows(cloud: Cloud) -> dict[str, int]:
-    """How many rows each table has."""
+    """How many rows each table has; what happened is history, and stays."""
     engine = sa.create_engine(cloud.database or f"sqlite:///{cloud.directory / 'cloud.db'}")
     try:
         with engine.connect() as connection:
             count = sa.select(sa.func.count())
-            names = sa.inspect(connection).get_table_names()
+            names = [name for name in sa.inspect(connection).get_table_names() if name != "transitions"]
             return {name: int(connection.scalar(count.select_from(sa.table(name))) or 0) for name in names}
     finally:
         engine.dispose()
