@@ -6,19 +6,51 @@ PENDING = frozenset({"PENDING_CREATE", "PENDING_UPDATE", "PENDING_DELETE"})
 
 
 @dataclass(frozen=True)
+class BalancerClass:
+    """`[LoadBalancerClass "name"]` of the OpenStack cloud controller's cloud.conf; empty: as in the settings."""
+
+    floating_network_id: str = ""
+    floating_subnet_id: str = ""
+    floating_subnet: str = ""  # a pattern for its name
+    floating_subnet_tags: str = ""
+    network_id: str = ""
+    subnet_id: str = ""
+    member_subnet_id: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Of one provider process. Monitor times in seconds."""
+    """Of one provider process: `[LoadBalancer]` of the OpenStack cloud controller's cloud.conf. Monitor times in seconds.
+
+    Source: cloud-provider-openstack, «Using OpenStack Cloud Controller Manager», Load Balancer.
+    """
 
     cluster: str = "kubernetes"
+    provider: str = ""  # lb-provider; empty: the cloud's default
     subnet_id: str = ""  # VIP subnet; empty: the one the nodes are on
+    network_id: str = ""  # VIP network, where no subnet is named
+    member_subnet_id: str = ""
     floating_network_id: str = ""  # empty: the first external network with an IPv4 subnet
+    floating_subnet_id: str = ""
+    floating_subnet: str = ""  # a pattern for its name: a glob, `~` a regular expression, `!` negates
+    floating_subnet_tags: str = ""  # `a,b` any of them, `a&b` all, `!` negates
     internal: bool = False
+    algorithm: str = "ROUND_ROBIN"
     monitor: bool = True
     monitor_delay_s: int = 5
     monitor_timeout_s: int = 3
     monitor_retries: int = 1
     monitor_retries_down: int = 3
-    algorithm: str = "ROUND_ROBIN"
+    manage_security_groups: bool = False
+    node_selector: str = ""  # `key=value,key`
+    flavor_id: str = ""
+    availability_zone: str = ""
+    tls_container_ref: str = ""  # default-tls-container-ref
+    check_tls_container: bool = True  # container-store = barbican
+    cascade_delete: bool = True
+    ingress_hostname: bool = False  # enable-ingress-hostname
+    ingress_hostname_suffix: str = "nip.io"
+    classes: tuple[tuple[str, BalancerClass], ...] = ()  # by name
 
 
 @dataclass(frozen=True)
