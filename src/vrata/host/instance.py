@@ -7,6 +7,7 @@ changed state.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from vrata.host.apply import apply_action, remove_instance
 from vrata.host.beacon import Beacon
 from vrata.host.chronicle import Chronicle
 from vrata.host.model import ChangeHaproxy, CreateNamespace, Observed, Settings, StartHaproxy, record_of
-from vrata.host.observe import observe_counters, observe_instance
+from vrata.host.observe import observe_counters, observe_flows, observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.ping import Pinger, ping_targets
 from vrata.host.plan import plan_instance
@@ -33,6 +34,7 @@ from vrata.net.daemon import DaemonId, ExitWatch
 from vrata.vrrp.process import NotifyPipe
 
 COLLECT_STANDBY_S = 5.0  # nobody goes through a standby: its counters stand still
+COUNT_FLOWS_S = 5.0
 LOOK_AGAIN_S = 10.0
 LOOK_COST_S = 0.1  # at most ten looks a second over all instances of a host
 LOOK_SOON_S = 2.0  # after members were removed: connections may have held one
@@ -82,6 +84,8 @@ class InstanceKeeper:
         self._said: str | None = None  # the failure that was logged last
         self._members: dict[str, str] = {}
         self._listeners: dict[str, ListenerStats] = {}
+        self._living: Counter[tuple[str, int]] = Counter()  # flows that the kernel carries
+        self._counted_s = 0.0
         self._prober = Prober(self._wake.set)
         self._down: frozenset[str] = frozenset()  # the verdicts that are in force
         self._failures = 0
@@ -158,7 +162,8 @@ class InstanceKeeper:
         if forwarding.kernel_listeners(desired):
             members |= forwarding.member_statuses(desired, self._down)
             with contextlib.suppress(VrataError):  # not loaded yet
-                listeners |= forwarding.listener_stats(desired, await observe_counters(parts.netns))
+                living = await self._count_flows(desired, parts.netns)
+                listeners |= forwarding.listener_stats(desired, await observe_counters(parts.netns), living)
         self._listeners = listeners
         if members != self._members:
             self._members = members
@@ -167,6 +172,15 @@ class InstanceKeeper:
             with contextlib.suppress(OSError):
                 if path.stat().st_size > MAX_LOG_BYTES:
                     path.write_bytes(b"")
+
+    async def _count_flows(self, desired: DesiredInstance, netns: str) -> Counter[tuple[str, int]]:
+        """Now and then, for it means reading them all; a standby knows its peer's, and serves none."""
+        if self._state is not VrrpState.MASTER:
+            self._living.clear()
+        elif monotonic_s() - self._counted_s > COUNT_FLOWS_S:
+            self._counted_s = monotonic_s()
+            self._living = forwarding.count_flows(desired, await observe_flows(netns))
+        return self._living
 
     async def _pass(self) -> float | None:
         """Observe, plan, apply once; seconds until the next look, None when the instance is gone."""

@@ -52,6 +52,12 @@ async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:
     return {one["name"]: (one["packets"], one["bytes"]) for one in found}
 
 
+async def observe_flows(netns: str) -> str:
+    """What the kernel tracks, one flow a line (conntrack(8))."""
+    found = [await run("conntrack", "-L", "-f", family, netns=netns) for family in ("ipv4", "ipv6")]
+    return "".join(found)
+
+
 async def observe_silence(netns: str) -> float | None:
     """Seconds since the peer's last advert; None if none was heard within an hour."""
     return adverts.parse_silence(await run("nft", "list", "set", *adverts.TABLE.split(), adverts.SET, netns=netns))
