@@ -27,6 +27,7 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
         links=links or (),
         applied=store.applied(instance_id),
         haproxy_runs=parts.haproxy.running() is not None,
+        haproxy_outdated=parts.haproxy.outdated(),
         keepalived_runs=parts.keepalived.running() is not None,
         conntrackd_runs=parts.conntrackd.running() is not None,
         marked_unfit=parts.marked_unfit(),
