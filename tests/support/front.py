@@ -37,11 +37,14 @@ class Spoil:
 
 
 class Front:
-    """Listens on a port of the loopback from `start` to `stop`; `seen` are (method, path) in order."""
+    """Listens on a port of the loopback from `start` to `stop`; `seen` are (method, path, query) in order.
 
-    def __init__(self, backend: str, tls: ssl.SSLContext | None = None) -> None:
-        self.backend, self.tls = backend, tls
-        self.seen: list[tuple[str, str]] = []
+    `trust` is for a backend of its own authority. What is watched (Kubernetes) is passed on as it comes.
+    """
+
+    def __init__(self, backend: str, tls: ssl.SSLContext | None = None, *, trust: ssl.SSLContext | None = None) -> None:
+        self.backend, self.tls, self.trust = backend, tls, trust
+        self.seen: list[tuple[str, str, str]] = []
         self.spoils: list[Spoil] = []
         self.most_at_once = 0
         self.slow_s = 0.0
@@ -67,7 +70,7 @@ class Front:
         asyncio.run_coroutine_threadsafe(what, _loop()).result(30)
 
     async def _open(self) -> None:
-        self._http = ClientSession(connector=TCPConnector(limit=0), auto_decompress=False)
+        self._http = ClientSession(connector=TCPConnector(limit=0, ssl=self.trust or True), auto_decompress=False)
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._pass)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -81,7 +84,7 @@ class Front:
         await self._http.close()
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append((request.method, request.path))
+        self.seen.append((request.method, request.path, request.query_string))
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
@@ -104,10 +107,16 @@ class Front:
         async with self._http.request(
             request.method, self.backend + request.raw_path, headers=headers, data=await request.read()
         ) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
+            if "watch" in request.query:
+                stream = web.StreamResponse(status=answer.status, headers=kept)
+                await stream.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await stream.write(chunk)
+                return stream
             body = await answer.read()
             if spoil:
                 return self._hang_up(request)
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
             return web.Response(status=answer.status, headers=kept, body=body)
 
     def _matching(self, request: web.Request) -> Iterator[Spoil]:
@@ -123,7 +132,7 @@ class Front:
 
     def counted(self, wanted: Callable[[str, str], bool]) -> int:
         """How many of the requests seen are wanted."""
-        return sum(wanted(method, path) for method, path in self.seen)
+        return sum(wanted(method, path) for method, path, _ in self.seen)
 
 
 HOP_BY_HOP = ("content-length", "transfer-encoding", "connection", "date", "server", "content-encoding")
