@@ -24,7 +24,7 @@ check: setup  ## Lint, types, layers and unit tests; run before every commit (un
 .PHONY: test
 test: setup check  ## Everything: check, Octavia's API tests, then golden, API, system and end-to-end tests
 	python tools/conformance-octavia keystone_default_roles
-	pytest tests/golden tests/api tests/system tests/e2e
+	pytest tests/golden tests/api tests/provider tests/system tests/e2e
 
 .PHONY: demo
 demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers, failover

@@ -52,6 +52,7 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
 )
 @click.option("--public-url", default="", help="Address in the catalog; without it, the one each request came by.")
 @click.option("--region", default="RegionOne", show_default=True)
+@click.option("--token-life-s", default=24 * 3600, show_default=True, type=click.IntRange(1), help="Of new tokens.")
 @click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
 @click.option("--host-timeout-s", default=10.0, show_default=True, help="A host silent for longer is dead.")
 @click.option(
@@ -82,6 +83,7 @@ def serve(
     secret_key_file: Path | None,
     public_url: str,
     region: str,
+    token_life_s: int,
     advert_interval_ms: int,
     host_timeout_s: float,
     rbac: str,
@@ -115,6 +117,7 @@ def serve(
     settings = Settings(
         public_url=public_url,
         region=region,
+        token_life_s=token_life_s,
         host_secret=_secret(host_secret_file) if host_secret_file else "",
         secret_keys=keys,
         advert_interval_ms=advert_interval_ms,

@@ -1,49 +1,149 @@
 """`vrata provider`: the cloud provider of one cluster."""
 
-from pathlib import Path
+import asyncio
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
 
 import click
+import structlog
 
+from vrata.base.errors import InvalidInput
+from vrata.cli.provider_options import Given, given, with_cloud_options
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
 
+CONTROLLERS = ("service", "node", "node-lifecycle", "route")
 
-@click.command(epilog="Example: vrata provider --os-cloud mycloud --cluster-name production")
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
-@click.option("--os-cloud", envvar="OS_CLOUD", help="Entry of clouds.yaml.")
-@click.option("--clouds-file", type=click.Path(path_type=Path), help="clouds.yaml to read; default: the usual places.")
-@click.option("--cluster-name", default="kubernetes", show_default=True, help="Part of every name in the cloud.")
-@click.option("--subnet-id", default="", help="Subnet of the VIPs; default: the nodes' own.")
-@click.option("--floating-network-id", default="", help="Network of floating IPs; default: the first external one.")
-@click.option("--internal", is_flag=True, help="No Service gets a floating IP, whatever it says.")
-@click.option("--monitor/--no-monitor", default=True, show_default=True, help="Health monitors on every pool.")
+Run = Callable[[], Coroutine[Any, Any, None]]
+
+log = structlog.get_logger(__name__)
+
+
+@click.group(
+    invoke_without_command=True, epilog="Example: vrata provider --cloud-config cloud.conf --cluster-name production"
+)
+@with_cloud_options
+@click.option(
+    "--controllers",
+    default="service",
+    show_default=True,
+    metavar="LIST",
+    help=f"Of {','.join(CONTROLLERS)}; with commas.",
+)
+@click.option("--lease", metavar="NAMESPACE/NAME", help="Of several replicas only the holder of this Lease works.")
+@click.option(
+    "--lease-duration-s", default=5, show_default=True, type=click.IntRange(2), help="A dead holder's is free."
+)
+@click.option("--http-port", type=click.IntRange(0, 65535), help="Serve /healthz, /readyz and /metrics there.")
+@click.pass_context
 def command(
-    kubeconfig: Path | None,
-    os_cloud: str | None,
-    clouds_file: Path | None,
-    cluster_name: str,
-    subnet_id: str,
-    floating_network_id: str,
-    *,
-    internal: bool,
-    monitor: bool,
+    context: click.Context,
+    /,
+    controllers: str,
+    lease: str | None,
+    lease_duration_s: int,
+    http_port: int | None,
+    **options: Any,
 ) -> None:
     """Run the cloud provider: Services of type LoadBalancer get balancers and addresses."""
-    from vrata.provider.cloud import Cloud
+    if context.invoked_subcommand:
+        return
+    chosen = _chosen(controllers)
+    namespace, _, name = (lease or "").partition("/")
+    if lease and not name:
+        raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
+    said = given(**options)
+    run_until_signalled(lambda: _serve(said, chosen, (namespace, name, lease_duration_s) if lease else None, http_port))
+
+
+def _chosen(controllers: str) -> frozenset[str]:
+    names = frozenset(controllers.split(","))
+    for unknown in sorted(names - set(CONTROLLERS)):
+        raise InvalidInput("--controllers", unknown, f"use some of {', '.join(CONTROLLERS)}")
+    return names
+
+
+async def _serve(
+    said: Given, chosen: frozenset[str], lease: tuple[str, str, int] | None, http_port: int | None
+) -> None:
+    from vrata.kube.lease import Leadership, Times
+    from vrata.provider.cloud import REQUEST_TIMEOUT_S, Cloud
+    from vrata.provider.metrics import Metrics
+
+    for key in said.conf.ignored:
+        log.info("not needed from cloud.conf", key=key)
+    metrics = Metrics()
+    timeout_s = said.conf.request_timeout_s or REQUEST_TIMEOUT_S
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(Kube(config.load(said.kubeconfig)))
+        leadership = None
+        if lease:
+            namespace, name, duration_s = lease
+            identity = f"{socket.gethostname()}_{secrets.token_hex(8)}"
+            leadership = Leadership(kube, namespace, name, identity, Times(duration_s))
+        guard = leadership.is_held if leadership else None
+        cloud = await stack.enter_async_context(
+            Cloud(login=said.login, timeout_s=timeout_s, metrics=metrics, guard=guard)
+        )
+        runs, missing = _controllers(kube, cloud, said, chosen)
+
+        async def work() -> None:
+            metrics.leads(working=True)
+            async with asyncio.TaskGroup() as group:
+                for run in runs:
+                    group.create_task(run())
+
+        if http_port is not None:
+
+            def lacks() -> str:
+                if leadership and not leadership.is_held():
+                    return "" if leadership.looked else "waiting for the API server"
+                return missing()
+
+            telling = _tell(_listen(http_port), metrics.registry, lacks)
+            stack.push_async_callback(_ended, asyncio.ensure_future(telling))
+        await (leadership.run(work) if leadership else work())
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket for both families where the machine has both."""
+    both = socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
+    except OSError as error:
+        raise InvalidInput("--http-port", port, f"give a free port ({error})") from error
+
+
+async def _tell(listening: socket.socket, registry: Any, lacks: Callable[[], str]) -> None:
+    from vrata.base.asgi import serve_http
+    from vrata.base.operations import operations
+
+    await serve_http(operations(registry, lacks), [listening])
+
+
+async def _ended(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) -> tuple[list[Run], Callable[[], str]]:
+    """What runs, and what it still lacks to be ready."""
     from vrata.provider.controller import Provider
-    from vrata.provider.model import Settings
 
-    settings = Settings(
-        cluster=cluster_name,
-        subnet_id=subnet_id,
-        floating_network_id=floating_network_id,
-        internal=internal,
-        monitor=monitor,
-    )
+    runs: list[Run] = []
+    informers: list[Any] = []
+    if "service" in chosen and said.conf.enabled:
+        provider = Provider(kube, cloud, said.settings)
+        runs.append(provider.run)
+        informers += [provider.services, provider.nodes]
+        cloud.metrics.watch_queue(lambda: len(provider.queue))
 
-    async def serve() -> None:
-        async with Kube(config.load(kubeconfig)) as kube, Cloud(os_cloud, clouds_file) as cloud:
-            await Provider(kube, cloud, settings).run()
+    def missing() -> str:
+        waiting = [one for one in informers if not one.synced.is_set()]
+        return f"{len(waiting)} of {len(informers)} collections not read yet" if waiting else ""
 
-    run_until_signalled(serve)
+    return runs, missing

@@ -7,6 +7,7 @@ returning `Requeue`, and a failing one comes again after a growing, bounded dela
 
 import asyncio
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -113,22 +114,26 @@ async def work(
     workers: int = 4,
     pass_timeout_s: float = 120.0,
 ) -> None:
-    """Reconcile keys until cancelled. A pass that fails or hangs never stops the other keys."""
+    """Reconcile keys until cancelled. A pass that fails or hangs never stops the other keys; its log lines have one id."""
 
     async def worker() -> None:
         while True:
             key = await queue.get()
-            try:
-                async with asyncio.timeout(pass_timeout_s):
-                    result = await reconcile(key)
-            except Exception as error:  # noqa: BLE001 - one bad object must not stop the others
-                _settle_failure(queue, key, error)
-            else:
-                queue.succeeded(key)
-                if result.after_s is not None:
-                    queue.add_after(key, result.after_s)
-            finally:
-                queue.done(key)
+            with structlog.contextvars.bound_contextvars(pass_id=secrets.token_hex(4)):
+                await one_pass(key)
+
+    async def one_pass(key: K) -> None:
+        try:
+            async with asyncio.timeout(pass_timeout_s):
+                result = await reconcile(key)
+        except Exception as error:  # noqa: BLE001 - one bad object must not stop the others
+            _settle_failure(queue, key, error)
+        else:
+            queue.succeeded(key)
+            if result.after_s is not None:
+                queue.add_after(key, result.after_s)
+        finally:
+            queue.done(key)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):

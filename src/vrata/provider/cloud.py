@@ -1,59 +1,74 @@
-"""Calls to an OpenStack cloud as any client makes them: clouds.yaml, Keystone, the catalog, JSON over HTTP.
+"""Calls to an OpenStack cloud as any client makes them: JSON over HTTP with the catalog's endpoints.
 
-Configuration, authentication and discovery are openstacksdk's and keystoneauth's (used from threads, seldom); the calls
-themselves are aiohttp and msgspec, at a thirtieth of the CPU. Errors keep the cloud's own words.
+Configuration, authentication and discovery are `vrata.provider.session`'s; the calls themselves are aiohttp and msgspec,
+at a thirtieth of the CPU. So many at once and no more; what the cloud refuses for its load is sent again when it says
+so, what never arrived once. Errors keep the cloud's own words.
 """
 
 import asyncio
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import msgspec
 
-from vrata.base.errors import InvalidInput, VrataError
+from vrata.base import clock
+from vrata.base.errors import VrataError
+from vrata.provider.login import Login
+from vrata.provider.metrics import Metrics, request_name
+from vrata.provider.retry import may_send_again, retry_after_s, wait_before_retry_s
+from vrata.provider.session import Access, CloudError, Session, login_by_name
+
+__all__ = ["Cloud", "CloudError", "Json"]
 
 REQUEST_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 5.0
+IN_FLIGHT_MAX = 32
 PAGES_MAX = 1000
-NOT_WORTH_RETRYING = frozenset({400, 403, 404, 405, 413, 501})
 
 Json = dict[str, Any]
 
 
-class CloudError(VrataError):
-    """The cloud refused a call: HTTP status and its own sentence."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message or f"HTTP status {status}", retriable=status not in NOT_WORTH_RETRYING)
-        self.status = status
-
-
 class Cloud:
-    """A session with one cloud and project; use as an async context manager."""
+    """A session with one cloud and project; use as an async context manager.
 
-    def __init__(self, name: str | None = None, clouds_file: Path | None = None) -> None:
-        self._name = name
-        self._clouds_file = clouds_file
+    Without a `login` it is the entry `name` of clouds.yaml. `guard` says whether we may change anything at this instant.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        clouds_file: Path | None = None,
+        *,
+        login: Login | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        metrics: Metrics | None = None,
+        guard: Callable[[], bool] | None = None,
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._login = login or login_by_name(name, clouds_file)
+        self._guard = guard
         self._http: aiohttp.ClientSession | None = None
-        self._session: Any = None  # keystoneauth1.session.Session
-        self._region: Any = None  # openstack.config.cloud_region.CloudRegion
-        self._lock = asyncio.Lock()
-        self._endpoints: dict[str, str] = {}
-        self._token = ""
+        self._session = Session(self._login)
+        self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._quiet_until_s: dict[str, float] = {}  # by service: it has asked everybody to wait
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64))
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._http:
             await self._http.close()
+        await self._session.close()
 
     async def connect(self, *services: str) -> None:
         """Authenticate and look the services up now, so that the first call does not wait for it."""
         for service in services:
-            await self._access(service, renew=False)
+            await self._session.access(service)
 
     async def get(self, service: str, path: str, **params: str) -> Json:
         """GET a resource; CloudError 404 if there is none."""
@@ -75,64 +90,53 @@ class Cloud:
         self, method: str, service: str, path: str, *, params: dict[str, str] | None = None, body: Json | None = None
     ) -> Json:
         """Call an API of the catalog, e.g. `("POST", "network", "/v2.0/ports", body=…)`; {} for an empty answer."""
-        assert self._http, "use Cloud as an async context manager"
-        for renew in (False, True):
-            token, endpoint = await self._access(service, renew=renew)
-            headers = {"X-Auth-Token": token, "Accept": "application/json"}
-            data = None
-            if body is not None:
-                data, headers["Content-Type"] = msgspec.json.encode(body), "application/json"
-            timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
-            url = endpoint + path
-            async with self._http.request(
-                method, url, params=params, data=data, headers=headers, timeout=timeout
-            ) as answer:
-                content = await answer.read()
-                if answer.status == 401 and not renew:
+        data = None if body is None else msgspec.json.encode(body)
+        refused, attempt = "", 0
+        while True:
+            attempt += 1
+            await self._quiet(service)
+            access = await self._session.access(service, refused=refused)
+            try:
+                async with self._room:
+                    if method != "GET" and self._guard and not self._guard():
+                        raise VrataError(f"{method} {path} not sent: another replica may be at work")
+                    with self.metrics.requesting(request_name(method, path)):
+                        return await self._send(method, access, path, params, data)
+            except CloudError as error:
+                if error.status == 401 and not refused:
+                    refused = access.token
                     continue
-                if answer.status >= 400:
-                    raise CloudError(answer.status, _sentence(content))
-                return msgspec.json.decode(content, type=Json) if content else {}
-        raise AssertionError("unreachable: the second round returns or raises")
+                wait_s = wait_before_retry_s(error.status, error.retry_after_s, attempt, random.random())
+                if wait_s is None:
+                    raise
+                self._quiet_until_s[service] = max(self._quiet_until_s.get(service, 0.0), clock.monotonic_s() + wait_s)
+            except (aiohttp.ClientError, OSError) as error:
+                connected = not isinstance(error, aiohttp.ClientConnectorError)
+                if isinstance(error, TimeoutError) or not may_send_again(method, connected=connected, attempt=attempt):
+                    said = str(error) or type(error).__name__
+                    raise CloudError(503, f"no answer from {service} at {access.endpoint}: {said}") from error
 
-    async def _access(self, service: str, *, renew: bool) -> tuple[str, str]:
-        """The token and the endpoint of a service, without a trailing slash or version."""
-        async with self._lock:
-            if renew or not self._token or service not in self._endpoints:
-                await asyncio.to_thread(self._authenticate, service, renew)
-            return self._token, self._endpoints[service]
+    async def _quiet(self, service: str) -> None:
+        """Wait until the service may be called again."""
+        while (wait_s := self._quiet_until_s.get(service, 0.0) - clock.monotonic_s()) > 0:
+            await asyncio.sleep(wait_s)
 
-    def _authenticate(self, service: str, renew: bool) -> None:
-        from keystoneauth1 import exceptions as keystone
-
-        try:
-            if self._session is None:
-                self._session, self._region = self._configure()
-            if renew:
-                self._session.invalidate()
-            self._token = self._session.get_token()
-            endpoint = self._session.get_endpoint(
-                service_type=service, interface=self._region.get_interface(), region_name=self._region.region_name
-            )
-        except keystone.ClientException as error:
-            raise CloudError(getattr(error, "http_status", None) or 503, f"Keystone: {error}") from error
-        if not endpoint:
-            raise CloudError(404, f"the catalog has no {service!r} service; ask the cloud's operator for it")
-        root = str(endpoint).rstrip("/")
-        for version in ("/v2.0", "/v2", "/v3"):
-            root = root.removesuffix(version)
-        self._endpoints[service] = root
-
-    def _configure(self) -> tuple[Any, Any]:
-        import openstack.config
-        from openstack import exceptions
-
-        files = [str(self._clouds_file)] if self._clouds_file else None
-        try:
-            region = openstack.config.OpenStackConfig(config_files=files).get_one(cloud=self._name)
-        except exceptions.ConfigException as error:
-            raise InvalidInput("--os-cloud", self._name, f"name an entry of clouds.yaml ({error})") from error
-        return region.get_session(), region
+    async def _send(
+        self, method: str, access: Access, path: str, params: dict[str, str] | None, data: bytes | None
+    ) -> Json:
+        assert self._http, "use Cloud as an async context manager"
+        headers = {"X-Auth-Token": access.token, "Accept": "application/json"}
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        async with self._http.request(
+            method, access.endpoint + path, params=params, data=data, headers=headers, timeout=self._timeout,
+            ssl=access.tls,
+        ) as answer:  # fmt: skip
+            content = await answer.read()
+            if answer.status >= 400:
+                asked_s = retry_after_s(answer.headers.get("Retry-After"), clock.now())
+                raise CloudError(answer.status, _sentence(content), asked_s)
+            return msgspec.json.decode(content, type=Json) if content else {}
 
 
 def _sentence(content: bytes) -> str:

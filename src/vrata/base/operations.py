@@ -1,0 +1,29 @@
+"""What every controller tells those who run it, over HTTP: /healthz, /readyz and /metrics."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+
+def operations(registry: CollectorRegistry, missing: Callable[[], str]) -> Starlette:
+    """The application; `missing` says what it takes to be ready, empty if nothing.
+
+    /healthz answers as long as the event loop turns: what it can not heal itself ends the process.
+    """
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        lacks = missing()
+        return PlainTextResponse(f"{lacks or 'ok'}\n", status_code=503 if lacks else 200)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])

@@ -1,0 +1,81 @@
+"""The options that `vrata provider` and its subcommands share, and what they come to together with a cloud.conf."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vrata.base.errors import InvalidInput
+from vrata.provider.conf import Conf, parse_conf
+from vrata.provider.login import Login
+from vrata.provider.model import Settings
+from vrata.provider.session import login_by_name
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_OPTIONS = (
+    click.option("--kubeconfig", type=_FILE, help="Default: $KUBECONFIG, the pod's service account."),
+    click.option("--cloud-config", type=_FILE, help="cloud.conf of the OpenStack cloud controller, read as it is."),
+    click.option("--os-cloud", envvar="OS_CLOUD", help="Entry of clouds.yaml."),
+    click.option("--clouds-file", type=_FILE, help="clouds.yaml to read; default: the usual places."),
+    click.option("--cluster-name", default="kubernetes", show_default=True, help="Part of every name in the cloud."),
+    click.option("--subnet-id", help="Subnet of the VIPs; default: the nodes' own."),
+    click.option("--floating-network-id", help="Network of floating IPs; default: the first external one."),
+    click.option("--internal", is_flag=True, help="No Service gets a floating IP, whatever it says."),
+    click.option("--monitor/--no-monitor", default=None, help="Health monitors on every pool."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the options say. An option stands above cloud.conf, which stands above our defaults."""
+
+    kubeconfig: Path | None
+    conf: Conf
+
+    @property
+    def settings(self) -> Settings:
+        return self.conf.settings
+
+    @property
+    def login(self) -> Login:
+        return self.conf.login
+
+
+def with_cloud_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the shared options to a click command; `given` makes their values one."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given(
+    *,
+    kubeconfig: Path | None,
+    cloud_config: Path | None,
+    os_cloud: str | None,
+    clouds_file: Path | None,
+    cluster_name: str,
+    subnet_id: str | None,
+    floating_network_id: str | None,
+    internal: bool,
+    monitor: bool | None,
+) -> Given:
+    """Read the files that the options name; InvalidInput for what can not be."""
+    login = login_by_name(os_cloud, clouds_file)
+    conf = Conf(settings=Settings(cluster=cluster_name), login=login)
+    if cloud_config:
+        conf = parse_conf(_text_of(cloud_config), cluster_name)
+        conf = replace(conf, login=login) if os_cloud or clouds_file else conf
+    said: dict[str, Any] = {"subnet_id": subnet_id, "floating_network_id": floating_network_id, "monitor": monitor}
+    said |= {"internal": True} if internal else {}
+    said = {name: value for name, value in said.items() if value is not None}
+    return Given(kubeconfig, replace(conf, settings=replace(conf.settings, **said)))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("--cloud-config", str(path), f"name a text file that can be read ({error})") from error

@@ -1,0 +1,145 @@
+"""deploy/provider.yaml: it grants what a provider at work asks of the API server, that and nothing more; its command runs."""
+
+import base64
+import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.cloud import Cloud
+from tests.support.front import Front
+from tests.support.kubernetes import Cluster, own_cluster, wait_for
+from tests.support.provider import Replica
+
+from vrata.cli.provider import command
+
+MANIFEST = Path(__file__).parents[2] / "deploy/provider.yaml"
+DEADLINE_S = 60.0
+PATH = re.compile(
+    r"/apis?/(?:(?P<group>[a-z.0-9]+\.[a-z.0-9]+)/)?v1(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[a-z]+))?)?"
+)
+VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
+OBJECTS = """
+apiVersion: v1
+kind: Node
+metadata: {name: worker-0}
+status:
+  addresses: [{type: InternalIP, address: 10.10.0.20}]
+  conditions: [{type: Ready, status: "True"}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: LoadBalancer, ports: [{port: 80}]}
+"""
+Right = tuple[str, str, str]  # group, resource with subresource, verb
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[dict[str, Any]]:
+    found = list(yaml.safe_load_all(MANIFEST.read_text()))
+    assert all(found)
+    return found
+
+
+def granted(documents: list[dict[str, Any]]) -> set[Right]:
+    return {
+        (group, resource, verb)
+        for role in documents
+        if role["kind"] in ("Role", "ClusterRole")
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(method: str, path: str, query: str) -> Right:
+    """The right that a request needs (Kubernetes documentation, «Determine the Request Verb»)."""
+    found = PATH.fullmatch(path)
+    assert found, path
+    verb = VERBS.get(method) or ("get" if found["name"] else "watch" if "watch=true" in query else "list")
+    resource = f"{found['resource']}/{found['sub']}" if found["sub"] else found["resource"]
+    return found["group"] or "", resource, verb
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    (tmp_path / "kubernetes").mkdir()
+    with own_cluster(tmp_path / "kubernetes") as (own, _server):
+        yield own
+
+
+@pytest.fixture
+def watched(cluster: Cluster, tmp_path: Path) -> Iterator[tuple[Front, Path]]:
+    """A front before the API server, and a kubeconfig that leads through it."""
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    reached = config["clusters"][0]["cluster"]
+    trust = ssl.create_default_context(cadata=base64.b64decode(reached.pop("certificate-authority-data")).decode())
+    front = Front(reached["server"], trust=trust).start()
+    reached["server"] = front.url
+    through = tmp_path / "through"
+    through.write_text(yaml.safe_dump(config))
+    yield front, through
+    front.stop()
+
+
+def test_rights_are_exactly_those_that_are_used(
+    cluster: Cluster, watched: tuple[Front, Path], tmp_path: Path, documents: list[dict[str, Any]]
+) -> None:
+    front, kubeconfig = watched
+    behind = Cloud(tmp_path, None, "--noop")
+    behind.start()
+    started: list[Replica] = []
+
+    def start() -> Replica:
+        started.append(Replica(tmp_path / "provider", behind, kubeconfig, "kube-system/vrata-provider"))
+        wait_for(started[-1].leads, "it leads", DEADLINE_S)
+        return started[-1]
+
+    try:
+        first = start()
+        cluster.kubectl("apply", "-f", "-", stdin=OBJECTS)
+        cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=OBJECTS.partition("---")[0])
+        wait_for(lambda: cluster.get("service", "web").get("status", {}).get("loadBalancer"), "an address", DEADLINE_S)
+        first.end()
+        start()  # finds the Service's events there
+        cluster.kubectl("delete", "service", "web", "--timeout=60s")
+    finally:
+        for replica in started:
+            replica.end()
+        behind.stop()
+
+    assert {used(*request) for request in front.seen} == granted(documents)
+    others = [one for one in front.seen if "/leases" in one[1] and "kube-system" not in one[1]]
+    assert not others, "a Role grants Leases in one namespace only"
+
+
+def test_every_role_is_bound_to_the_account_that_the_pods_have(documents: list[dict[str, Any]]) -> None:
+    account = {"kind": "ServiceAccount", "name": "vrata-provider", "namespace": "kube-system"}
+    bound = {
+        one["roleRef"]["kind"] for one in documents if one["kind"].endswith("Binding") if account in one["subjects"]
+    }
+    (deployment,) = (one for one in documents if one["kind"] == "Deployment")
+
+    assert bound == {"Role", "ClusterRole"}
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
+    assert deployment["spec"]["replicas"] == 2
+
+
+def test_command_and_probes_fit_the_program(documents: list[dict[str, Any]]) -> None:
+    (deployment,) = (one for one in documents if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    program, name, *arguments = container["command"]
+    given = command.make_context(name, arguments).params
+    (role,) = (one for one in documents if one["kind"] == "Role")
+
+    assert (program, name) == ("vrata", "provider")
+    assert given["http_port"] == container["ports"][0]["containerPort"]
+    assert given["lease"] == f"{role['metadata']['namespace']}/{role['rules'][1]['resourceNames'][0]}"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
