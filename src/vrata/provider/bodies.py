@@ -24,7 +24,11 @@ def balancer_body(desired: Desired, subnets: Mapping[int, str]) -> Json:
     if vip.address:
         body["vip_address"] = vip.address
     additional = [{"subnet_id": subnets[version]} for version in vip.families[1:] if version in subnets]
-    chosen = {"provider": desired.provider, "flavor_id": desired.flavor_id, "availability_zone": desired.availability_zone}
+    chosen = {
+        "provider": desired.provider,
+        "flavor_id": desired.flavor_id,
+        "availability_zone": desired.availability_zone,
+    }
     body |= {name: value for name, value in chosen.items() if value}
     if additional:
         body["additional_vips"] = additional

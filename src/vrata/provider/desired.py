@@ -87,6 +87,26 @@ def desired(
     )
 
 
+def leaving(settings: Settings, service: Service) -> Desired:
+    """Whose objects go; whatever else the Service says may be wrong, and what it names may be gone already."""
+    read = Annotations(service)
+    try:
+        balancer_id = read.id(BALANCER_ID)
+    except InvalidInput:
+        balancer_id = ""
+    return Desired(
+        name=balancer_name(settings, service),
+        description="",
+        floating_description=floating_description(settings, service),
+        internal=False,
+        listeners=(),
+        owner_tag=OWNER_TAG + settings.cluster_uid if settings.cluster_uid else "",
+        keep_floating=read.text("keep-floatingip") == "true",
+        balancer_id=balancer_id,
+        known_address=read.text(BALANCER_ADDRESS) or "gone",
+    )
+
+
 def _class(settings: Settings, read: Annotations) -> BalancerClass:
     name, known = read.text("class"), dict(settings.classes)
     if name and name not in known:
@@ -150,7 +170,9 @@ class _Ports:
         self.pods = read.choice(TARGET, {"node": None, "pod": "pod"}, "node") is not None
         if self.proxy and self.forwards:
             field = "annotation loadbalancer.openstack.org/proxy-protocol"
-            raise InvalidInput(field, read.text("proxy-protocol"), "leave it out, or x-forwarded-for: they exclude each other")
+            raise InvalidInput(
+                field, read.text("proxy-protocol"), "leave it out, or x-forwarded-for: they exclude each other"
+            )
         families = service.spec.ip_families
         self.version = 6 if families and families[0] == "IPv6" else 4
         local = service.spec.external_traffic_policy == "Local" and not self.pods and not self.ovn
@@ -198,9 +220,7 @@ class _Ports:
         if not port.node_port:
             text = f"spec.ports: {port.protocol}/{port.port} has no nodePort and so no members; allow node ports, or "
             self.notes.append(Note("NoNodePort", f"{text}set the annotation {TARGET}: pod"))
-        return node_members(
-            self.nodes, port, self.version, monitor_port=self.health_port, subnet_id=self.subnet_id
-        )
+        return node_members(self.nodes, port, self.version, monitor_port=self.health_port, subnet_id=self.subnet_id)
 
     def _algorithm(self) -> str:
         if self.ovn:
@@ -218,7 +238,9 @@ class _Ports:
         if not tcp:
             return seconds
         if seconds != DEFAULT_AFFINITY_S:
-            message = "spec.sessionAffinityConfig.clientIP.timeoutSeconds: the cloud keeps its own time for TCP; leave it out"
+            message = (
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: the cloud keeps its own time for TCP; leave it out"
+            )
             self.notes.append(Note("SessionAffinityTimeoutIgnored", message))
         return None
 

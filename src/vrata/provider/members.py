@@ -52,7 +52,9 @@ def _matches(node: Node, wanted: dict[str, str | None]) -> bool:
 
 
 def _addresses(node: Node) -> list[str]:
-    kinds = {kind: [a.address for a in node.status.addresses if a.type == kind] for kind in ("InternalIP", "ExternalIP")}
+    kinds = {
+        kind: [a.address for a in node.status.addresses if a.type == kind] for kind in ("InternalIP", "ExternalIP")
+    }
     return kinds["InternalIP"] or kinds["ExternalIP"]
 
 

@@ -83,7 +83,9 @@ def _namesakes(desired: Desired, world: World) -> tuple[Note, ...]:
     if not world.namesakes:
         return ()
     others = ", ".join(world.namesakes)
-    message = f"load balancer {others} has the name {desired.name} and is not provably of this cluster: another one is made;"
+    message = (
+        f"load balancer {others} has the name {desired.name} and is not provably of this cluster: another one is made;"
+    )
     remedy = "to take it over, set the annotation loadbalancer.openstack.org/load-balancer-id"
     return (Note("LoadBalancerNotAdopted", f"{message} {remedy}"),)
 
