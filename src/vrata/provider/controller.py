@@ -27,6 +27,7 @@ from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
+from vrata.provider.guarding import Guarding
 from vrata.provider.members import is_serving
 from vrata.provider.model import Desired, Settings, World
 from vrata.provider.observe import observe_service
@@ -60,6 +61,7 @@ class Provider:
         self.nodes = Informer(kube, resources.NODES, Node)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.surroundings = Surroundings(cloud, self.nodes.objects.values)
+        self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
         self.waiting = Waiting(cloud, self.queue.add)
         self.drift = DriftCheck(cloud, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
@@ -98,7 +100,7 @@ class Provider:
             for informer in (self.services, self.nodes, self.slices):
                 await informer.synced.wait()
             await self._who_we_are()
-            await self._check_drift()
+            await self.check_drift()
             group.create_task(self.waiting.run())
             group.create_task(self._check_again())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
@@ -112,9 +114,10 @@ class Provider:
     async def _check_again(self) -> None:
         while True:
             await asyncio.sleep(self._drift_check_s)
-            await self._check_drift()
+            await self.check_drift()
 
-    async def _check_drift(self) -> None:
+    async def check_drift(self) -> None:
+        """Compare the whole project with all Services now."""
         try:
             await self.cloud.connect(BALANCING, NETWORK)
             ours = [one for one in self.services.objects.values() if wants_balancer(one)]
@@ -182,6 +185,7 @@ class Provider:
         if balancer and plan.addresses:
             await self._write_status(service, wanted, balancer.id, plan.addresses)
         if plan.settled and balancer:
+            await self.guarding.ensure(service, wanted)
             self.drift.seen(rows)
             self._settled[key] = replace(wanted, balancer_id=balancer.id)
             return self._watch_endpoints(service)
@@ -224,6 +228,7 @@ class Provider:
                 self.waiting.wait_for(world.balancer.id, service.metadata.key)
                 return SETTLED
             return Requeue(after_s=AGAIN_S)
+        await self.guarding.remove(service, wanted)
         self.telling.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
         if service.status.load_balancer.ingress and not service.metadata.deletion_timestamp:
             await self._patch(service, {"status": {"loadBalancer": {"ingress": None}}}, subresource="status")
