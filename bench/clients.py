@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 ANEW_S = 0.002
 KEPT, KEPT_S = 5, 0.02
 TIMEOUT_S = 5.0
+REALTIME = 5  # of an instrument; keepalived has 10
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
@@ -179,6 +180,6 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
 
 if __name__ == "__main__":
     # An instrument: what it is kept waiting by other processes of this machine is not the balancer's doing.
-    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(5))
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(REALTIME))
     anew_s = float(sys.argv[4]) if len(sys.argv) > 4 else ANEW_S
     asyncio.run(Clients(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), anew_s).run())

@@ -26,6 +26,7 @@ from bench.failover import (
     FAULTS,
     GOALS,
     HTTP_PORT,
+    NOTHING,
     Pair,
     Watch,
     clients,
@@ -169,7 +170,7 @@ async def _update_pods(soak: Soak) -> None:
 
 
 EVENTS: dict[str, Event] = {
-    **{name: _fault(name) for name in FAULTS},
+    **{name: _fault(name) for name in FAULTS if name != NOTHING},
     "host_lost": _lose_host,
     "members_changed": _change_members,
     "listeners_changed": _change_listeners,

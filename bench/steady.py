@@ -13,11 +13,11 @@ BUSY = 2 * (os.cpu_count() or 1)
 SETTLE_S = 10.0
 
 
-def transitions(it: Ground) -> int:
-    """State changes that the agents of all hosts have logged."""
+def told(it: Ground) -> list[str]:
+    """State changes, and what led to them, that the agents of all hosts have logged."""
     sandbox = it.stage.sandbox
     logs = (sandbox.paths.log(machine.name).read_text() for machine in sandbox.layout.of_role("host"))
-    return sum(line.count("event=vrrp") for log in logs for line in log.splitlines())
+    return [line for log in logs for line in log.splitlines() if "event=vrrp" in line or "level=warning" in line]
 
 
 async def measure() -> list[Row]:
@@ -28,13 +28,15 @@ async def measure() -> list[Row]:
         await it.active(made["id"])
         await it.first_answer("master-0", f"http://{made['vip_address']}:80/")
         await asyncio.sleep(SETTLE_S)
-        before = transitions(it)
+        before = told(it)
         busy = [await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass") for _ in range(BUSY)]
         try:
             await asyncio.sleep(MINUTES * 60)
-            changes = transitions(it) - before
+            news = [line for line in told(it) if line not in before]
         finally:
             for one in busy:
                 one.kill()
                 await one.wait()
+    print(*sorted(news), sep="\n")
+    changes = sum("event=vrrp" in line for line in news)
     return [row(f"false_failovers_in_{MINUTES:g}_minutes", changes, "changes", 0)]

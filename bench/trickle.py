@@ -1,10 +1,10 @@
-"""A backend for long downloads: answers with a byte every 20 ms, for 20 s. `python -m bench.trickle PORT`."""
+"""A backend for long downloads: answers with a byte every 20 ms, for 6 s. `python -m bench.trickle PORT`."""
 
 import asyncio
 import contextlib
 import sys
 
-INTERVAL_S, LENGTH_BYTES = 0.02, 1000
+INTERVAL_S, LENGTH_BYTES = 0.02, 300
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

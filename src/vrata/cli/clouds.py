@@ -1,10 +1,13 @@
 """Which cloud an administrator's command speaks to: a sandbox by its name, or an entry of clouds.yaml."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from vrata.base.errors import VrataError
 
 if TYPE_CHECKING:
     from vrata.provider.cloud import Cloud
@@ -23,11 +26,18 @@ def cloud_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def admin(name: str, os_cloud: str | None, clouds_file: Path | None) -> "Cloud":
-    """A session as administrator."""
+@contextlib.asynccontextmanager
+async def admin(name: str, os_cloud: str | None, clouds_file: Path | None) -> "AsyncIterator[Cloud]":
+    """A session as administrator; VrataError if the cloud can not be reached."""
+    import aiohttp
+
     from vrata.provider.cloud import Cloud
     from vrata.sandbox.lifecycle import Sandbox
 
-    if os_cloud:
-        return Cloud(os_cloud, clouds_file)
-    return Cloud("vrata-admin", Sandbox.existing(name).paths.clouds)
+    session = Cloud(os_cloud, clouds_file) if os_cloud else Cloud("vrata-admin", Sandbox.existing(name).paths.clouds)
+    try:
+        async with session as cloud:
+            yield cloud
+    except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        remedy = "see whether it runs" if os_cloud else "see `vrata status`; `vrata up` repairs it"
+        raise VrataError(f"the cloud does not answer: {error or type(error).__name__}", remedy=remedy) from error

@@ -49,6 +49,11 @@ class HaproxyProcess:
         """The master, if it runs: this is also how one that an earlier process started is adopted."""
         return daemon.read_record(self.pid_path)
 
+    def outdated(self) -> bool:
+        """Whether another HAProxy has been installed since it started: a reload brings that one."""
+        found = self.running()
+        return found is not None and daemon.is_replaced(found.pid)
+
     def workers(self) -> tuple[int, ...]:
         """Process ids of the master's workers, the newest last."""
         found = self.running()

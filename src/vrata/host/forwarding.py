@@ -16,6 +16,7 @@ import hashlib
 import ipaddress
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -327,12 +328,14 @@ def member_statuses(desired: DesiredInstance, down: frozenset[str]) -> dict[str,
     return out
 
 
-def listener_stats(desired: DesiredInstance, counters: Mapping[str, tuple[int, int]]) -> dict[str, ListenerStats]:
-    """Statistics of every such listener from its counters (packets, bytes); living flows are not counted here."""
+def listener_stats(
+    desired: DesiredInstance, counters: Mapping[str, tuple[int, int]], living: Mapping[tuple[str, int], int]
+) -> dict[str, ListenerStats]:
+    """Statistics of every such listener: from its counters (packets, bytes) and the living flows of its port."""
     none = (0, 0)
     return {
         listener.id: ListenerStats(
-            active_connections=0,
+            active_connections=living.get((_l4(listener), listener.protocol_port), 0),
             bytes_in=counters.get(f"in_{short(listener.id)}", none)[1],
             bytes_out=counters.get(f"out_{short(listener.id)}", none)[1],
             request_errors=0,
@@ -340,6 +343,19 @@ def listener_stats(desired: DesiredInstance, counters: Mapping[str, tuple[int, i
         )
         for listener in kernel_listeners(desired)
     }
+
+
+_FLOW = re.compile(r"(tcp|udp) +\d+ (?:\d+ )?(?:([A-Z_0-9]+) )?src=\S+ dst=(\S+) sport=\d+ dport=(\d+) ")
+
+
+def count_flows(desired: DesiredInstance, listing: str) -> Counter[tuple[str, int]]:
+    """Living flows of each protocol and port of the virtual addresses, from what `conntrack -L` prints."""
+    own = {address for version in _FAMILY for address in virtual_addresses(desired, version)}
+    return Counter(
+        (l4, int(port))
+        for l4, state, to, port in _FLOW.findall(listing)
+        if to in own and (l4 == "udp" or state == "ESTABLISHED")
+    )
 
 
 def _l4(listener: Listener) -> str:

@@ -14,13 +14,14 @@ import structlog
 
 from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
-from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, ListenerStats, VrrpState
-from vrata.host import forwarding, status
+from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, VrrpState
+from vrata.host import status
 from vrata.host.apply import apply_action, remove_instance
 from vrata.host.beacon import Beacon
 from vrata.host.chronicle import Chronicle
+from vrata.host.counters import Counters
 from vrata.host.model import ChangeHaproxy, CreateNamespace, Observed, Settings, StartHaproxy, record_of
-from vrata.host.observe import observe_counters, observe_instance
+from vrata.host.observe import observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.ping import Pinger, ping_targets
 from vrata.host.plan import plan_instance
@@ -32,7 +33,6 @@ from vrata.host.store import HostStore
 from vrata.net.daemon import DaemonId, ExitWatch
 from vrata.vrrp.process import NotifyPipe
 
-COLLECT_STANDBY_S = 5.0  # nobody goes through a standby: its counters stand still
 LOOK_AGAIN_S = 10.0
 LOOK_COST_S = 0.1  # at most ten looks a second over all instances of a host
 LOOK_SOON_S = 2.0  # after members were removed: connections may have held one
@@ -40,7 +40,6 @@ FAILURES_TOLD = 3  # in a row; after a second and a half
 RETRY_LEAST_S = 0.5
 RETRY_MOST_S = 15.0
 CRASH_WINDOW_S = 10.0
-MAX_LOG_BYTES = 4 * 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -65,8 +64,7 @@ class InstanceKeeper:
         self._slots = slots
         self._priority = priority
         self._news = changed
-        self._fresh = False  # something happened to it since its counters were read
-        self._collected_s = 0.0
+        self._counters = Counters()
         self._instances = instances
         self._wake = asyncio.Event()
         self._parts: InstanceParts | None = None
@@ -80,8 +78,6 @@ class InstanceKeeper:
         self._generation = 0
         self._error: str | None = None
         self._said: str | None = None  # the failure that was logged last
-        self._members: dict[str, str] = {}
-        self._listeners: dict[str, ListenerStats] = {}
         self._prober = Prober(self._wake.set)
         self._down: frozenset[str] = frozenset()  # the verdicts that are in force
         self._failures = 0
@@ -99,10 +95,10 @@ class InstanceKeeper:
     @property
     def fresh(self) -> bool:
         """Whether something happened to it since `collect`."""
-        return self._fresh
+        return self._counters.fresh
 
     def _changed(self) -> None:
-        self._fresh = True
+        self._counters.fresh = True
         self._news()
 
     def report(self) -> InstanceReport:
@@ -112,8 +108,8 @@ class InstanceKeeper:
             observed_generation=self._generation,
             state=self._state,
             error=self._error,
-            members=self._members,
-            listeners=self._listeners,
+            members=self._counters.members,
+            listeners=self._counters.listeners,
             transitions=self._chronicle.untold(),
         )
 
@@ -138,35 +134,13 @@ class InstanceKeeper:
             self._let_go()
 
     async def collect(self) -> None:
-        """Read member health and counters from HAProxy, and from nftables what is carried there."""
-        desired, parts = self.desired, self._parts
-        if desired is None or parts is None or desired.kind is not InstanceKind.BALANCER:
-            return
-        waits_s = 0.0 if self._fresh or self._state is VrrpState.MASTER else COLLECT_STANDBY_S
-        if monotonic_s() - self._collected_s < waits_s:
-            return
-        self._fresh, self._collected_s = False, monotonic_s()
-        try:
-            rows = await parts.haproxy.runtime.statistics()
-            older = await parts.haproxy.older_statistics()
-        except VrataError:
-            return  # it is being started; its end is noticed by the watch, not here
-        if self._pulse:
-            self._pulse.answered()
-        members = status.member_statuses(desired, rows)
-        listeners = status.listener_stats(desired, rows, older)
-        if forwarding.kernel_listeners(desired):
-            members |= forwarding.member_statuses(desired, self._down)
-            with contextlib.suppress(VrataError):  # not loaded yet
-                listeners |= forwarding.listener_stats(desired, await observe_counters(parts.netns))
-        self._listeners = listeners
-        if members != self._members:
-            self._members = members
-            self._news()
-        for path in (parts.haproxy.log_path, parts.keepalived.log_path):
-            with contextlib.suppress(OSError):
-                if path.stat().st_size > MAX_LOG_BYTES:
-                    path.write_bytes(b"")
+        """Read member health and counters; what changed in members is told at once."""
+        desired, parts, known = self.desired, self._parts, self._counters.members
+        if desired and parts and await self._counters.read(desired, parts, self._state, self._down):
+            if self._pulse:
+                self._pulse.answered()
+            if self._counters.members != known:
+                self._news()
 
     async def _pass(self) -> float | None:
         """Observe, plan, apply once; seconds until the next look, None when the instance is gone."""

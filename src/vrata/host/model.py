@@ -93,6 +93,7 @@ class Observed:
     conntrackd_runs: bool
     marked_unfit: bool
     rules: RulesState | None = None  # None: none were ever loaded
+    haproxy_outdated: bool = False  # another one has been installed since
     servers: frozenset[tuple[str, str]] = frozenset()  # (backend, server) that HAProxy has; empty: not known
 
 

@@ -27,6 +27,7 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
         links=links or (),
         applied=store.applied(instance_id),
         haproxy_runs=parts.haproxy.running() is not None,
+        haproxy_outdated=parts.haproxy.outdated(),
         keepalived_runs=parts.keepalived.running() is not None,
         conntrackd_runs=parts.conntrackd.running() is not None,
         marked_unfit=parts.marked_unfit(),
@@ -50,6 +51,12 @@ async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:
     answer = await run("nft", "-j", "list", "counters", "table", *forwarding.TABLE.split(), netns=netns)
     found = (entry["counter"] for entry in json.loads(answer)["nftables"] if "counter" in entry)
     return {one["name"]: (one["packets"], one["bytes"]) for one in found}
+
+
+async def observe_flows(netns: str) -> str:
+    """What the kernel tracks, one flow a line (conntrack(8))."""
+    found = [await run("conntrack", "-L", "-f", family, netns=netns) for family in ("ipv4", "ipv6")]
+    return "".join(found)
 
 
 async def observe_silence(netns: str) -> float | None:

@@ -228,6 +228,8 @@ def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str,
     running = _haproxy(observed.applied, directory, settings) if observed.applied else None
     steps: list[AnyAction] = []
     match plan_transition(running, config):
+        case Unchanged() if observed.haproxy_outdated:
+            steps.append(ReloadHaproxy("another HAProxy has been installed", text, config.files))
         case Unchanged():
             steps += _plan_leftovers(observed, config)
         case Reload(reason=reason):

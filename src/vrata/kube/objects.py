@@ -99,6 +99,10 @@ class Service(Projection, frozen=True):
     status: ServiceStatus = ServiceStatus()
 
 
+class Namespace(Projection, frozen=True):
+    metadata: ObjectMeta
+
+
 class NodeAddress(Projection, frozen=True):
     type: str
     address: str

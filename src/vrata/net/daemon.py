@@ -70,6 +70,14 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
+def is_replaced(pid: int) -> bool:
+    """Whether the program that the process runs has been replaced on disk, as by an upgrade (proc(5), /proc/PID/exe)."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name.endswith(" (deleted)")
+    except OSError:
+        return False
+
+
 def children(pid: int) -> tuple[int, ...]:
     """Process ids of the children of a process's main thread; empty if it ended."""
     try:

@@ -1,44 +1,47 @@
-"""The loop of the cloud provider: Service and nodes in, cloud calls and the Service's status out.
+"""The loop of the cloud provider: Services and nodes in, cloud calls and the Services' status out.
 
-A pass observes, plans and applies; while the cloud is busy it says when to look again. What was settled once is
-remembered by a fingerprint of all that it depends on, so an unchanged Service costs no call; drift in the cloud is
-looked for at long intervals.
+A pass observes, plans and applies; while the cloud is busy it waits to be told. What was settled once is remembered by all
+that it depends on, so an unchanged Service costs no call; the drift check compares the whole project now and then.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import structlog
 
-from vrata.base import clock
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube import resources
 from vrata.kube.client import ApiError, Kube
-from vrata.kube.events import About, Recorder
+from vrata.kube.events import Recorder
 from vrata.kube.informer import Informer
-from vrata.kube.objects import EndpointSlice, Node, Service
+from vrata.kube.objects import EndpointSlice, Namespace, Node, Service
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
-from vrata.provider.apply import apply_action
+from vrata.provider import rows as reading
+from vrata.provider.adopt import address_hints
+from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, TARGET
+from vrata.provider.apply import apply_call
+from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
-from vrata.provider.desired import balancer_name, desired, floating_description, is_serving
-from vrata.provider.model import Desired, Settings
-from vrata.provider.observe import (
-    BALANCING,
-    NETWORK,
-    observe_external_network,
-    observe_node_subnet,
-    observe_world,
-    observed_balancer,
-)
-from vrata.provider.plan import Plan, plan_ensure, plan_remove
+from vrata.provider.desired import desired, leaving, wants_balancer
+from vrata.provider.drift import DriftCheck
+from vrata.provider.members import is_serving
+from vrata.provider.model import Desired, Settings, World
+from vrata.provider.observe import observe_service
+from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
+from vrata.provider.surroundings import Surroundings
+from vrata.provider.telling import Telling, has_endpoints
+from vrata.provider.waiting import Waiting
 
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
-BUSY_POLL_S = 0.1
+SYSTEM_NAMESPACE = "kube-system"
+AGAIN_S = 0.1
 DRIFT_CHECK_S = 300.0
 NO_ENDPOINTS_S = 10.0
-WORKERS = 8
+WORKERS = 16
+RETRY_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -46,30 +49,45 @@ log = structlog.get_logger(__name__)
 class Provider:
     """Owns the informers, the queue and what is known to be settled."""
 
-    def __init__(self, kube: Kube, cloud: Cloud, settings: Settings) -> None:
+    def __init__(self, kube: Kube, cloud: Cloud, settings: Settings, *, drift_check_s: float = DRIFT_CHECK_S) -> None:
         self.kube = kube
         self.cloud = cloud
         self.settings = settings
-        self.events = Recorder(kube, "vrata-provider")
         self.queue: WorkQueue[str] = WorkQueue()
+        self.events = Recorder(kube, "vrata-provider")
+        self.telling = Telling(self.events)
         self.services = Informer(kube, resources.SERVICES, Service)
         self.nodes = Informer(kube, resources.NODES, Node)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
-        self._settled: dict[str, tuple[Desired, float]] = {}  # and when that was seen, for the drift check
-        self._announced: set[str] = set()  # uids whose beginning was told
+        self.surroundings = Surroundings(cloud, self.nodes.objects.values)
+        self.waiting = Waiting(cloud, self.queue.add)
+        self.drift = DriftCheck(cloud, self._desired, self._is_right, self._differs)
+        self._drift_check_s = drift_check_s
+        self._settled: dict[str, Desired] = {}
+        self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
-        self._subnet_id = settings.subnet_id
-        self._floating_network_id = settings.floating_network_id or None
         self.services.on_change(lambda old, new: self.queue.add((new or old).metadata.key))  # type: ignore[union-attr]
         self.nodes.on_change(self._node_changed)
+        self.slices.on_change(self._slice_changed)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         def relevant(node: Node | None) -> object:
-            return (node.address("InternalIP"), is_serving(node)) if node else None
+            return (node.status.addresses, is_serving(node), node.metadata.labels) if node else None
 
         if relevant(old) != relevant(new):
             for key in self.services.objects:
                 self.queue.add(key)
+
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        for entry in (old, new):
+            if entry:
+                owned = self._of_service.setdefault(entry.service_key, {})
+                owned.pop(entry.metadata.key, None)
+                if entry is new:
+                    owned[entry.metadata.key] = entry
+                service = self.services.objects.get(entry.service_key)
+                if service and TARGET in service.metadata.annotations:
+                    self.queue.add(entry.service_key)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -77,108 +95,161 @@ class Provider:
             group.create_task(self.events.run())
             for informer in (self.services, self.nodes, self.slices):
                 group.create_task(informer.run())
-            group.create_task(self._connect())
             for informer in (self.services, self.nodes, self.slices):
                 await informer.synced.wait()
+            await self._who_we_are()
+            await self._check_drift()
+            group.create_task(self.waiting.run())
+            group.create_task(self._check_again())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
 
-    async def _connect(self) -> None:
-        """Log in and find the networks before the first Service asks; a cloud that is away now is tried again then."""
+    async def _who_we_are(self) -> None:
+        """No two clusters have the same uid of this namespace, whatever their names."""
+        if not self.settings.cluster_uid:
+            found = await self.kube.get(resources.NAMESPACES, Namespace, SYSTEM_NAMESPACE)
+            self.settings = replace(self.settings, cluster_uid=found.metadata.uid if found else "")
+
+    async def _check_again(self) -> None:
+        while True:
+            await asyncio.sleep(self._drift_check_s)
+            await self._check_drift()
+
+    async def _check_drift(self) -> None:
         try:
             await self.cloud.connect(BALANCING, NETWORK)
-            await self._floating_network()
-        except (CloudError, aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.warning("cloud not reached yet", error=str(error))
+            ours = [one for one in self.services.objects.values() if wants_balancer(one)]
+            await self.drift.check(ours)
+        except (CloudError, aiohttp.ClientError, OSError) as error:
+            log.warning("the cloud could not be compared with the Services", error=str(error))
+
+    def _is_right(self, service: Service, wanted: Desired, balancer_id: str) -> None:
+        if service.status.load_balancer.ingress:
+            self._settled[service.metadata.key] = replace(wanted, balancer_id=balancer_id)
+
+    def _differs(self, key: str) -> None:
+        self._settled.pop(key, None)
+        self.queue.add(key)
+
+    def _desired(self, service: Service) -> Desired:
+        slices = self._of_service.get(service.metadata.key, {}).values()
+        return desired(self.settings, service, self.nodes.objects.values(), slices)
 
     async def reconcile(self, key: str) -> Requeue:
         """One pass over one Service; what went wrong is told on the Service."""
         service = self.services.objects.get(key)
         if service is None:
             self._settled.pop(key, None)
+            self.telling.forget(key)
             return SETTLED
-        about = About.of("v1", "Service", service.metadata)
         try:
-            if self._wants_balancer(service):
-                return await self._ensure(service, about)
+            if wants_balancer(service):
+                with self.cloud.metrics.reconciling("loadbalancer_ensure"):
+                    return await self._ensure(service)
             if FINALIZER in service.metadata.finalizers:
-                return await self._remove(service, about)
+                with self.cloud.metrics.reconciling("loadbalancer_delete"):
+                    return await self._remove(service)
         except InvalidInput as error:
-            self.events.warning(about, "SyncLoadBalancerFailed", str(error))
+            self.telling.failed(service, str(error))
             raise
         except CloudError as error:
             if error.status == 409 and "immutable" in str(error):
-                return Requeue(after_s=BUSY_POLL_S)
-            self.events.warning(about, "SyncLoadBalancerFailed", f"the cloud said: {error}")
+                return Requeue(after_s=AGAIN_S)
+            self.telling.failed(service, f"the cloud said: {error}")
             # A quota may be raised, an address freed: retried, with growing pauses.
             raise VrataError(str(error)) from error
         return SETTLED
 
-    @staticmethod
-    def _wants_balancer(service: Service) -> bool:
-        spec = service.spec
-        return spec.type == "LoadBalancer" and not spec.load_balancer_class and not service.metadata.deletion_timestamp
-
-    async def _ensure(self, service: Service, about: About) -> Requeue:
-        key = service.metadata.key
-        wanted = desired(self.settings, service, self.nodes.objects.values())
+    async def _ensure(self, service: Service) -> Requeue:
+        key, wanted = service.metadata.key, self._desired(service)
         if self._is_settled(key, wanted) and service.status.load_balancer.ingress:
-            return self._watch_endpoints(service, about)
+            return self._watch_endpoints(service)
+        self.telling.begins(service)
         if FINALIZER not in service.metadata.finalizers:
-            finalizers = [*service.metadata.finalizers, FINALIZER]
-            await self._patch(service, {"metadata": {"finalizers": finalizers}})
-        if service.metadata.uid not in self._announced:
-            self._announced.add(service.metadata.uid)
-            self.events.normal(about, "EnsuringLoadBalancer", "Ensuring load balancer")
-        world = await observe_world(self.cloud, wanted.name, wanted.floating_description, wanted.floating_address)
-        plan = plan_ensure(wanted, world, subnet_id=await self._vip_subnet())
-        if plan.problem:
-            self.events.warning(about, "SyncLoadBalancerFailed", plan.problem)
+            await self._patch(service, {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}})
+        rows = await observe_service(self.cloud, wanted)
+        world = await self._world(rows, service, wanted)
+        plan = plan_ensure(wanted, world)
         answers = await self._apply(plan)
         if world.balancer is None and answers:
             # The floating IP needs no ACTIVE balancer: while the hosts build the pair, it is on its way to them.
-            created = replace(world, balancer=observed_balancer(answers[0]["loadbalancer"]))
-            plan = plan_ensure(wanted, created, subnet_id=self._subnet_id)
+            world = replace(world, balancer=reading.balancer(answers[0]["loadbalancer"]))
+            plan = replace(plan_ensure(wanted, world), notes=plan.notes)
             await self._apply(plan)
-        if plan.address:
-            await self._write_status(service, about, plan.address, wanted)
-        if not plan.settled:
-            return Requeue(after_s=BUSY_POLL_S)
-        self._settled[key] = wanted, clock.monotonic_s()
-        return self._watch_endpoints(service, about)
+        self.telling.notes(service, (*wanted.notes, *plan.notes))
+        if plan.problem:
+            self.telling.failed(service, plan.problem)
+        balancer = world.balancer
+        if balancer and plan.addresses:
+            await self._write_status(service, wanted, balancer.id, plan.addresses)
+        if plan.settled and balancer:
+            self.drift.seen(rows)
+            self._settled[key] = replace(wanted, balancer_id=balancer.id)
+            return self._watch_endpoints(service)
+        if balancer and not plan.problem:
+            self.waiting.wait_for(balancer.id, key)
+            return SETTLED
+        return Requeue(after_s=RETRY_S if plan.problem else AGAIN_S)
+
+    async def _world(self, rows: reading.Rows, service: Service, wanted: Desired) -> World:
+        found = reading.world(rows, wanted, address_hints(wanted, service))
+        network_id = await self.surroundings.floating_network(wanted)
+        return replace(
+            found,
+            floating_network_id=network_id,
+            floating_subnets=await self.surroundings.floating_subnets(wanted, network_id),
+            subnets=() if found.balancer else await self.surroundings.vip_subnets(wanted),
+        )
 
     def _is_settled(self, key: str, wanted: Desired) -> bool:
-        known, seen_s = self._settled.get(key, (None, 0.0))
-        return known == wanted and clock.monotonic_s() < seen_s + DRIFT_CHECK_S
+        """Nothing is asked for that was not there; our own annotations tell what we know."""
+        known = self._settled.get(key)
+        if known is None or wanted.balancer_id not in ("", known.balancer_id):
+            return False
+        return replace(wanted, balancer_id=known.balancer_id, known_address=known.known_address) == known
 
     async def _apply(self, plan: Plan) -> list[dict[str, Any]]:
-        return [await apply_action(self.cloud, action, await self._floating_network()) for action in plan.actions]
+        return [await apply_call(self.cloud, call) for call in plan.calls]
 
-    async def _remove(self, service: Service, about: About) -> Requeue:
+    async def _remove(self, service: Service) -> Requeue:
         self._settled.pop(service.metadata.key, None)
-        name, description = balancer_name(self.settings, service), floating_description(self.settings, service)
-        keep = service.metadata.annotations.get("loadbalancer.openstack.org/keep-floatingip") == "true"
-        world = await observe_world(self.cloud, name, description, None)
-        plan = plan_remove(world, keep_floating=keep)
-        if any(plan.actions):
-            self.events.normal(about, "DeletingLoadBalancer", "Deleting load balancer")
+        wanted = leaving(self.settings, service)
+        rows = await observe_service(self.cloud, wanted)
+        world = reading.world(rows, wanted, address_hints(wanted, service))
+        plan = plan_remove(wanted.name, world, keep_floating=wanted.keep_floating)
+        if plan.calls:
+            self.telling.normal(service, "DeletingLoadBalancer", "Deleting load balancer")
         await self._apply(plan)
         if not plan.settled:
-            return Requeue(after_s=BUSY_POLL_S)
-        self.events.normal(about, "DeletedLoadBalancer", "Deleted load balancer")
+            if world.balancer:
+                self.waiting.wait_for(world.balancer.id, service.metadata.key)
+                return SETTLED
+            return Requeue(after_s=AGAIN_S)
+        self.telling.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
         if service.status.load_balancer.ingress and not service.metadata.deletion_timestamp:
             await self._patch(service, {"status": {"loadBalancer": {"ingress": None}}}, subresource="status")
         left = [entry for entry in service.metadata.finalizers if entry != FINALIZER]
-        await self._patch(service, {"metadata": {"finalizers": left}})
+        ours: Mapping[str, None] = dict.fromkeys((BALANCER_ID, BALANCER_ADDRESS))
+        await self._patch(service, {"metadata": {"finalizers": left, "annotations": ours}})
         return SETTLED
 
-    async def _write_status(self, service: Service, about: About, address: str, wanted: Desired) -> None:
-        mode = "Proxy" if wanted.proxy_protocol else "VIP"
-        current = service.status.load_balancer.ingress
-        if len(current) == 1 and (current[0].ip, current[0].ip_mode) == (address, mode):
-            return
-        body = {"status": {"loadBalancer": {"ingress": [{"ip": address, "ipMode": mode}]}}}
-        await self._patch(service, body, subresource="status")
-        self.events.normal(about, "EnsuredLoadBalancer", f"Ensured load balancer: {address} answers")
+    async def _write_status(
+        self, service: Service, wanted: Desired, balancer_id: str, addresses: tuple[str, ...]
+    ) -> None:
+        entries = status_entries(wanted, addresses)
+        shown = [
+            {
+                name: value
+                for name, value in (("ip", one.ip), ("hostname", one.hostname), ("ipMode", one.ip_mode))
+                if value
+            }
+            for one in service.status.load_balancer.ingress
+        ]
+        if shown != entries:
+            await self._patch(service, {"status": {"loadBalancer": {"ingress": entries}}}, subresource="status")
+            self.telling.normal(service, "EnsuredLoadBalancer", f"Ensured load balancer: {addresses[0]} answers")
+        told = {BALANCER_ID: balancer_id, BALANCER_ADDRESS: addresses[0]}
+        if not told.items() <= service.metadata.annotations.items():
+            await self._patch(service, {"metadata": {"annotations": told}})
 
     async def _patch(self, service: Service, body: dict[str, Any], subresource: str | None = None) -> None:
         metadata = service.metadata
@@ -188,37 +259,14 @@ class Provider:
             if error.code != 404:
                 raise
 
-    async def _vip_subnet(self) -> str:
-        if not self._subnet_id:
-            nodes = [node for node in self.nodes.objects.values() if is_serving(node)]
-            if not nodes:
-                raise VrataError("no node to balance to", remedy="wait for one to register, or give --subnet-id")
-            self._subnet_id = await observe_node_subnet(self.cloud, nodes[0])
-        return self._subnet_id
-
-    async def _floating_network(self) -> str | None:
-        if self._floating_network_id is None:
-            self._floating_network_id = await observe_external_network(self.cloud)
-        return self._floating_network_id
-
-    def _watch_endpoints(self, service: Service, about: About) -> Requeue:
+    def _watch_endpoints(self, service: Service) -> Requeue:
         """Settled; but say so if, some time later, no pod answers behind the address."""
         key = service.metadata.key
-        if not service.spec.selector or self._has_endpoints(key):
+        if not service.spec.selector or has_endpoints(self._of_service.get(key, {}).values()):
             self._warned_empty.discard(key)
-            return Requeue(after_s=DRIFT_CHECK_S)
-        created = service.metadata.creation_timestamp
-        if key not in self._warned_empty and created:
+        elif key not in self._warned_empty:
             self._warned_empty.add(key)
             return Requeue(after_s=NO_ENDPOINTS_S)
-        selector = ",".join(f"{name}={value}" for name, value in service.spec.selector.items())
-        self.events.warning(
-            about, "NoReadyEndpoints", f"no ready pod has the labels {selector}; check spec.selector and the pods"
-        )
-        return Requeue(after_s=DRIFT_CHECK_S)
-
-    def _has_endpoints(self, key: str) -> bool:
-        return any(
-            entry.service_key == key and any(point.conditions.ready is not False for point in entry.endpoints or ())
-            for entry in self.slices.objects.values()
-        )
+        else:
+            self.telling.empty(service)
+        return SETTLED

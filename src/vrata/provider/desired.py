@@ -1,29 +1,36 @@
-"""From a Service and the nodes to what it wants in the cloud: pure.
+"""From a Service, the nodes and its slices to what it wants in the cloud: pure.
 
 Names, tags and descriptions are those of the OpenStack cloud controller, so that either sees the other's objects.
-Annotations that cannot be acted on raise InvalidInput with the annotation's name, its value and what would do.
+What a Service says and nobody can do raises InvalidInput; what can be left out is a note.
 """
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 
 from vrata.base.errors import InvalidInput
-from vrata.kube.objects import Node, Service, ServicePort
-from vrata.provider.model import Desired, Listener, Member, Monitor, Pool, Settings
+from vrata.kube.objects import EndpointSlice, Node, Service, ServicePort
+from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, SOURCE_RANGES, TARGET, Annotations
+from vrata.provider.members import node_members, pod_members, serving_nodes
+from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monitor, Note, Pick, Pool, Settings, Vip
 
-INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
-PREFIX = "loadbalancer.openstack.org/"
-EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
-AUTOSCALER_TAINT = "ToBeDeletedByClusterAutoscaler"
 NAME_MAX = 255
+OWNER_TAG = "vrata.dev/cluster="
+CLASS_PREFIX = "vrata.dev/"
+# Annotation -> attribute of a listener, and the cloud's default in milliseconds.
 TIMEOUTS = {
-    "timeout-client-data": "timeout_client_data",
-    "timeout-member-connect": "timeout_member_connect",
-    "timeout-member-data": "timeout_member_data",
-    "timeout-tcp-inspect": "timeout_tcp_inspect",
+    "timeout-client-data": ("timeout_client_data", 50_000),
+    "timeout-member-connect": ("timeout_member_connect", 5_000),
+    "timeout-member-data": ("timeout_member_data", 50_000),
+    "timeout-tcp-inspect": ("timeout_tcp_inspect", 0),
 }
-ALGORITHMS = ("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP")
+TIMEOUT_MAX_MS = 24 * 86_400_000
+ALGORITHMS = ("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")
 PROXY = {"false": None, "true": "PROXY", "v1": "PROXY", "v2": "PROXYV2"}
+MONITORS = {"TCP": "TCP", "UDP": "UDP-CONNECT", "SCTP": "SCTP"}
+UDP_DELAY_LEAST_S = 3
+OVN = "ovn"  # which balances below TCP, and has neither time-outs nor source ranges
+DEFAULT_AFFINITY_S = 10_800
 
 
 def balancer_name(settings: Settings, service: Service) -> str:
@@ -36,136 +43,248 @@ def floating_description(settings: Settings, service: Service) -> str:
     return f"Floating IP for Kubernetes external service {service.metadata.key} from cluster {settings.cluster}"
 
 
-def desired(settings: Settings, service: Service, nodes: Iterable[Node]) -> Desired:
-    """What the Service wants; raises InvalidInput for what it says but nobody can do."""
-    internal = settings.internal or _bool(service, INTERNAL, default=False)
-    fixed = _address(service.spec.load_balancer_ip)
-    serving = [node for node in nodes if is_serving(node)]
+def wants_balancer(service: Service) -> bool:
+    """Whether a Service is to be served here: other classes are other controllers'."""
+    spec = service.spec
+    ours = not spec.load_balancer_class or spec.load_balancer_class.startswith(CLASS_PREFIX)
+    return spec.type == "LoadBalancer" and ours and not service.metadata.deletion_timestamp
+
+
+def desired(
+    settings: Settings, service: Service, nodes: Iterable[Node], slices: Iterable[EndpointSlice] = ()
+) -> Desired:
+    """What the Service wants; InvalidInput for what it says but nobody can do."""
+    read = Annotations(service)
+    internal = settings.internal or read.flag(INTERNAL, default=False)
+    chosen = _class(settings, read)
+    notes: list[Note] = []
+    vip = _vip(settings, service, read, chosen if not internal else BalancerClass())
+    floats = not internal and vip.families[0] == 4
+    if not internal and not floats:
+        notes.append(Note("LoadBalancerFloatingIPSkipped", "spec.ipFamilies: IPv6 addresses need no floating IP"))
+    fixed = _fixed_address(service, vip.families[0])
+    chains = tuple(_Ports(settings, service, read, chosen, nodes, slices, notes).listeners())
     return Desired(
         name=balancer_name(settings, service),
         description=f"Kubernetes external service {service.metadata.key} from cluster {settings.cluster}",
         floating_description=floating_description(settings, service),
         internal=internal,
-        listeners=tuple(_listener(settings, service, port, serving) for port in service.spec.ports),
-        vip_address=fixed if internal else None,
-        floating_address=None if internal else fixed,
-        keep_floating=_bool(service, PREFIX + "keep-floatingip", default=False),
-        proxy_protocol=_choice(service, "proxy-protocol", PROXY, "false") is not None,
+        listeners=chains,
+        owner_tag=OWNER_TAG + settings.cluster_uid if settings.cluster_uid else "",
+        vip=replace(vip, address=None if floats else fixed),
+        pick=_pick(settings, read, chosen),
+        floating_address=fixed if floats else None,
+        keep_floating=read.flag("keep-floatingip", default=False),
+        balancer_id=read.id(BALANCER_ID),
+        known_address=read.text(BALANCER_ADDRESS),
+        provider=settings.provider,
+        flavor_id=read.id("flavor-id") or settings.flavor_id,
+        availability_zone=read.text("availability-zone") or settings.availability_zone,
+        proxy_protocol=read.choice("proxy-protocol", PROXY, "false") is not None,
+        hostname=read.text("hostname"),
+        hostname_suffix=settings.ingress_hostname_suffix if settings.ingress_hostname else "",
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def is_serving(node: Node) -> bool:
-    """Whether a node may be a member: not on its way out, not excluded, with an address."""
-    return (
-        node.metadata.deletion_timestamp is None
-        and EXCLUDE_LABEL not in node.metadata.labels
-        and all(taint.key != AUTOSCALER_TAINT for taint in node.spec.taints)
-        and node.address("InternalIP") is not None
-    )
-
-
-def _listener(settings: Settings, service: Service, port: ServicePort, nodes: Iterable[Node]) -> Listener:
-    local = service.spec.external_traffic_policy == "Local" and service.spec.health_check_node_port
-    members = frozenset(
-        Member(
-            name=node.metadata.name,
-            address=node.address("InternalIP") or "",
-            port=port.node_port,
-            monitor_port=service.spec.health_check_node_port if local else None,
-        )
-        for node in nodes
-        if port.node_port
-    )
-    proxy = _choice(service, "proxy-protocol", PROXY, "false")
-    algorithm = service.metadata.annotations.get(PREFIX + "lb-method", settings.algorithm)
-    if algorithm not in ALGORITHMS:
-        raise InvalidInput(f"annotation {PREFIX}lb-method", algorithm, f"use one of {', '.join(ALGORITHMS)}")
-    pool = Pool(
-        protocol=proxy or port.protocol,
-        algorithm=algorithm,
-        members=members,
-        monitor=_monitor(settings, service, port, local=bool(local)),
-        persistence="SOURCE_IP" if service.spec.session_affinity == "ClientIP" else None,
-    )
-    timeouts = {
-        attribute: _int(service, name, minimum=0, maximum=24 * 86_400_000)
-        for name, attribute in TIMEOUTS.items()
-        if PREFIX + name in service.metadata.annotations
-    }
-    return Listener(
-        protocol=port.protocol,
-        port=port.port,
-        pool=pool,
-        connection_limit=_int(service, "connection-limit", minimum=-1, maximum=2**31 - 1, default=-1),
-        allowed_cidrs=frozenset(_cidr(text) for text in service.spec.load_balancer_source_ranges),
-        timeouts_ms=tuple(sorted(timeouts.items())),
-    )
-
-
-def _monitor(settings: Settings, service: Service, port: ServicePort, *, local: bool) -> Monitor | None:
-    """With externalTrafficPolicy Local the node proxy tells which nodes have a pod (healthCheckNodePort)."""
-    if not _bool(service, PREFIX + "enable-health-monitor", default=settings.monitor):
-        return None
-    kind = "HTTP" if local else "UDP-CONNECT" if port.protocol == "UDP" else "TCP"
-    bounds = {"minimum": 1, "maximum": 3600}
-    delay = _int(service, "health-monitor-delay", default=settings.monitor_delay_s, **bounds)
-    timeout = _int(service, "health-monitor-timeout", default=settings.monitor_timeout_s, **bounds)
-    if timeout > delay:
-        raise InvalidInput(
-            f"annotation {PREFIX}health-monitor-timeout", timeout, f"want at most the delay, {delay} seconds"
-        )
-    return Monitor(
-        type=kind,
-        delay_s=delay,
-        timeout_s=timeout,
-        retries=_int(service, "health-monitor-max-retries", minimum=1, maximum=10, default=settings.monitor_retries),
-        retries_down=_int(
-            service, "health-monitor-max-retries-down", minimum=1, maximum=10, default=settings.monitor_retries_down
-        ),
-        path="/healthz" if local else None,
-    )
-
-
-def _bool(service: Service, annotation: str, *, default: bool) -> bool:
-    text = service.metadata.annotations.get(annotation)
-    if text is None:
-        return default
-    if text not in ("true", "false"):
-        raise InvalidInput(f"annotation {annotation}", text, 'use "true" or "false"')
-    return text == "true"
-
-
-def _int(service: Service, name: str, *, minimum: int, maximum: int, default: int = 0) -> int:
-    text = service.metadata.annotations.get(PREFIX + name)
-    if text is None:
-        return default
+def leaving(settings: Settings, service: Service) -> Desired:
+    """Whose objects go; whatever else the Service says may be wrong, and what it names may be gone already."""
+    read = Annotations(service)
     try:
-        value = int(text)
-    except ValueError:
-        value = minimum - 1
-    if not minimum <= value <= maximum:
-        raise InvalidInput(f"annotation {PREFIX}{name}", text, f"want a whole number from {minimum} to {maximum}")
-    return value
+        balancer_id = read.id(BALANCER_ID)
+    except InvalidInput:
+        balancer_id = ""
+    return Desired(
+        name=balancer_name(settings, service),
+        description="",
+        floating_description=floating_description(settings, service),
+        internal=False,
+        listeners=(),
+        owner_tag=OWNER_TAG + settings.cluster_uid if settings.cluster_uid else "",
+        keep_floating=read.text("keep-floatingip") == "true",
+        balancer_id=balancer_id,
+        known_address=read.text(BALANCER_ADDRESS) or "gone",
+    )
 
 
-def _choice(service: Service, name: str, choices: dict[str, str | None], default: str) -> str | None:
-    text = service.metadata.annotations.get(PREFIX + name, default)
-    if text not in choices:
-        raise InvalidInput(f"annotation {PREFIX}{name}", text, f"use one of {', '.join(choices)}")
-    return choices[text]
+def _class(settings: Settings, read: Annotations) -> BalancerClass:
+    name, known = read.text("class"), dict(settings.classes)
+    if name and name not in known:
+        remedy = f"use one of {', '.join(sorted(known))}" if known else "the configuration has no [LoadBalancerClass]"
+        raise InvalidInput("annotation loadbalancer.openstack.org/class", name, remedy)
+    return known.get(name, BalancerClass())
 
 
-def _address(text: str) -> str | None:
+def _vip(settings: Settings, service: Service, read: Annotations, chosen: BalancerClass) -> Vip:
+    families = tuple(6 if family == "IPv6" else 4 for family in service.spec.ip_families) or (4,)
+    port_id = read.id("port-id")
+    if port_id:
+        return Vip(port_id=port_id, families=families)
+    subnet_id = chosen.subnet_id or read.id("subnet-id") or settings.subnet_id
+    network_id = chosen.network_id or read.id("network-id") or settings.network_id
+    return Vip(subnet_id=subnet_id, network_id="" if subnet_id else network_id, families=families)
+
+
+def _pick(settings: Settings, read: Annotations, chosen: BalancerClass) -> Pick:
+    return Pick(
+        chosen.floating_network_id or read.id("floating-network-id") or settings.floating_network_id,
+        chosen.floating_subnet_id or read.id("floating-subnet-id") or settings.floating_subnet_id,
+        chosen.floating_subnet or read.text("floating-subnet") or settings.floating_subnet,
+        chosen.floating_subnet_tags or read.text("floating-subnet-tags") or settings.floating_subnet_tags,
+    )
+
+
+def _fixed_address(service: Service, version: int) -> str | None:
+    text = service.spec.load_balancer_ip
     if not text:
         return None
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidInput("spec.loadBalancerIP", text, "want an IP address") from None
+        raise InvalidInput("spec.loadBalancerIP", text, "use an IP address") from None
+    if address.version != version:
+        raise InvalidInput("spec.loadBalancerIP", text, f"use an IPv{version} address: spec.ipFamilies begins with it")
+    return str(address)
 
 
-def _cidr(text: str) -> str:
+class _Ports:
+    """The listeners of one Service; collects notes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: Service,
+        read: Annotations,
+        chosen: BalancerClass,
+        nodes: Iterable[Node],
+        slices: Iterable[EndpointSlice],
+        notes: list[Note],
+    ) -> None:
+        self.settings, self.service, self.read, self.slices, self.notes = settings, service, read, slices, notes
+        self.ovn = settings.provider == OVN
+        self.nodes = serving_nodes(nodes, read.text("node-selector") or settings.node_selector)
+        self.proxy = read.choice("proxy-protocol", PROXY, "false")
+        self.forwards = read.flag("x-forwarded-for", default=False)
+        self.tls_ref = read.reference("default-tls-container-ref") or settings.tls_container_ref
+        self.subnet_id = read.id("member-subnet-id") or chosen.member_subnet_id or settings.member_subnet_id or None
+        self.pods = read.choice(TARGET, {"node": None, "pod": "pod"}, "node") is not None
+        if self.proxy and self.forwards:
+            field = "annotation loadbalancer.openstack.org/proxy-protocol"
+            raise InvalidInput(
+                field, read.text("proxy-protocol"), "leave it out, or x-forwarded-for: they exclude each other"
+            )
+        families = service.spec.ip_families
+        self.version = 6 if families and families[0] == "IPv6" else 4
+        local = service.spec.external_traffic_policy == "Local" and not self.pods and not self.ovn
+        self.health_port = (service.spec.health_check_node_port or None) if local else None
+
+    def listeners(self) -> Iterable[Listener]:
+        for port in self.service.spec.ports:
+            yield self._listener(port)
+
+    def _listener(self, port: ServicePort) -> Listener:
+        tcp = port.protocol == "TCP"
+        secure = self.tls_ref if tcp else ""
+        protocol = "TERMINATED_HTTPS" if secure else "HTTP" if tcp and self.forwards else port.protocol
+        timeouts = {
+            attribute: self.read.number(name, 0, TIMEOUT_MAX_MS, default)
+            for name, (attribute, default) in TIMEOUTS.items()
+        }
+        return Listener(
+            protocol=protocol,
+            port=port.port,
+            pool=self._pool(port, protocol),
+            connection_limit=self.read.number("connection-limit", -1, 2**31 - 1, -1),
+            allowed_cidrs=self._sources(),
+            timeouts_ms=() if self.ovn else tuple(sorted(timeouts.items())),
+            tls_ref=secure or None,
+            forwards_client=tcp and self.forwards,
+        )
+
+    def _pool(self, port: ServicePort, protocol: str) -> Pool:
+        tcp = port.protocol == "TCP"
+        behind = {"HTTP": "HTTP", "TERMINATED_HTTPS": "HTTP"}.get(protocol, protocol)
+        sticky = self.service.spec.session_affinity == "ClientIP"
+        return Pool(
+            protocol=(self.proxy if tcp else None) or behind,
+            algorithm=self._algorithm(),
+            members=self._members(port),
+            monitor=self._monitor(port),
+            persistence="SOURCE_IP" if sticky else None,
+            persistence_timeout_s=self._affinity_s(tcp=tcp) if sticky else None,
+        )
+
+    def _members(self, port: ServicePort) -> frozenset[Member]:
+        if self.pods:
+            return pod_members(self.slices, self.service, port, self.version, self.subnet_id)
+        if not port.node_port:
+            text = f"spec.ports: {port.protocol}/{port.port} has no nodePort and so no members; allow node ports, or "
+            self.notes.append(Note("NoNodePort", f"{text}set the annotation {TARGET}: pod"))
+        return node_members(self.nodes, port, self.version, monitor_port=self.health_port, subnet_id=self.subnet_id)
+
+    def _algorithm(self) -> str:
+        if self.ovn:
+            return "SOURCE_IP_PORT"
+        found = self.read.text("lb-method") or self.settings.algorithm
+        if found not in ALGORITHMS:
+            field = "annotation loadbalancer.openstack.org/lb-method"
+            raise InvalidInput(field, found, f"use one of {', '.join(ALGORITHMS)}")
+        return found
+
+    def _affinity_s(self, *, tcp: bool) -> int | None:
+        """Only pools of UDP and SCTP take a time (Octavia API v2, session_persistence)."""
+        config = self.service.spec.session_affinity_config
+        seconds = config.client_ip.timeout_seconds if config and config.client_ip else DEFAULT_AFFINITY_S
+        if not tcp:
+            return seconds
+        if seconds != DEFAULT_AFFINITY_S:
+            message = (
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: the cloud keeps its own time for TCP; leave it out"
+            )
+            self.notes.append(Note("SessionAffinityTimeoutIgnored", message))
+        return None
+
+    def _sources(self) -> frozenset[str]:
+        field, texts = "spec.loadBalancerSourceRanges", list(self.service.spec.load_balancer_source_ranges)
+        if not texts and (text := self.read.text(SOURCE_RANGES)):
+            field, texts = f"annotation {SOURCE_RANGES}", text.split(",")
+        found = frozenset(_cidr(field, text) for text in texts)
+        if found and self.ovn:
+            message = f"{field}: the provider ovn refuses nobody; restrict with security groups"
+            self.notes.append(Note("LoadBalancerSourceRangesIgnored", message))
+            return frozenset()
+        return open_to_all(found)
+
+    def _monitor(self, port: ServicePort) -> Monitor | None:
+        """With externalTrafficPolicy Local the node proxy tells which nodes have a pod: that question is always asked."""
+        settings, read, local = self.settings, self.read, self.health_port is not None
+        if not read.flag("enable-health-monitor", default=settings.monitor or local):
+            return None
+        kind = "HTTP" if local else MONITORS.get(port.protocol, port.protocol)
+        least = UDP_DELAY_LEAST_S if kind == "UDP-CONNECT" else 1
+        delay = read.number("health-monitor-delay", least, 3600, max(least, settings.monitor_delay_s))
+        timeout = read.number("health-monitor-timeout", 1, 3600, min(settings.monitor_timeout_s, delay))
+        if timeout > delay:
+            field = "annotation loadbalancer.openstack.org/health-monitor-timeout"
+            raise InvalidInput(field, timeout, f"use at most the delay, {delay} seconds")
+        return Monitor(
+            type=kind,
+            delay_s=delay,
+            timeout_s=timeout,
+            retries=read.number("health-monitor-max-retries", 1, 10, settings.monitor_retries),
+            retries_down=read.number("health-monitor-max-retries-down", 1, 10, settings.monitor_retries_down),
+            path="/healthz" if local else None,
+        )
+
+
+def open_to_all(cidrs: Iterable[str]) -> frozenset[str]:
+    """Source ranges; empty if they leave nobody out, however that is written."""
+    found = frozenset(cidrs)
+    return frozenset() if found <= {"0.0.0.0/0", "::/0"} else found
+
+
+def _cidr(field: str, text: str) -> str:
     try:
         return str(ipaddress.ip_network(text.strip(), strict=False))
     except ValueError:
-        raise InvalidInput("spec.loadBalancerSourceRanges", text, "want a CIDR such as 192.0.2.0/24") from None
+        raise InvalidInput(field, text[:100], "use CIDRs such as 192.0.2.0/24") from None

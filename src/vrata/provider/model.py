@@ -26,6 +26,7 @@ class Settings:
     """
 
     cluster: str = "kubernetes"
+    cluster_uid: str = ""  # uid of the namespace kube-system: no other cluster has it
     provider: str = ""  # lb-provider; empty: the cloud's default
     subnet_id: str = ""  # VIP subnet; empty: the one the nodes are on
     network_id: str = ""  # VIP network, where no subnet is named
@@ -55,12 +56,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Member:
-    """One node behind a pool."""
+    """One node, or pod, behind a pool."""
 
     name: str
     address: str
     port: int
     monitor_port: int | None = None
+    subnet_id: str | None = field(default=None, compare=False)  # where it is reached; no difference worth a write
 
 
 @dataclass(frozen=True)
@@ -84,33 +86,85 @@ class Pool:
     members: frozenset[Member]
     monitor: Monitor | None = None
     persistence: str | None = None
+    persistence_timeout_s: int | None = None
 
 
 @dataclass(frozen=True)
 class Listener:
-    """One port of the Service. Timeouts in milliseconds, None: the cloud's default."""
+    """One port of the Service. Timeouts in milliseconds."""
 
     protocol: str
     port: int
     pool: Pool
     connection_limit: int = -1
-    allowed_cidrs: frozenset[str] = frozenset()
+    allowed_cidrs: frozenset[str] = frozenset()  # empty: everybody
     timeouts_ms: tuple[tuple[str, int], ...] = ()  # attribute name, value
+    tls_ref: str | None = None
+    forwards_client: bool = False  # inserts X-Forwarded-For
+
+
+@dataclass(frozen=True)
+class Vip:
+    """Where a new load balancer has its addresses; of one that exists, nothing of this changes. Empty: not said."""
+
+    subnet_id: str = ""
+    network_id: str = ""
+    port_id: str = ""
+    address: str | None = None
+    families: tuple[int, ...] = (4,)  # the second one is an additional VIP
+
+
+@dataclass(frozen=True)
+class Pick:
+    """From where a floating IP is taken. `subnet`: a pattern for its name; an id wins over it and over tags."""
+
+    network_id: str = ""
+    subnet_id: str = ""
+    subnet: str = ""
+    subnet_tags: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the Service says and that can not be done; the rest of it is."""
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Desired:
-    """All that one Service wants in the cloud. `vip_address` None: any."""
+    """All that one Service wants in the cloud."""
 
     name: str
     description: str
     floating_description: str
     internal: bool
     listeners: tuple[Listener, ...]
-    vip_address: str | None = None
+    owner_tag: str = ""  # on the load balancer: whose it is; empty: its name says it
+    vip: Vip = Vip()
+    pick: Pick = Pick()
     floating_address: str | None = None
     keep_floating: bool = False
+    balancer_id: str = ""  # the one to use; empty: found by name and owner, or made
+    known_address: str = ""  # that it had when it was last seen
+    provider: str = ""
+    flavor_id: str = ""
+    availability_zone: str = ""
     proxy_protocol: bool = False
+    hostname: str = ""  # what the status shows instead of an address
+    hostname_suffix: str = ""  # the status shows `address.suffix`
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def tags(self) -> list[str]:
+        """Of a load balancer of its own."""
+        return [self.name, *([self.owner_tag] if self.owner_tag else [])]
+
+    @property
+    def floats(self) -> bool:
+        """Whether it has a floating IP: there are none for IPv6."""
+        return not self.internal and self.vip.families[0] == 4
 
 
 @dataclass(frozen=True)
@@ -122,6 +176,8 @@ class ObservedPool:
     members: frozenset[Member]
     monitor_id: str | None
     monitor: Monitor | None
+    persistence_timeout_s: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +189,9 @@ class ObservedListener:
     allowed_cidrs: frozenset[str]
     timeouts_ms: dict[str, int]
     pool: ObservedPool | None
+    tags: frozenset[str] = frozenset()
+    tls_ref: str | None = None
+    forwards_client: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +203,15 @@ class Observed:
     vip_address: str
     vip_port_id: str
     listeners: tuple[ObservedListener, ...] = ()
-    orphan_pool_ids: tuple[str, ...] = ()  # pools of ours without a listener: a crash between two calls
+    loose_pools: tuple[ObservedPool, ...] = ()  # without a listener: a crash between two calls
+    name: str = ""
+    tags: frozenset[str] = frozenset()
+    subnet_id: str = ""
+    network_id: str = ""
+    flavor_id: str = ""
+    availability_zone: str = ""
+    provider: str = ""
+    additional_vips: tuple[str, ...] = ()  # addresses
 
 
 @dataclass(frozen=True)
@@ -152,7 +219,18 @@ class FloatingIp:
     id: str
     address: str
     port_id: str | None
-    ours: bool
+    ours: bool  # of this Service, by its description
+    clusters: bool = False  # of some Service of this cluster
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A subnet that floating IPs may come from."""
+
+    id: str
+    name: str
+    tags: frozenset[str] = frozenset()
+    version: int = 4
 
 
 @dataclass(frozen=True)
@@ -162,4 +240,8 @@ class World:
     balancer: Observed | None
     floating: FloatingIp | None  # on the VIP port
     wanted_floating: FloatingIp | None = None  # the one whose address the Service names, wherever it is
-    stray_floating: tuple[FloatingIp, ...] = field(default=())  # ours by description, on no port
+    stray_floating: tuple[FloatingIp, ...] = ()  # ours by description, on no port
+    floating_network_id: str | None = None
+    floating_subnets: tuple[Subnet, ...] | None = None  # of that network; None: not asked for
+    subnets: tuple[tuple[int, str], ...] = ()  # IP version -> the subnet the nodes are on
+    namesakes: tuple[str, ...] = ()  # ids of load balancers of the same name that are not provably ours

@@ -1,138 +1,101 @@
-"""Reads what the cloud has of one Service, in as few calls as will do."""
+"""Reads the cloud: what one Service has, in as few calls as will do; or all of the project's, in a handful of lists."""
 
 import asyncio
-from typing import Any
 
 from vrata.kube.objects import Node
+from vrata.provider.call import BALANCING, LBAAS, NETWORK, Json
 from vrata.provider.cloud import Cloud, CloudError
-from vrata.provider.model import (
-    FloatingIp,
-    Member,
-    Monitor,
-    Observed,
-    ObservedListener,
-    ObservedPool,
-    World,
-)
-
-BALANCING = "load-balancer"
-NETWORK = "network"
-LBAAS = "/v2.0/lbaas"
-TIMEOUTS = ("timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect")
-
-Json = dict[str, Any]
+from vrata.provider.members import node_address
+from vrata.provider.model import Desired, Subnet
+from vrata.provider.rows import Rows, parse_members
 
 
-async def observe_world(cloud: Cloud, name: str, floating_description: str, floating_address: str | None) -> World:
-    """The Service's load balancer with all under it, and its floating IPs."""
-    balancer = await observe_balancer(cloud, name)
-    floating = None
-    if balancer and balancer.vip_port_id:
-        on_port = await _floating(cloud, floating_description, port_id=balancer.vip_port_id)
-        floating = on_port[0] if on_port else None
-    wanted: list[FloatingIp] = []
-    strays: list[FloatingIp] = []
-    if floating is None:
-        if floating_address:
-            wanted = await _floating(cloud, floating_description, floating_ip_address=floating_address)
-        described = await _floating(cloud, floating_description, description=floating_description)
-        strays = [entry for entry in described if entry.ours and not entry.port_id]
-    elif floating_address and floating.address != floating_address:
-        wanted = await _floating(cloud, floating_description, floating_ip_address=floating_address)
-    return World(balancer, floating, wanted[0] if wanted else None, tuple(strays))
+async def observe_service(cloud: Cloud, desired: Desired) -> Rows:
+    """Everything about one Service: its load balancer with all under it, floating IPs that may be its."""
+    rows = Rows()
+    rows.add_balancers(await cloud.find(BALANCING, f"{LBAAS}/loadbalancers", "loadbalancers", name=desired.name))
+    if desired.balancer_id and desired.balancer_id not in rows.balancers:
+        rows.add_balancers(await _one(cloud, f"{LBAAS}/loadbalancers/{desired.balancer_id}", "loadbalancer"))
+    await asyncio.gather(*(_read_one(cloud, rows, row) for row in list(rows.balancers.values())))
+    on_port = any(row["vip_port_id"] in rows.on_port for row in rows.balancers.values())
+    if not on_port:
+        rows.add_floating(await _floating(cloud, description=desired.floating_description))
+    address = desired.floating_address
+    if address and all(row["floating_ip_address"] != address for row in rows.floating):
+        rows.add_floating(await _floating(cloud, floating_ip_address=address))
+    return rows
 
 
-async def observe_balancer(cloud: Cloud, name: str) -> Observed | None:
-    """The load balancer of this name and owner's tag; its tree only while it can be changed."""
-    found = await cloud.find(BALANCING, f"{LBAAS}/loadbalancers", "loadbalancers", name=name)
-    found = [entry for entry in found if entry["provisioning_status"] != "DELETED"]
-    if not found:
-        return None
-    entry = found[0]
-    listeners: tuple[ObservedListener, ...] = ()
-    orphans: tuple[str, ...] = ()
-    if entry["provisioning_status"] == "ACTIVE":
-        listeners, orphans = await _tree(cloud, entry["id"])
-    return observed_balancer(entry, listeners, orphans)
-
-
-def observed_balancer(
-    entry: Json, listeners: tuple[ObservedListener, ...] = (), orphans: tuple[str, ...] = ()
-) -> Observed:
-    """A load balancer as an answer of the API tells it."""
-    return Observed(
-        id=entry["id"],
-        provisioning_status=entry["provisioning_status"],
-        vip_address=entry["vip_address"],
-        vip_port_id=entry["vip_port_id"],
-        listeners=listeners,
-        orphan_pool_ids=orphans,
-    )
-
-
-async def _tree(cloud: Cloud, balancer_id: str) -> tuple[tuple[ObservedListener, ...], tuple[str, ...]]:
+async def _read_one(cloud: Cloud, rows: Rows, row: Json) -> None:
+    """What is under a load balancer, if it can be changed now, and its floating IP."""
+    if row["vip_port_id"]:
+        rows.add_floating(await _floating(cloud, port_id=row["vip_port_id"]))
+    if row["provisioning_status"] != "ACTIVE":
+        return
     listeners, pools = await asyncio.gather(
-        cloud.find(BALANCING, f"{LBAAS}/listeners", "listeners", loadbalancer_id=balancer_id),
-        cloud.find(BALANCING, f"{LBAAS}/pools", "pools", loadbalancer_id=balancer_id),
+        cloud.find(BALANCING, f"{LBAAS}/listeners", "listeners", loadbalancer_id=row["id"]),
+        cloud.find(BALANCING, f"{LBAAS}/pools", "pools", loadbalancer_id=row["id"]),
     )
-    observed = {pool["id"]: await _pool(cloud, pool) for pool in pools}
-    used = {listener["default_pool_id"] for listener in listeners}
-    orphans = tuple(pool_id for pool_id in observed if pool_id not in used)
-    return tuple(_listener(entry, observed.get(entry["default_pool_id"])) for entry in listeners), orphans
+    ids = [pool["healthmonitor_id"] for pool in pools if pool.get("healthmonitor_id")]
+    found = await asyncio.gather(*(_one(cloud, f"{LBAAS}/healthmonitors/{id_}", "healthmonitor") for id_ in ids))
+    rows.add_tree(listeners, pools, [monitor for one in found for monitor in one])
+    members = await asyncio.gather(*(observe_members(cloud, pool["id"]) for pool in pools))
+    rows.members |= {pool["id"]: parse_members(found) for pool, found in zip(pools, members, strict=True)}
 
 
-def _listener(entry: Json, pool: ObservedPool | None) -> ObservedListener:
-    return ObservedListener(
-        id=entry["id"],
-        protocol=entry["protocol"],
-        port=entry["protocol_port"],
-        connection_limit=entry["connection_limit"],
-        allowed_cidrs=frozenset(entry.get("allowed_cidrs") or ()),
-        timeouts_ms={name: entry[name] for name in TIMEOUTS if entry.get(name) is not None},
-        pool=pool,
-    )
+async def observe_project(cloud: Cloud) -> Rows:
+    """All of the project in five lists, without members: what a drift check and a start compare with."""
+    rows = Rows()
+    kinds = ("loadbalancers", "listeners", "pools", "healthmonitors")
+    found = await asyncio.gather(*(cloud.find(BALANCING, f"{LBAAS}/{kind}", kind) for kind in kinds), _floating(cloud))
+    rows.add_balancers(found[0])
+    rows.add_tree(*found[1:4])
+    rows.add_floating(found[4])
+    return rows
 
 
-async def _pool(cloud: Cloud, entry: Json) -> ObservedPool:
-    members = await cloud.find(BALANCING, f"{LBAAS}/pools/{entry['id']}/members", "members")
-    monitor_id = entry.get("healthmonitor_id")
-    monitor = None
-    if monitor_id:
-        body = (await cloud.get(BALANCING, f"{LBAAS}/healthmonitors/{monitor_id}"))["healthmonitor"]
-        http = body["type"] in ("HTTP", "HTTPS")
-        monitor = Monitor(
-            type=body["type"],
-            delay_s=body["delay"],
-            timeout_s=body["timeout"],
-            retries=body["max_retries"],
-            retries_down=body["max_retries_down"],
-            path=body.get("url_path") if http else None,
-        )
-    return ObservedPool(
-        id=entry["id"],
-        protocol=entry["protocol"],
-        algorithm=entry["lb_algorithm"],
-        persistence=(entry.get("session_persistence") or {}).get("type"),
-        members=frozenset(
-            Member(member["name"], member["address"], member["protocol_port"], member.get("monitor_port"))
-            for member in members
-        ),
-        monitor_id=monitor_id,
-        monitor=monitor,
-    )
+async def observe_members(cloud: Cloud, pool_id: str) -> list[Json]:
+    """The members of a pool; none of one that is gone."""
+    try:
+        return await cloud.find(BALANCING, f"{LBAAS}/pools/{pool_id}/members", "members")
+    except CloudError as error:
+        if error.status != 404:
+            raise
+        return []
 
 
-async def _floating(cloud: Cloud, mark: str, /, **filters: str) -> list[FloatingIp]:
-    entries = await cloud.find(NETWORK, "/v2.0/floatingips", "floatingips", **filters)
-    return [
-        FloatingIp(entry["id"], entry["floating_ip_address"], entry["port_id"], entry.get("description") == mark)
-        for entry in entries
-    ]
+async def observe_statuses(cloud: Cloud, ids: set[str]) -> dict[str, str]:
+    """Provisioning statuses of load balancers, those that are gone left out: one call for one, a list for more."""
+    if len(ids) == 1:
+        rows = await _one(cloud, f"{LBAAS}/loadbalancers/{next(iter(ids))}", "loadbalancer")
+    else:
+        rows = await cloud.find(BALANCING, f"{LBAAS}/loadbalancers", "loadbalancers")
+    return {row["id"]: row["provisioning_status"] for row in rows}
 
 
-async def observe_node_subnet(cloud: Cloud, node: Node) -> str:
-    """The subnet a node is on: that of the port with the node's InternalIP."""
-    address = node.address("InternalIP")
+async def _one(cloud: Cloud, path: str, key: str) -> list[Json]:
+    """A resource by its id, if it is there."""
+    try:
+        return [(await cloud.get(BALANCING, path))[key]]
+    except CloudError as error:
+        if error.status != 404:
+            raise
+        return []
+
+
+async def _floating(cloud: Cloud, **filters: str) -> list[Json]:
+    return await cloud.find(NETWORK, "/v2.0/floatingips", "floatingips", **filters)
+
+
+async def observe_subnets(cloud: Cloud, network_id: str) -> tuple[Subnet, ...]:
+    """The subnets of a network."""
+    rows = await cloud.find(NETWORK, "/v2.0/subnets", "subnets", network_id=network_id)
+    return tuple(Subnet(one["id"], one["name"], frozenset(one.get("tags") or ()), one["ip_version"]) for one in rows)
+
+
+async def observe_node_subnet(cloud: Cloud, node: Node, version: int) -> str:
+    """The subnet a node is on: that of the port with the node's address of an IP version."""
+    address = node_address(node, version)
     server = node.spec.provider_id.rpartition("/")[2]
     filters = {"device_id": server} if server else {"fixed_ips": f"ip_address={address}"}
     for port in await cloud.find(NETWORK, "/v2.0/ports", "ports", **filters):
@@ -148,7 +111,6 @@ async def observe_external_network(cloud: Cloud) -> str | None:
     """The first external network that has an IPv4 subnet."""
     networks = await cloud.find(NETWORK, "/v2.0/networks", "networks", **{"router:external": "true"})
     for network in networks:
-        subnets = await cloud.find(NETWORK, "/v2.0/subnets", "subnets", network_id=network["id"])
-        if any(subnet["ip_version"] == 4 for subnet in subnets):
+        if any(subnet.version == 4 for subnet in await observe_subnets(cloud, network["id"])):
             return str(network["id"])
     return None

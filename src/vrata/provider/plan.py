@@ -1,19 +1,31 @@
 """The next calls that bring the cloud to what a Service wants: pure, in an order that is safe to stop anywhere.
 
 A load balancer is immutable while a change is under way (Octavia answers 409), so at most one balancing write comes out
-of a pass; the floating IP does not wait for it. A settled Service yields no action.
+of a pass; the floating IP does not wait for it. A settled Service yields no call.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from vrata.provider.adopt import MADE, is_guest, is_renamed
+from vrata.provider.bodies import (
+    balancer_body,
+    listener_body,
+    listener_name,
+    members_body,
+    monitor_body,
+    persistence_body,
+    pool_body,
+    pool_name,
+)
+from vrata.provider.call import Call, Json, balancing
+from vrata.provider.floating import plan_floating, release
 from vrata.provider.model import (
     PENDING,
     Desired,
-    FloatingIp,
     Listener,
-    Member,
     Monitor,
+    Note,
     Observed,
     ObservedListener,
     ObservedPool,
@@ -21,247 +33,241 @@ from vrata.provider.model import (
     World,
 )
 
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Write:
-    """One write to the balancing API: `POST /listeners {…}`."""
-
-    method: str
-    path: str
-    reason: str
-    body: Json | None = field(default=None, hash=False)
-    params: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class CreateFloating:
-    port_id: str
-    address: str | None
-    description: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class AttachFloating:
-    id: str
-    port_id: str | None  # None: detach
-    reason: str
-
-
-@dataclass(frozen=True)
-class DeleteFloating:
-    id: str
-    reason: str
-
-
-Action = Write | CreateFloating | AttachFloating | DeleteFloating
-
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do now. `settled`: nothing is left to do or to wait for. `address` goes into the Service's status."""
+    """What to do now. `settled`: nothing is left to do or to wait for. `addresses` go into the Service's status."""
 
-    actions: tuple[Action, ...]
+    calls: tuple[Call, ...]
     settled: bool
-    address: str | None = None
-    problem: str | None = None  # a sentence for an event: what stands in the way
+    addresses: tuple[str, ...] = ()
+    problem: str | None = None  # a sentence for an event: what stands in the way of everything
+    notes: tuple[Note, ...] = ()  # what is left out
 
 
-def plan_ensure(desired: Desired, world: World, *, subnet_id: str) -> Plan:
-    """Actions towards `desired`; call again after applying them until the plan is settled."""
+def plan_ensure(desired: Desired, world: World) -> Plan:
+    """Calls towards `desired`; call again after carrying them out until the plan is settled."""
     balancer = world.balancer
     if balancer is None:
-        create = Write(
-            "POST", "/loadbalancers", "the Service has none", {"loadbalancer": create_body(desired, subnet_id)}
-        )
-        return Plan((create,), settled=False)
+        body = {"loadbalancer": balancer_body(desired, dict(world.subnets))}
+        create = balancing("POST", "/loadbalancers", "the Service has none", body)
+        return Plan((create,), settled=False, notes=_namesakes(desired, world))
     if balancer.provisioning_status == "PENDING_DELETE":
         return Plan((), settled=False)
-    floating, problem = _plan_floating(desired, world, balancer)
-    actions: list[Action] = list(floating)
+    floating = plan_floating(desired, world, balancer)
+    calls = list(floating.calls)
+    problem = floating.problem or _conflict(desired, balancer)
     pending = balancer.provisioning_status in PENDING
     if balancer.provisioning_status == "ERROR":
         problem = "the load balancer is in ERROR; fail it over (openstack loadbalancer failover) or delete the Service"
-    elif not pending:
+    elif not pending and not problem:
         write = _next_write(desired, balancer)
-        actions += [write] if write else []
-    held = world.floating and not desired.internal
-    address = balancer.vip_address if desired.internal else world.floating.address if held and world.floating else None
+        calls += [write] if write else []
     ready = balancer.provisioning_status in ("ACTIVE", "PENDING_UPDATE")
-    return Plan(tuple(actions), not actions and not pending and not problem, address if ready else None, problem)
+    return Plan(
+        tuple(calls),
+        settled=not calls and not pending and not problem,
+        addresses=_addresses(desired, world, balancer, none=floating.none) if ready else (),
+        problem=problem,
+        notes=(*floating.notes, *_fixed_for_good(desired, balancer)),
+    )
 
 
-def plan_remove(world: World, *, keep_floating: bool) -> Plan:
-    """Actions that leave nothing of the Service in the cloud."""
-    actions: list[Action] = []
-    for floating in (world.floating, *world.stray_floating):
-        if floating is None:
-            continue
-        if floating.ours and not keep_floating:
-            actions.append(DeleteFloating(floating.id, "the Service is gone"))
-        elif floating.port_id:
-            actions.append(AttachFloating(floating.id, None, "the Service is gone, the address is kept"))
+def _addresses(desired: Desired, world: World, balancer: Observed, *, none: bool) -> tuple[str, ...]:
+    if not desired.floats or none:
+        return (balancer.vip_address, *balancer.additional_vips)
+    return (world.floating.address, *balancer.additional_vips) if world.floating else ()
+
+
+def _namesakes(desired: Desired, world: World) -> tuple[Note, ...]:
+    if not world.namesakes:
+        return ()
+    others = ", ".join(world.namesakes)
+    message = (
+        f"load balancer {others} has the name {desired.name} and is not provably of this cluster: another one is made;"
+    )
+    remedy = "to take it over, set the annotation loadbalancer.openstack.org/load-balancer-id"
+    return (Note("LoadBalancerNotAdopted", f"{message} {remedy}"),)
+
+
+def _fixed_for_good(desired: Desired, balancer: Observed) -> tuple[Note, ...]:
+    """What is asked for and can not be changed any more."""
+    pairs = (
+        ("subnet-id", desired.vip.subnet_id, balancer.subnet_id),
+        ("network-id", desired.vip.network_id, balancer.network_id),
+        ("port-id", desired.vip.port_id, balancer.vip_port_id),
+        ("flavor-id", desired.flavor_id, balancer.flavor_id),
+        ("availability-zone", desired.availability_zone, balancer.availability_zone),
+    )
+    differ = [f"{name} is {is_ or 'none'}, not {wanted}" for name, wanted, is_ in pairs if wanted and wanted != is_]
+    if desired.vip.address and desired.vip.address != balancer.vip_address:
+        differ.append(f"spec.loadBalancerIP: the address is {balancer.vip_address}, not {desired.vip.address}")
+    if not differ or is_guest(desired, balancer):
+        return ()
+    message = f"of a load balancer that exists these do not change: {'; '.join(differ)}"
+    return (Note("LoadBalancerImmutable", f"{message}; delete the Service and create it anew"),)
+
+
+def _conflict(desired: Desired, balancer: Observed) -> str | None:
+    """Ports that somebody else has on a shared load balancer."""
+    taken = {(layer4(one.protocol), one.port): one for one in balancer.listeners if desired.name not in one.tags}
+    if is_renamed(desired, balancer):
+        return None
+    if desired.internal and is_guest(desired, balancer):
+        return "a Service on a load balancer of another can not be internal; remove one of the two annotations"
+    for listener in desired.listeners:
+        found = taken.get((layer4(listener.protocol), listener.port))
+        if found:
+            owner = ", ".join(sorted(found.tags)) or "a listener without an owner's tag"
+            return f"spec.ports: {listener.port} of load balancer {balancer.id} belongs to {owner}; use another port"
+    return None
+
+
+def layer4(protocol: str) -> str:
+    """UDP, SCTP or TCP, which carries all other protocols of listeners."""
+    return protocol if protocol in ("UDP", "SCTP") else "TCP"
+
+
+def plan_remove(desired_name: str, world: World, *, keep_floating: bool) -> Plan:
+    """Calls that leave nothing of the Service in the cloud, and what others use."""
     balancer = world.balancer
+    calls: list[Call] = []
+    shared = balancer is not None and (
+        any(tag.startswith(MADE) and tag != desired_name for tag in balancer.tags) or not balancer.name.startswith(MADE)
+    )
+    reason = "the Service is gone"
+    if world.floating and not shared:
+        # With the load balancer goes its address, whichever Service of the cluster it was made for.
+        made = world.floating.ours or world.floating.clusters
+        calls += release(world.floating, delete=made and not keep_floating, reason=reason)
+    for stray in world.stray_floating:
+        calls += release(stray, delete=stray.ours and not keep_floating, reason=reason)
     if balancer and balancer.provisioning_status in ("ACTIVE", "ERROR"):
-        path = f"/loadbalancers/{balancer.id}"
-        actions.append(Write("DELETE", path, "the Service is gone", params=(("cascade", "true"),)))
-    return Plan(tuple(actions), settled=not actions and balancer is None)
+        leave = _leave(desired_name, balancer, reason) if shared else None
+        if leave:
+            calls.append(leave)
+        elif not shared:
+            calls.append(balancing("DELETE", f"/loadbalancers/{balancer.id}", reason, cascade="true"))
+    gone = balancer is None or (shared and balancer.provisioning_status == "ACTIVE" and not calls)
+    return Plan(tuple(calls), settled=not calls and gone)
 
 
-def _plan_floating(desired: Desired, world: World, balancer: Observed) -> tuple[list[Action], str | None]:
-    """Actions for the public address, and what stands in the way."""
-    held, port_id = world.floating, balancer.vip_port_id
-    if desired.internal:
-        return ([] if held is None else _release(held, keep=desired.keep_floating)), None
-    wanted = desired.floating_address
-    if held and (wanted is None or held.address == wanted):
-        return [], None
-    actions: list[Action] = [] if held is None else _release(held, keep=desired.keep_floating)
-    found = world.wanted_floating
-    if wanted and found:
-        if found.port_id and found.port_id != port_id:
-            return [], f"spec.loadBalancerIP: floating IP {wanted} is in use; free it or name another"
-        return [*actions, AttachFloating(found.id, port_id, "spec.loadBalancerIP names it")], None
-    if not wanted and world.stray_floating:
-        stray = world.stray_floating[0]
-        return [*actions, AttachFloating(stray.id, port_id, "found again by its description")], None
-    return [*actions, CreateFloating(port_id, wanted, desired.floating_description, "the Service is external")], None
+def _leave(name: str, balancer: Observed, reason: str) -> Call | None:
+    """The next step off a load balancer that others use."""
+    for listener in balancer.listeners:
+        if name in listener.tags:
+            if listener.pool:
+                return balancing("DELETE", f"/pools/{listener.pool.id}", reason)
+            return balancing("DELETE", f"/listeners/{listener.id}", reason)
+    for pool in balancer.loose_pools:
+        if pool.name.endswith(f"_{name}"):
+            return balancing("DELETE", f"/pools/{pool.id}", reason)
+    if name in balancer.tags:
+        tags = sorted(balancer.tags - {name})
+        return balancing("PUT", f"/loadbalancers/{balancer.id}", reason, {"loadbalancer": {"tags": tags}})
+    return None
 
 
-def _release(floating: FloatingIp, *, keep: bool) -> list[Action]:
-    if floating.ours and not keep:
-        return [DeleteFloating(floating.id, "no longer wanted")]
-    return [AttachFloating(floating.id, None, "no longer wanted, not ours to delete")]
-
-
-def _next_write(desired: Desired, balancer: Observed) -> Write | None:
-    """The first difference between listeners, pools, members and monitors, as one call."""
-    observed = {(entry.protocol, entry.port): entry for entry in balancer.listeners}
-    wanted = {(entry.protocol, entry.port) for entry in desired.listeners}
-    for pool_id in balancer.orphan_pool_ids:
-        return Write("DELETE", f"/pools/{pool_id}", "belongs to no port")
-    for key, entry in observed.items():
+def _next_write(desired: Desired, balancer: Observed) -> Call | None:
+    """The first difference between load balancer, listeners, pools, members and monitors, as one call."""
+    renamed = is_renamed(desired, balancer)
+    mine = {balancer.name, desired.name} if renamed else {desired.name}
+    observed = {(one.protocol, one.port): one for one in balancer.listeners if mine & one.tags}
+    wanted = {(one.protocol, one.port) for one in desired.listeners}
+    for pool in balancer.loose_pools:
+        if pool.name.endswith(tuple(f"_{name}" for name in mine)):
+            return balancing("DELETE", f"/pools/{pool.id}", "belongs to no port")
+    for key, one in observed.items():
         if key not in wanted:
-            return Write("DELETE", f"/listeners/{entry.id}", f"the Service has no port {key[0]}/{key[1]}")
+            if one.pool:  # or it would stay behind
+                return balancing("DELETE", f"/pools/{one.pool.id}", f"the Service has no port {key[0]}/{key[1]}")
+            return balancing("DELETE", f"/listeners/{one.id}", f"the Service has no port {key[0]}/{key[1]}")
     for index, listener in enumerate(desired.listeners):
         found = observed.get((listener.protocol, listener.port))
         if found is None:
             body = {**listener_body(desired, index, listener), "loadbalancer_id": balancer.id}
-            return Write("POST", "/listeners", "a new port of the Service", {"listener": body})
-        write = _listener_write(listener, found) or _pool_write(desired, index, listener.pool, found)
+            return balancing("POST", "/listeners", "a new port of the Service", {"listener": body})
+        write = _listener_write(desired, index, listener, found) or _pool_write(desired, index, listener.pool, found)
         if write:
             return write
-    return None
+    return _balancer_write(desired, balancer, renamed=renamed)
 
 
-def _listener_write(listener: Listener, found: ObservedListener) -> Write | None:
+def _balancer_write(desired: Desired, balancer: Observed, *, renamed: bool) -> Call | None:
+    """Names and tags last: until then what was begun is found under the old ones."""
+    changes: Json = {}
+    own = {desired.name} if is_guest(desired, balancer) else set(desired.tags)
+    kept = balancer.tags - ({balancer.name} if renamed else set())
+    if not own <= balancer.tags or kept != balancer.tags:
+        changes["tags"] = sorted(kept | own)
+    if renamed:
+        changes |= {"name": desired.name, "description": desired.description}
+    if not changes:
+        return None
+    path = f"/loadbalancers/{balancer.id}"
+    return balancing("PUT", path, f"changed: {', '.join(changes)}", {"loadbalancer": changes})
+
+
+def _listener_write(desired: Desired, index: int, listener: Listener, found: ObservedListener) -> Call | None:
     changes: Json = {}
     if listener.connection_limit != found.connection_limit:
         changes["connection_limit"] = listener.connection_limit
     if listener.allowed_cidrs != found.allowed_cidrs:
         changes["allowed_cidrs"] = sorted(listener.allowed_cidrs) or None
-    changes |= {name: value for name, value in listener.timeouts_ms if found.timeouts_ms.get(name) != value}
+    changes |= {name: value for name, value in listener.timeouts_ms if found.timeouts_ms.get(name, value) != value}
+    if listener.tls_ref != found.tls_ref:
+        changes["default_tls_container_ref"] = listener.tls_ref
+    if listener.forwards_client != found.forwards_client:
+        changes["insert_headers"] = {"X-Forwarded-For": "true"} if listener.forwards_client else {}
+    if desired.name not in found.tags:
+        changes |= {"name": listener_name(desired, index), "tags": [desired.name]}
     if not changes:
         return None
-    return Write("PUT", f"/listeners/{found.id}", f"changed: {', '.join(changes)}", {"listener": changes})
+    return balancing("PUT", f"/listeners/{found.id}", f"changed: {', '.join(changes)}", {"listener": changes})
 
 
-def _pool_write(desired: Desired, index: int, pool: Pool, listener: ObservedListener) -> Write | None:
+def _pool_write(desired: Desired, index: int, pool: Pool, listener: ObservedListener) -> Call | None:
     found = listener.pool
     if found is None:
         body = {**pool_body(desired, index, pool), "listener_id": listener.id}
-        return Write("POST", "/pools", "the port has no pool", {"pool": body})
+        return balancing("POST", "/pools", "the port has no pool", {"pool": body})
     if found.protocol != pool.protocol:
-        return Write("DELETE", f"/pools/{found.id}", f"a pool's protocol cannot change to {pool.protocol}")
+        return balancing("DELETE", f"/pools/{found.id}", f"a pool's protocol can not change to {pool.protocol}")
     changes: Json = {}
     if pool.algorithm != found.algorithm:
         changes["lb_algorithm"] = pool.algorithm
-    if pool.persistence != found.persistence:
-        changes["session_persistence"] = {"type": pool.persistence} if pool.persistence else None
+    other_time = pool.persistence_timeout_s not in (None, found.persistence_timeout_s)
+    if pool.persistence != found.persistence or other_time:
+        changes["session_persistence"] = persistence_body(pool)
+    if found.name.startswith("pool_") and not found.name.endswith(desired.name[-200:]):
+        changes["name"] = pool_name(desired, index)
     if changes:
-        return Write("PUT", f"/pools/{found.id}", f"changed: {', '.join(changes)}", {"pool": changes})
+        return balancing("PUT", f"/pools/{found.id}", f"changed: {', '.join(changes)}", {"pool": changes})
     if pool.members != found.members:
-        return Write("PUT", f"/pools/{found.id}/members", "the nodes changed", {"members": members_body(pool)})
+        body = {"members": members_body(pool)}
+        return balancing("PUT", f"/pools/{found.id}/members", "the members changed", body)
     return _monitor_write(desired, index, pool.monitor, found)
 
 
-def _monitor_write(desired: Desired, index: int, monitor: Monitor | None, pool: ObservedPool) -> Write | None:
+def _monitor_write(desired: Desired, index: int, monitor: Monitor | None, pool: ObservedPool) -> Call | None:
     if monitor == pool.monitor:
         return None
     if pool.monitor_id and (monitor is None or pool.monitor is None or monitor.type != pool.monitor.type):
-        return Write("DELETE", f"/healthmonitors/{pool.monitor_id}", "no monitor of this type is wanted")
+        return balancing("DELETE", f"/healthmonitors/{pool.monitor_id}", "no monitor of this type is wanted")
     assert monitor is not None
     body = monitor_body(desired, index, monitor)
     if pool.monitor_id is None:
-        return Write(
-            "POST", "/healthmonitors", "the pool has no monitor", {"healthmonitor": {**body, "pool_id": pool.id}}
-        )
+        made = {"healthmonitor": {**body, "pool_id": pool.id}}
+        return balancing("POST", "/healthmonitors", "the pool has no monitor", made)
     del body["type"]
-    return Write("PUT", f"/healthmonitors/{pool.monitor_id}", "the monitor changed", {"healthmonitor": body})
+    return balancing("PUT", f"/healthmonitors/{pool.monitor_id}", "the monitor changed", {"healthmonitor": body})
 
 
-def create_body(desired: Desired, subnet_id: str) -> Json:
-    """The fully-populated create: one POST for everything (Octavia API, «Creating a Fully Populated Load Balancer»)."""
-    listeners = []
-    for index, listener in enumerate(desired.listeners):
-        pool = {**pool_body(desired, index, listener.pool), "members": members_body(listener.pool)}
-        if listener.pool.monitor:
-            pool["healthmonitor"] = monitor_body(desired, index, listener.pool.monitor)
-        listeners.append({**listener_body(desired, index, listener), "default_pool": pool})
-    return {
-        "name": desired.name,
-        "description": desired.description,
-        "tags": [desired.name],
-        "vip_subnet_id": subnet_id,
-        **({"vip_address": desired.vip_address} if desired.vip_address else {}),
-        "listeners": listeners,
-    }
-
-
-def listener_body(desired: Desired, index: int, listener: Listener) -> Json:
-    """A listener without its pool."""
-    return {
-        "name": f"listener_{index}_{desired.name}"[:255],
-        "protocol": listener.protocol,
-        "protocol_port": listener.port,
-        "connection_limit": listener.connection_limit,
-        "tags": [desired.name],
-        **({"allowed_cidrs": sorted(listener.allowed_cidrs)} if listener.allowed_cidrs else {}),
-        **dict(listener.timeouts_ms),
-    }
-
-
-def pool_body(desired: Desired, index: int, pool: Pool) -> Json:
-    """A pool without members and monitor."""
-    return {
-        "name": f"pool_{index}_{desired.name}"[:255],
-        "protocol": pool.protocol,
-        "lb_algorithm": pool.algorithm,
-        **({"session_persistence": {"type": pool.persistence}} if pool.persistence else {}),
-    }
-
-
-def members_body(pool: Pool) -> list[Json]:
-    """The members as a batch update and a nested create take them."""
-
-    def body(member: Member) -> Json:
-        base = {"name": member.name, "address": member.address, "protocol_port": member.port}
-        return base if member.monitor_port is None else {**base, "monitor_port": member.monitor_port}
-
-    return [body(member) for member in sorted(pool.members, key=lambda member: (member.name, member.address))]
-
-
-def monitor_body(desired: Desired, index: int, monitor: Monitor) -> Json:
-    """A health monitor without the pool it belongs to."""
-    http = {"url_path": monitor.path, "http_method": "GET", "expected_codes": "200"} if monitor.path else {}
-    return {
-        "name": f"monitor_{index}_{desired.name}"[:255],
-        "type": monitor.type,
-        "delay": monitor.delay_s,
-        "timeout": monitor.timeout_s,
-        "max_retries": monitor.retries,
-        "max_retries_down": monitor.retries_down,
-        **http,
-    }
+def status_entries(desired: Desired, addresses: Iterable[str]) -> list[Json]:
+    """What the Service's status shows (core/v1 LoadBalancerIngress)."""
+    if desired.hostname:
+        return [{"hostname": desired.hostname}]
+    if desired.proxy_protocol and desired.hostname_suffix:
+        return [{"hostname": f"{address}.{desired.hostname_suffix}"} for address in addresses]
+    mode = "Proxy" if desired.proxy_protocol else "VIP"
+    return [{"ip": address, "ipMode": mode} for address in addresses]

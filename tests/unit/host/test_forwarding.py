@@ -15,11 +15,13 @@ from vrata.host.forwarding import (
     TABLE,
     Flow,
     compile_forwarding,
+    count_flows,
     flows_to_forget,
     granularity,
     member_statuses,
     slots,
     spread,
+    virtual_addresses,
 )
 from vrata.host.health import Health, judge
 from vrata.host.rules import Table, render_change
@@ -53,6 +55,17 @@ def test_hashed_a_dead_member_moves_only_its_own_clients() -> None:
     members = [m for m in pool.members if ":" not in m.address]
     whole, half = (slots(pool, members, frozenset(live)) for live in (("m1", "m2"), ("m1",)))
     assert [b for a, b in zip(whole, half, strict=True) if a == "m1"] == ["m1"] * whole.count("m1")
+
+
+def test_only_living_flows_of_virtual_addresses_are_counted() -> None:
+    own = virtual_addresses(udp(), 4)[0]
+    lines = [
+        f"udp      17 29 src=10.0.0.9 dst={own} sport=4000 dport=53 src=10.10.0.21 dst={own} sport=53 dport=4000 mark=0",
+        f"udp      17 29 src=10.0.0.9 dst=10.9.9.9 sport=4000 dport=53 src=10.9.9.9 dst={own} sport=53 dport=4000",
+        f"tcp      6 431999 ESTABLISHED src=10.0.0.9 dst={own} sport=4000 dport=80 src=10.10.0.21 dst={own} sport=80",
+        f"tcp      6 9 TIME_WAIT src=10.0.0.9 dst={own} sport=4001 dport=80 src=10.10.0.21 dst={own} sport=80",
+    ]
+    assert count_flows(udp(), "\n".join(lines)) == {("udp", 53): 1, ("tcp", 80): 1}
 
 
 def test_a_verdict_touches_only_the_choice_of_its_listener_and_family() -> None:

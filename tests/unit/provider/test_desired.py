@@ -5,7 +5,8 @@ import pytest
 
 from vrata.base.errors import InvalidInput
 from vrata.kube.objects import Node, Service
-from vrata.provider.desired import INTERNAL, PREFIX, desired
+from vrata.provider.annotations import INTERNAL, PREFIX
+from vrata.provider.desired import desired
 from vrata.provider.model import Settings
 
 

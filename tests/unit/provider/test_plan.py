@@ -1,11 +1,17 @@
 """Plans of the cloud provider: they converge, stop, survive a death at any step, and leave nothing."""
 
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.provider.twin import CloudTwin
 
-from vrata.provider.model import Desired, Listener, Member, Monitor, Pool
-from vrata.provider.plan import Plan, plan_ensure, plan_remove
+from vrata.base.errors import InvalidInput
+from vrata.provider.model import Desired, Listener, Member, Monitor, Pool, Vip
+from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
 
 STEPS_MAX = 60
 
@@ -56,11 +62,11 @@ desires = st.builds(
 def run(twin: CloudTwin, desired: Desired) -> Plan:
     """Passes until settled, the cloud finishing its work between two of them."""
     for _ in range(STEPS_MAX):
-        plan = plan_ensure(desired, twin.world(), subnet_id="subnet")
+        plan = plan_ensure(desired, twin.world(desired))
         if plan.settled:
             return plan
-        for action in plan.actions:
-            twin.apply(action)
+        for call in plan.calls:
+            twin.apply(call)
         twin.settle()
     raise AssertionError(f"not settled after {STEPS_MAX} passes: {plan}")
 
@@ -68,69 +74,192 @@ def run(twin: CloudTwin, desired: Desired) -> Plan:
 @given(desires, desires)
 @settings(max_examples=60)
 def test_any_service_becomes_any_other_and_then_needs_no_call(first: Desired, second: Desired) -> None:
-    twin = CloudTwin("f")
+    twin = CloudTwin()
     run(twin, first)
     plan = run(twin, second)
     before = twin.writes
-    assert run(twin, second).actions == ()
+    assert run(twin, second).calls == ()
     assert twin.writes == before
-    assert plan.address is not None
+    assert plan.addresses
 
 
 @given(desires)
 @settings(max_examples=30)
 def test_creating_takes_one_write_and_one_floating_ip(desired: Desired) -> None:
-    twin = CloudTwin("f")
+    twin = CloudTwin()
     run(twin, desired)
     assert twin.writes == 1
-    assert len(twin.floating) == (0 if desired.internal else 1)
+    assert len(twin.floatingips) == (0 if desired.internal else 1)
 
 
 @given(desires, st.integers(0, 5))
 @settings(max_examples=40)
 def test_removing_leaves_nothing_wherever_creating_was_cut_short(desired: Desired, cut_after: int) -> None:
-    twin = CloudTwin("f")
+    twin = CloudTwin()
     for _ in range(cut_after):
-        plan = plan_ensure(desired, twin.world(), subnet_id="subnet")
-        for action in plan.actions[:1]:
-            twin.apply(action)
+        for call in plan_ensure(desired, twin.world(desired)).calls[:1]:
+            twin.apply(call)
     for _ in range(STEPS_MAX):
-        plan = plan_remove(twin.world(), keep_floating=False)
+        plan = plan_remove(desired.name, twin.world(desired), keep_floating=False)
         if plan.settled:
             break
-        for action in plan.actions:
-            twin.apply(action)
+        for call in plan.calls:
+            twin.apply(call)
         twin.settle()
-    assert twin.balancer is None
-    assert twin.floating == {}
+    assert twin.loadbalancers == {}
+    assert twin.floatingips == {}
 
 
-def desired_service(*, internal: bool = False) -> Desired:
+NAME = "kube_service_c_default_web"
+
+
+def desired_service(name: str = NAME, port: int = 80, **options: Any) -> Desired:
     pool = Pool("TCP", "ROUND_ROBIN", frozenset({Member("worker-0", "10.10.0.20", 30000)}))
-    return Desired("n", "d", "f", internal, (Listener("TCP", 80, pool),))
+    mark = f"Floating IP for Kubernetes external service {name} from cluster c"
+    return Desired(name, "d", mark, **{"internal": False, "listeners": (Listener("TCP", port, pool),), **options})
+
+
+def removed(twin: CloudTwin, desired: Desired) -> None:
+    desired = replace(desired, known_address="gone")  # as `leaving` makes it: what is not there is no mistake
+    for _ in range(STEPS_MAX):
+        plan = plan_remove(desired.name, twin.world(desired), keep_floating=False)
+        if plan.settled:
+            return
+        for call in plan.calls:
+            twin.apply(call)
+        twin.settle()
+    raise AssertionError(plan)
+
+
+def only(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    [row] = rows.values()
+    return row
 
 
 def test_a_floating_ip_left_by_a_crash_is_found_again() -> None:
-    twin = CloudTwin("f")
+    twin = CloudTwin()
     run(twin, desired_service())
-    floating = next(iter(twin.floating.values()))
-    twin.floating[floating.id] = type(floating)(floating.id, floating.address, None, ours=True)
+    only(twin.floatingips)["port_id"] = None
     run(twin, desired_service())
-    assert len(twin.floating) == 1
+    assert only(twin.floatingips)["port_id"]
 
 
 def test_becoming_internal_gives_the_floating_ip_back() -> None:
-    twin = CloudTwin("f")
+    twin = CloudTwin()
     run(twin, desired_service())
     plan = run(twin, desired_service(internal=True))
-    assert twin.floating == {}
-    assert plan.address == "10.10.0.100"
+    assert twin.floatingips == {}
+    assert plan.addresses == ("10.10.0.100",)
 
 
 def test_a_foreign_floating_ip_is_detached_not_deleted() -> None:
-    twin = CloudTwin("f")
+    twin = CloudTwin()
     run(twin, desired_service())
-    floating = next(iter(twin.floating.values()))
-    twin.floating[floating.id] = type(floating)(floating.id, floating.address, floating.port_id, ours=False)
+    only(twin.floatingips)["description"] = "somebody's"
     run(twin, desired_service(internal=True))
-    assert [entry.port_id for entry in twin.floating.values()] == [None]
+    assert only(twin.floatingips)["port_id"] is None
+
+
+def test_both_families_stand_on_one_balancer_and_in_the_status() -> None:
+    twin = CloudTwin()
+    wanted = desired_service(vip=Vip(families=(4, 6)))
+    plan = run(twin, wanted)
+    assert only(twin.loadbalancers)["vip_subnet_id"] == "subnet-4"
+    assert plan.addresses == (only(twin.floatingips)["floating_ip_address"], "fd00::100")
+    assert status_entries(wanted, plan.addresses) == [
+        {"ip": plan.addresses[0], "ipMode": "VIP"}, {"ip": "fd00::100", "ipMode": "VIP"},
+    ]  # fmt: skip
+
+
+def test_any_number_of_services_share_a_balancer_and_the_last_one_takes_it_away() -> None:
+    twin = CloudTwin()
+    services = [desired_service()]
+    run(twin, services[0])
+    shared = only(twin.loadbalancers)["id"]
+    for number in range(3):
+        services.append(desired_service(f"{NAME}{number}", 81 + number, balancer_id=shared))
+        run(twin, services[-1])
+    assert len(twin.loadbalancers) == 1
+    assert sorted(only(twin.loadbalancers)["tags"]) == sorted(one.name for one in services)
+    assert len({plan_ensure(one, twin.world(one)).addresses for one in services}) == 1
+    for number, service in enumerate(services):
+        removed(twin, service)
+        assert len(twin.listeners) == len(services) - 1 - number
+    assert (twin.loadbalancers, twin.pools, twin.floatingips) == ({}, {}, {})
+
+
+def test_a_port_that_another_service_has_is_a_problem_and_nothing_is_written() -> None:
+    twin = CloudTwin()
+    run(twin, desired_service())
+    second = desired_service(f"{NAME}2", 80, balancer_id=only(twin.loadbalancers)["id"])
+    plan = plan_ensure(second, twin.world(second))
+    assert (plan.calls, plan.settled) == ((), False)
+    assert NAME in str(plan.problem)
+
+
+def test_a_balancer_that_a_person_made_is_used_and_never_deleted() -> None:
+    twin = CloudTwin()
+    run(twin, desired_service("by-hand"))
+    only(twin.listeners)["tags"] = []
+    service = desired_service(port=443, balancer_id=only(twin.loadbalancers)["id"])
+    run(twin, service)
+    removed(twin, service)
+    assert only(twin.loadbalancers)["name"] == "by-hand"
+    assert only(twin.listeners)["protocol_port"] == 80
+
+
+def test_two_clusters_of_one_name_do_not_take_each_others_balancer() -> None:
+    twin = CloudTwin()
+    first, second = (desired_service(owner_tag=f"vrata.dev/cluster={uid}") for uid in "ab")
+    run(twin, first)
+    assert "not provably" in plan_ensure(second, twin.world(second)).notes[0].message
+    run(twin, second)
+    assert len(twin.loadbalancers) == 2
+    removed(twin, second)
+    assert "vrata.dev/cluster=a" in only(twin.loadbalancers)["tags"]
+
+
+def test_what_the_openstack_cloud_controller_made_is_adopted_with_one_write_of_our_mark() -> None:
+    twin = CloudTwin()
+    run(twin, desired_service())
+    row = only(twin.loadbalancers)
+    for listener in twin.listeners.values():
+        listener["allowed_cidrs"] = ["0.0.0.0/0"]
+    ours = desired_service(owner_tag="vrata.dev/cluster=a", balancer_id=row["id"])
+    before = twin.writes
+    run(twin, ours)
+    assert twin.writes == before + 1
+    assert row["tags"] == [NAME, "vrata.dev/cluster=a"]
+
+
+def test_an_address_that_the_service_has_had_proves_whose_balancer_it_is() -> None:
+    twin = CloudTwin()
+    run(twin, desired_service())
+    ours = desired_service(owner_tag="vrata.dev/cluster=a")
+    assert twin.world(ours).balancer is None
+    assert twin.world(ours, {only(twin.floatingips)["floating_ip_address"]}).balancer is not None
+
+
+def test_a_cluster_that_changed_its_name_takes_its_balancer_along() -> None:
+    twin = CloudTwin()
+    run(twin, desired_service("kube_service_old_default_web"))
+    row = only(twin.loadbalancers)
+    run(twin, desired_service(balancer_id=row["id"]))
+    assert (row["name"], row["tags"]) == (NAME, [NAME])
+    assert only(twin.listeners)["tags"] == [NAME]
+    assert only(twin.pools)["name"] == f"pool_0_{NAME}"
+
+
+def test_what_cannot_change_is_told_and_not_written() -> None:
+    twin = CloudTwin()
+    run(twin, desired_service())
+    plan = run(twin, desired_service(flavor_id="f", vip=Vip(subnet_id="elsewhere")))
+    assert plan.calls == ()
+    assert {"flavor-id", "subnet-id"} <= set(re.findall("[a-z]+-id", plan.notes[0].message))
+
+
+def test_a_balancer_named_by_the_service_and_not_there_is_a_mistake_unless_it_was_ours() -> None:
+    twin = CloudTwin()
+    with pytest.raises(InvalidInput, match="load-balancer-id"):
+        twin.world(desired_service(balancer_id="typo"))
+    assert twin.world(desired_service(balancer_id="deleted", known_address="203.0.113.20")).balancer is None

@@ -1,162 +1,160 @@
-"""An in-memory cloud that carries out the provider's planned actions, for testing plans without one."""
+"""An in-memory cloud that carries out planned calls on rows as the APIs answer them, for testing plans without one."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from vrata.provider.model import (
-    FloatingIp,
-    Member,
-    Monitor,
-    Observed,
-    ObservedListener,
-    ObservedPool,
-    World,
-)
-from vrata.provider.plan import Action, AttachFloating, CreateFloating, DeleteFloating, Write
+from vrata.provider.call import Call
+from vrata.provider.model import Desired, World
+from vrata.provider.rows import Rows, parse_members, world
 
-TIMEOUTS = ("timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect")
+Json = dict[str, Any]
+EXTERNAL = "external"
+SUBNETS = ((4, "subnet-4"), (6, "subnet-6"))
 
 
 @dataclass
 class CloudTwin:
-    """Holds one load balancer and floating IPs; each write makes it PENDING until `settle`."""
+    """Load balancers with all under them and floating IPs; each write makes its load balancer PENDING until `settle`."""
 
-    description: str
-    balancer: Observed | None = None
-    floating: dict[str, FloatingIp] = field(default_factory=dict)
+    rows: dict[str, dict[str, Json]] = field(
+        default_factory=lambda: {
+            kind: {} for kind in ("loadbalancers", "listeners", "pools", "healthmonitors", "floatingips")
+        }
+    )
+    members: dict[str, list[Json]] = field(default_factory=dict)
     writes: int = 0
+    calls: list[Call] = field(default_factory=list)
     _ids: Any = field(default_factory=lambda: count(1))
 
-    def world(self) -> World:
-        port = self.balancer.vip_port_id if self.balancer else None
-        held = next((entry for entry in self.floating.values() if port and entry.port_id == port), None)
-        strays = tuple(entry for entry in self.floating.values() if entry.ours and not entry.port_id)
-        return World(self.balancer, held, None, () if held else strays)
+    def __getattr__(self, kind: str) -> dict[str, Json]:
+        return self.rows[kind]
+
+    def read(self) -> Rows:
+        """What lists of the whole project tell."""
+        rows = Rows()
+        rows.add_balancers(self.loadbalancers.values())
+        rows.add_tree(self.listeners.values(), self.pools.values(), self.healthmonitors.values())
+        rows.add_floating(self.floatingips.values())
+        rows.members = {key: parse_members(found) for key, found in self.members.items()}
+        return rows
+
+    def world(self, desired: Desired, hints: Iterable[str] = ()) -> World:
+        """What a pass over one Service sees."""
+        seen = world(self.read(), desired, set(hints))
+        return World(
+            seen.balancer,
+            seen.floating,
+            seen.wanted_floating,
+            seen.stray_floating,
+            EXTERNAL,
+            None,
+            SUBNETS,
+            seen.namesakes,
+        )
 
     def settle(self) -> None:
         """The cloud finishes what it was doing."""
-        if self.balancer and self.balancer.provisioning_status == "PENDING_DELETE":
-            self.balancer = None
-        elif self.balancer:
-            self.balancer = replace(self.balancer, provisioning_status="ACTIVE")
+        for id_, row in list(self.loadbalancers.items()):
+            if row["provisioning_status"] == "PENDING_DELETE":
+                self._drop(id_)
+            else:
+                row["provisioning_status"] = "ACTIVE"
 
-    def apply(self, action: Action) -> None:
-        match action:
-            case Write():
-                self._write(action)
-            case CreateFloating(port_id=port_id):
-                id_ = f"fip-{next(self._ids)}"
-                self.floating[id_] = FloatingIp(id_, f"203.0.113.{20 + len(self.floating)}", port_id, ours=True)
-            case AttachFloating(id=id_, port_id=port_id):
-                self.floating[id_] = replace(self.floating[id_], port_id=port_id)
-            case DeleteFloating(id=id_):
-                del self.floating[id_]
+    def _drop(self, balancer_id: str) -> None:
+        port = self.loadbalancers.pop(balancer_id)["vip_port_id"]
+        for kind in ("listeners", "pools"):
+            self.rows[kind] = {k: v for k, v in self.rows[kind].items() if v["loadbalancers"][0]["id"] != balancer_id}
+        for row in self.floatingips.values():
+            if row["port_id"] == port:
+                row["port_id"] = None
 
-    def _write(self, write: Write) -> None:
-        self.writes += 1
-        if self.balancer is None:
-            assert (write.method, write.path) == ("POST", "/loadbalancers")
-            body = (write.body or {})["loadbalancer"]
-            listeners = tuple(self._listener(entry) for entry in body["listeners"])
-            self.balancer = Observed("lb", "PENDING_CREATE", "10.10.0.100", "port", listeners)
+    def apply(self, call: Call) -> None:
+        """Carry out one call; AssertionError where the cloud would refuse."""
+        self.calls.append(call)
+        body: Any = next(iter(call.body.values())) if call.body else {}
+        words = call.path.removeprefix("/v2.0/lbaas").removeprefix("/v2.0").strip("/").split("/")
+        kind, id_, batch = words[0], words[1] if len(words) > 1 else "", len(words) > 2
+        if kind == "floatingips":
+            self._floating(call.method, id_, body)
             return
-        assert self.balancer.provisioning_status in ("ACTIVE", "ERROR"), "no write while a change is under way"
-        changed = self._changed(write)
-        status = "PENDING_DELETE" if write.path.startswith("/loadbalancers/") else "PENDING_UPDATE"
-        self.balancer = replace(changed, provisioning_status=status)
+        self.writes += 1
+        owner = self._owner(kind, id_, body) if call.method != "POST" or kind != "loadbalancers" else None
+        if owner:
+            assert owner["provisioning_status"] in ("ACTIVE", "ERROR"), "no write while a change is under way"
+            owner["provisioning_status"] = "PENDING_DELETE" if call.params else "PENDING_UPDATE"
+        if batch:
+            self.members[id_] = [self._member(one) for one in body]
+        elif call.method == "POST":
+            self._make(kind, body, owner["id"] if owner else "")
+        elif call.method == "PUT":
+            self.rows[kind][id_] |= body
+        elif kind != "loadbalancers":
+            self._delete(kind, id_)
 
-    def _changed(self, write: Write) -> Observed:
-        assert self.balancer
-        words = write.path.strip("/").split("/")
-        body: dict[str, Any] = next(iter((write.body or {"": {}}).values()))
-        listeners = list(self.balancer.listeners)
-        orphans = self.balancer.orphan_pool_ids
-        match write.method, words:
-            case "POST", ["listeners"]:
-                listeners.append(self._listener(body))
-            case "DELETE", ["listeners", id_]:
-                gone = next(entry for entry in listeners if entry.id == id_)
-                listeners.remove(gone)
-                orphans += (gone.pool.id,) if gone.pool else ()
-            case "PUT", ["listeners", id_]:
-                listeners = [self._put_listener(entry, body) if entry.id == id_ else entry for entry in listeners]
-            case "POST", ["pools"]:
-                pool = self._pool({**body, "members": []})
-                listeners = [replace(e, pool=pool) if e.id == body["listener_id"] else e for e in listeners]
-            case "DELETE", ["pools", id_]:
-                orphans = tuple(entry for entry in orphans if entry != id_)
-                listeners = [replace(e, pool=None) if e.pool and e.pool.id == id_ else e for e in listeners]
-            case _, [kind, *rest]:
-                listeners = [self._put_pool(entry, write.method, kind, rest, body) for entry in listeners]
-        return replace(self.balancer, listeners=tuple(listeners), orphan_pool_ids=orphans)
+    def _floating(self, method: str, id_: str, body: Json) -> None:
+        if method == "POST":
+            id_ = f"fip-{next(self._ids)}"
+            address = body.get("floating_ip_address", f"203.0.113.{20 + len(self.floatingips)}")
+            self.floatingips[id_] = {"id": id_, "floating_ip_address": address, **body}
+        elif method == "PUT":
+            self.floatingips[id_] |= body
+        else:
+            del self.floatingips[id_]
+
+    def _owner(self, kind: str, id_: str, body: Json) -> Json:
+        if kind == "loadbalancers":
+            return self.loadbalancers[id_]
+        if kind == "healthmonitors":
+            pool_id = body.get("pool_id") or next(p["id"] for p in self.pools.values() if p["healthmonitor_id"] == id_)
+            return self._owner("pools", pool_id, {})
+        if not id_:
+            listener = self.listeners.get(body.get("listener_id", ""))
+            id_, kind = (listener["id"], "listeners") if listener else ("", kind)
+            if not listener:
+                return self.loadbalancers[body["loadbalancer_id"]]
+        return self.loadbalancers[self.rows[kind][id_]["loadbalancers"][0]["id"]]
+
+    def _make(self, kind: str, body: Json, owner_id: str) -> str:
+        id_ = f"{kind}-{next(self._ids)}"
+        made: Json = {"id": id_, "loadbalancers": [{"id": owner_id}], **body}
+        match kind:
+            case "loadbalancers":
+                vip = {
+                    "vip_address": "10.10.0.100",
+                    "vip_port_id": f"port-{id_}",
+                    "provisioning_status": "PENDING_CREATE",
+                }
+                others = [{"ip_address": "fd00::100"} for _ in body.get("additional_vips", ())]
+                made = {**vip, **made, "additional_vips": others}
+                for listener in made.pop("listeners"):
+                    self._make("listeners", listener, id_)
+            case "listeners":
+                pool = made.pop("default_pool", None)
+                made["default_pool_id"] = self._make("pools", pool, owner_id) if pool else None
+            case "pools":
+                monitor = made.pop("healthmonitor", None)
+                self.members[id_] = [self._member(one) for one in made.pop("members", ())]
+                made |= {"healthmonitor_id": None, "members": [{"id": "m"}] * len(self.members[id_])}
+                listener_id = made.pop("listener_id", None)
+                if listener_id:
+                    self.listeners[listener_id]["default_pool_id"] = id_
+                self.pools[id_] = made
+                if monitor:
+                    self._make("healthmonitors", {**monitor, "pool_id": id_}, owner_id)
+            case "healthmonitors":
+                self.pools[made.pop("pool_id")]["healthmonitor_id"] = id_
+        self.rows[kind][id_] = made
+        return id_
+
+    def _delete(self, kind: str, id_: str) -> None:
+        del self.rows[kind][id_]
+        field_, of = ("healthmonitor_id", "pools") if kind == "healthmonitors" else ("default_pool_id", "listeners")
+        for row in self.rows[of].values():
+            if row.get(field_) == id_:
+                row[field_] = None
 
     @staticmethod
-    def _put_listener(entry: ObservedListener, body: dict[str, Any]) -> ObservedListener:
-        timeouts = {**entry.timeouts_ms, **{name: body[name] for name in TIMEOUTS if name in body}}
-        return replace(
-            entry,
-            connection_limit=body.get("connection_limit", entry.connection_limit),
-            allowed_cidrs=frozenset(body["allowed_cidrs"] or ()) if "allowed_cidrs" in body else entry.allowed_cidrs,
-            timeouts_ms=timeouts,
-        )
-
-    def _put_pool(
-        self, entry: ObservedListener, method: str, kind: str, rest: list[str], body: Any
-    ) -> ObservedListener:
-        pool = entry.pool
-        if pool is None:
-            return entry
-        if kind == "pools" and rest[0] == pool.id and rest[1:] == ["members"]:
-            pool = replace(pool, members=_members(body))
-        elif kind == "pools" and rest == [pool.id]:
-            persistence = body.get("session_persistence", {"type": pool.persistence})
-            pool = replace(
-                pool,
-                algorithm=body.get("lb_algorithm", pool.algorithm),
-                persistence=(persistence or {}).get("type"),
-            )
-        elif kind == "healthmonitors" and method == "POST" and body["pool_id"] == pool.id:
-            pool = replace(pool, monitor_id=f"hm-{next(self._ids)}", monitor=_monitor(body, body["type"]))
-        elif kind == "healthmonitors" and rest == [pool.monitor_id]:
-            gone = method == "DELETE"
-            kept = pool.monitor.type if pool.monitor else ""
-            pool = replace(
-                pool, monitor_id=None if gone else pool.monitor_id, monitor=None if gone else _monitor(body, kept)
-            )
-        return replace(entry, pool=pool)
-
-    def _listener(self, body: dict[str, Any]) -> ObservedListener:
-        return ObservedListener(
-            id=f"listener-{next(self._ids)}",
-            protocol=body["protocol"],
-            port=body["protocol_port"],
-            connection_limit=body["connection_limit"],
-            allowed_cidrs=frozenset(body.get("allowed_cidrs") or ()),
-            timeouts_ms={name: body[name] for name in TIMEOUTS if name in body},
-            pool=self._pool(body["default_pool"]) if "default_pool" in body else None,
-        )
-
-    def _pool(self, body: dict[str, Any]) -> ObservedPool:
-        monitor = body.get("healthmonitor")
-        return ObservedPool(
-            id=f"pool-{next(self._ids)}",
-            protocol=body["protocol"],
-            algorithm=body["lb_algorithm"],
-            persistence=(body.get("session_persistence") or {}).get("type"),
-            members=_members(body["members"]),
-            monitor_id=f"hm-{next(self._ids)}" if monitor else None,
-            monitor=_monitor(monitor, monitor["type"]) if monitor else None,
-        )
-
-
-def _members(bodies: list[dict[str, Any]]) -> frozenset[Member]:
-    return frozenset(
-        Member(body["name"], body["address"], body["protocol_port"], body.get("monitor_port")) for body in bodies
-    )
-
-
-def _monitor(body: dict[str, Any], type_: str) -> Monitor:
-    return Monitor(
-        type_, body["delay"], body["timeout"], body["max_retries"], body["max_retries_down"], body.get("url_path")
-    )
+    def _member(body: Json) -> Json:
+        return {"monitor_port": None, "subnet_id": None, **body}

@@ -1,0 +1,96 @@
+"""Who is behind a pool: the NodePort of every node that may serve, or the pods themselves. Pure.
+
+Nodes that are not ready or on their way out leave the pool, but never the last ones: a cluster whose nodes all seem
+gone has lost its control plane more often than its nodes.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+
+from vrata.base.errors import InvalidInput
+from vrata.kube.objects import EndpointSlice, Node, Service, ServicePort
+from vrata.provider.model import Member
+
+EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
+AUTOSCALER_TAINT = "ToBeDeletedByClusterAutoscaler"
+
+
+def serving_nodes(nodes: Iterable[Node], selector: str = "") -> list[Node]:
+    """Nodes that traffic may be sent to. `selector`: `key=value,key`, all of which a node must have."""
+    wanted = parse_selector(selector)
+    candidates = [node for node in nodes if _may_serve(node) and _matches(node, wanted)]
+    return [node for node in candidates if is_healthy(node)] or candidates
+
+
+def is_serving(node: Node) -> bool:
+    """Whether a change of this node is a change of pools."""
+    return _may_serve(node) and is_healthy(node)
+
+
+def is_healthy(node: Node) -> bool:
+    """Ready and not on its way out; a node that says nothing of its readiness counts as ready."""
+    conditions = [entry.status for entry in node.status.conditions if entry.type == "Ready"]
+    leaving = node.metadata.deletion_timestamp or any(taint.key == AUTOSCALER_TAINT for taint in node.spec.taints)
+    return not leaving and conditions in ([], ["True"])
+
+
+def _may_serve(node: Node) -> bool:
+    return EXCLUDE_LABEL not in node.metadata.labels and bool(_addresses(node))
+
+
+def parse_selector(text: str) -> dict[str, str | None]:
+    """`key=value,key` as key -> value, None for any value."""
+    pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    if any(not key for key, _, _ in pairs):
+        raise InvalidInput("annotation loadbalancer.openstack.org/node-selector", text, "use key=value,key,…")
+    return {key.strip(): value.strip() if sign else None for key, sign, value in pairs}
+
+
+def _matches(node: Node, wanted: dict[str, str | None]) -> bool:
+    labels = node.metadata.labels
+    return all(key in labels and value in (None, labels[key]) for key, value in wanted.items())
+
+
+def _addresses(node: Node) -> list[str]:
+    kinds = {
+        kind: [a.address for a in node.status.addresses if a.type == kind] for kind in ("InternalIP", "ExternalIP")
+    }
+    return kinds["InternalIP"] or kinds["ExternalIP"]
+
+
+def node_address(node: Node, version: int) -> str | None:
+    """A node's internal address of an IP version, else an external one; None if it has none."""
+    found = (address for address in _addresses(node) if ipaddress.ip_address(address).version == version)
+    return next(found, None)
+
+
+def node_members(
+    nodes: Iterable[Node], port: ServicePort, version: int, *, monitor_port: int | None, subnet_id: str | None
+) -> frozenset[Member]:
+    """The NodePort on each node; nobody where no NodePort was given out."""
+    if not port.node_port:
+        return frozenset()
+    return frozenset(
+        Member(node.metadata.name, address, port.node_port, monitor_port, subnet_id)
+        for node in nodes
+        if (address := node_address(node, version))
+    )
+
+
+def pod_members(
+    slices: Iterable[EndpointSlice], service: Service, port: ServicePort, version: int, subnet_id: str | None
+) -> frozenset[Member]:
+    """The pods themselves: ready ones, else those that end but still serve."""
+    ready, last = set(), set()
+    for entry in slices:
+        if entry.service_key != service.metadata.key or entry.address_type != f"IPv{version}":
+            continue
+        numbers = [one.port for one in entry.ports or () if (one.name, one.protocol) == (port.name, port.protocol)]
+        for endpoint in entry.endpoints or ():
+            name = endpoint.target_ref.name if endpoint.target_ref else endpoint.addresses[0]
+            found = {Member(name, endpoint.addresses[0], number, None, subnet_id) for number in numbers}
+            if endpoint.conditions.ready is not False:
+                ready |= found
+            elif endpoint.conditions.serving is not False:
+                last |= found
+    return frozenset(ready or last)

@@ -1,0 +1,62 @@
+"""Networks and subnets that Services need to know of and that seldom change: read once in a while, for all of them."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from vrata.base import clock
+from vrata.base.errors import VrataError
+from vrata.kube.objects import Node
+from vrata.provider.cloud import Cloud
+from vrata.provider.floating import asks_for_subnets
+from vrata.provider.members import node_address, serving_nodes
+from vrata.provider.model import Desired, Subnet
+from vrata.provider.observe import observe_external_network, observe_node_subnet, observe_subnets
+
+KEPT_S = 300.0
+
+
+class Surroundings:
+    """Of one project and cluster; what was not found is looked for again."""
+
+    def __init__(self, cloud: Cloud, nodes: Callable[[], Iterable[Node]]) -> None:
+        self._cloud = cloud
+        self._nodes = nodes
+        self._lock = asyncio.Lock()
+        self._external: str | None = None
+        self._node_subnets: dict[int, str] = {}
+        self._subnets: dict[str, tuple[float, tuple[Subnet, ...]]] = {}
+
+    async def floating_network(self, desired: Desired) -> str | None:
+        """Where the Service's floating IP comes from; None if there is no such network."""
+        if desired.pick.network_id or not desired.floats:
+            return desired.pick.network_id or None
+        async with self._lock:
+            if self._external is None:
+                self._external = await observe_external_network(self._cloud)
+            return self._external
+
+    async def floating_subnets(self, desired: Desired, network_id: str | None) -> tuple[Subnet, ...] | None:
+        """The subnets of that network, if the Service is choosy; else None."""
+        if network_id is None or not desired.floats or not asks_for_subnets(desired.pick):
+            return None
+        read_s, found = self._subnets.get(network_id, (float("-inf"), ()))
+        if clock.monotonic_s() - read_s > KEPT_S:
+            found = await observe_subnets(self._cloud, network_id)
+            self._subnets[network_id] = clock.monotonic_s(), found
+        return found
+
+    async def vip_subnets(self, desired: Desired) -> tuple[tuple[int, str], ...]:
+        """IP version -> where VIPs go of which the Service does not say it: the subnet that the nodes are on."""
+        vip = desired.vip
+        said = bool(vip.subnet_id or vip.network_id or vip.port_id)
+        return tuple([(version, await self._node_subnet(version)) for version in vip.families[said:]])
+
+    async def _node_subnet(self, version: int) -> str:
+        async with self._lock:
+            if version not in self._node_subnets:
+                nodes = [node for node in serving_nodes(self._nodes()) if node_address(node, version)]
+                if not nodes:
+                    remedy = "wait for one to register, or say where with the annotation loadbalancer.openstack.org/subnet-id"
+                    raise VrataError(f"no node with an IPv{version} address tells where the VIP goes", remedy=remedy)
+                self._node_subnets[version] = await observe_node_subnet(self._cloud, nodes[0], version)
+            return self._node_subnets[version]

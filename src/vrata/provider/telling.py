@@ -1,0 +1,58 @@
+"""What is said about a Service, as events on it: each thing once, until it is over."""
+
+from collections.abc import Iterable
+
+from vrata.kube.events import About, Recorder
+from vrata.kube.objects import EndpointSlice, Service
+from vrata.provider.model import Note
+
+
+class Telling:
+    """Remembers what has been said of which Service."""
+
+    def __init__(self, events: Recorder) -> None:
+        self._events = events
+        self._begun: set[str] = set()  # uids
+        self._said: dict[str, set[Note]] = {}  # by key
+
+    def begins(self, service: Service) -> None:
+        """A pass is about to change something for the first time."""
+        if service.metadata.uid not in self._begun:
+            self._begun.add(service.metadata.uid)
+            self.normal(service, "EnsuringLoadBalancer", "Ensuring load balancer")
+
+    def notes(self, service: Service, notes: Iterable[Note]) -> None:
+        """Say what is left out, and forget what is no longer."""
+        current, known = set(notes), self._said.pop(service.metadata.key, set())
+        for note in sorted(current - known, key=lambda one: one.reason):
+            self._events.warning(about(service), note.reason, note.message)
+        if current:
+            self._said[service.metadata.key] = current
+
+    def normal(self, service: Service, reason: str, message: str) -> None:
+        """Something went as it should."""
+        self._events.normal(about(service), reason, message)
+
+    def failed(self, service: Service, message: str) -> None:
+        """What stands in the way; told at each try, which counts the event up."""
+        self._events.warning(about(service), "SyncLoadBalancerFailed", message)
+
+    def empty(self, service: Service) -> None:
+        """Nobody answers behind the address."""
+        selector = ",".join(f"{name}={value}" for name, value in service.spec.selector.items())
+        message = f"no ready pod has the labels {selector}; check spec.selector and the pods"
+        self._events.warning(about(service), "NoReadyEndpoints", message)
+
+    def forget(self, key: str) -> None:
+        """The Service is gone."""
+        self._said.pop(key, None)
+
+
+def about(service: Service) -> About:
+    """A Service as what an event is about."""
+    return About.of("v1", "Service", service.metadata)
+
+
+def has_endpoints(slices: Iterable[EndpointSlice]) -> bool:
+    """Whether any endpoint of a Service is ready."""
+    return any(point.conditions.ready is not False for entry in slices for point in entry.endpoints or ())
