@@ -35,6 +35,11 @@ apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec: {type: LoadBalancer, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: broken, annotations: {loadbalancer.openstack.org/connection-limit: many}}
+spec: {type: LoadBalancer, ports: [{port: 80}]}
 """
 Right = tuple[str, str, str]  # group, resource with subresource, verb
 
@@ -65,6 +70,12 @@ def used(method: str, path: str, query: str) -> Right:
     verb = VERBS.get(method) or ("get" if found["name"] else "watch" if "watch=true" in query else "list")
     resource = f"{found['resource']}/{found['sub']}" if found["sub"] else found["resource"]
     return found["group"] or "", resource, verb
+
+
+def told(cluster: Cluster, name: str, times: int = 1) -> bool:
+    """Whether an event on the Service was told so often."""
+    events = cluster.get("events", "--field-selector", f"involvedObject.name={name}")["items"]
+    return any(one["count"] >= times for one in events)
 
 
 @pytest.fixture
@@ -106,8 +117,10 @@ def test_rights_are_exactly_those_that_are_used(
         cluster.kubectl("apply", "-f", "-", stdin=OBJECTS)
         cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=OBJECTS.partition("---")[0])
         wait_for(lambda: cluster.get("service", "web").get("status", {}).get("loadBalancer"), "an address", DEADLINE_S)
+        wait_for(lambda: told(cluster, "broken"), "what is wrong is told", DEADLINE_S)
         first.end()
-        start()  # finds the Service's events there
+        start()  # finds the event there
+        wait_for(lambda: told(cluster, "broken", times=2), "it is told again", DEADLINE_S)
         cluster.kubectl("delete", "service", "web", "--timeout=60s")
     finally:
         for replica in started:

@@ -5,6 +5,7 @@ never stopped, for a TLS connection may take its time to end.
 """
 
 import asyncio
+import contextlib
 import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -111,8 +112,9 @@ class Front:
             if "watch" in request.query:
                 stream = web.StreamResponse(status=answer.status, headers=kept)
                 await stream.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await stream.write(chunk)
+                with contextlib.suppress(ConnectionError):  # who watches may go
+                    async for chunk in answer.content.iter_any():
+                        await stream.write(chunk)
                 return stream
             body = await answer.read()
             if spoil:

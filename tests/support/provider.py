@@ -15,6 +15,12 @@ from tests.support.front import Front
 SUBNET = "11111111-1111-4111-8111-111111111111"  # any will do for a cloud without a network
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 class Replica:
     """A provider process behind a front of its own, which shows what it asks of the cloud."""
 
@@ -27,8 +33,7 @@ class Replica:
             f"[Global]\nauth-url={self.front.url}/identity/v3\nusername=demo\npassword={DEMO}\ntenant-name=demo\n"
             f"domain-id=default\n[LoadBalancer]\ninternal-lb=true\nsubnet-id={SUBNET}\n"
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         argv = [sys.executable, "-c", "from vrata.cli.main import main; main()", "provider"]
         argv += ["--kubeconfig", str(kubeconfig), "--cloud-config", str(conf), "--lease", lease]
         argv += ["--lease-duration-s", "3", "--http-port", str(self.port)]

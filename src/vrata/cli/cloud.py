@@ -52,6 +52,12 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
 )
 @click.option("--public-url", default="", help="Address in the catalog; without it, the one each request came by.")
 @click.option("--region", default="RegionOne", show_default=True)
+@click.option(
+    "--endpoint",
+    multiple=True,
+    metavar="TYPE=URL",
+    help="Name another's address in the catalog, e.g. load-balancer=http://octavia.example:9876; repeatable.",
+)
 @click.option("--token-life-s", default=24 * 3600, show_default=True, type=click.IntRange(1), help="Of new tokens.")
 @click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
 @click.option("--host-timeout-s", default=10.0, show_default=True, help="A host silent for longer is dead.")
@@ -83,6 +89,7 @@ def serve(
     secret_key_file: Path | None,
     public_url: str,
     region: str,
+    endpoint: tuple[str, ...],
     token_life_s: int,
     advert_interval_ms: int,
     host_timeout_s: float,
@@ -117,6 +124,7 @@ def serve(
     settings = Settings(
         public_url=public_url,
         region=region,
+        endpoints=_endpoints(endpoint),
         token_life_s=token_life_s,
         host_secret=_secret(host_secret_file) if host_secret_file else "",
         secret_keys=keys,
@@ -160,6 +168,20 @@ def _quotas(options: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
                 remedy=f"use one of {', '.join(name for name, _ in NEUTRON_QUOTAS)} and a number, -1 for no limit",
             )
     return tuple(out.items())
+
+
+def _endpoints(options: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """What --endpoint says."""
+    from vrata.cloud.identity.catalog import SERVICES
+
+    types = [kind for kind, _, _ in SERVICES]
+    found = [option.partition("=")[::2] for option in options]
+    for option, (kind, url) in zip(options, found, strict=True):
+        if kind not in types or not url.startswith(("http://", "https://")):
+            raise VrataError(
+                f"--endpoint {option}: not TYPE=URL", remedy=f"use one of {', '.join(types)} and an address"
+            )
+    return tuple(found)
 
 
 def _migrate_apart(url: str) -> None:

@@ -15,6 +15,7 @@ class Settings:
 
     public_url: str = ""  # empty: catalog addresses follow the request
     region: str = "RegionOne"
+    endpoints: tuple[tuple[str, str], ...] = ()  # of services that others serve: type of service, address
     host_secret: str = ""
     secret_keys: tuple[str, ...] = ()  # of the key manager: the first seals, all open
     token_life_s: int = 24 * 3600

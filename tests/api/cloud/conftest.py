@@ -10,6 +10,7 @@ from typing import Any
 import openstack
 import pytest
 from tests.support.cloud import Cloud, FakeHost, postgresql
+from tests.support.tenant import make_networks
 
 
 @pytest.fixture(scope="session")
@@ -69,25 +70,7 @@ def admin(cloud: Cloud) -> Iterator[Any]:
 def world(admin: Any, hosts: list[FakeHost]) -> SimpleNamespace:
     """An external and a shared tenant network with a router between them."""
     _ = hosts
-    external = admin.network.create_network(
-        name="external", is_router_external=True, provider_physical_network="external", provider_network_type="flat"
-    )
-    external_subnet = admin.network.create_subnet(
-        network_id=external.id, ip_version=4, cidr="203.0.113.0/24", gateway_ip="203.0.113.1", name="external",
-        allocation_pools=[{"start": "203.0.113.20", "end": "203.0.113.99"}],
-    )  # fmt: skip
-    tenant = admin.network.create_network(
-        name="tenant", is_shared=True, provider_physical_network="tenant", provider_network_type="flat"
-    )
-    subnet = admin.network.create_subnet(
-        network_id=tenant.id, ip_version=4, cidr="10.10.0.0/24", gateway_ip="10.10.0.1", name="tenant",
-        allocation_pools=[{"start": "10.10.0.100", "end": "10.10.0.250"}],
-    )  # fmt: skip
-    router = admin.network.create_router(name="router", external_gateway_info={"network_id": external.id})
-    admin.network.add_interface_to_router(router, subnet_id=subnet.id)
-    return SimpleNamespace(
-        external=external, external_subnet=external_subnet, tenant=tenant, subnet=subnet, router=router
-    )
+    return make_networks(admin)
 
 
 @pytest.fixture

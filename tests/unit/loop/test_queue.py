@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 
 from vrata.base.errors import InvalidInput
 from vrata.loop.queue import BACKOFF_MAX_S, SETTLED, Requeue, WorkQueue, backoff_s, work
@@ -87,3 +88,25 @@ async def test_a_pass_may_ask_to_be_called_again() -> None:
     async with asyncio.timeout(DEADLINE_S):
         await enough.wait()
     worker.cancel()
+
+
+async def test_all_lines_of_a_pass_have_one_id_and_no_two_passes_share_it() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+
+    async def reconcile(key: str) -> Requeue:
+        structlog.get_logger().info("at work", key=key)
+        await asyncio.sleep(0)
+        raise InvalidInput("field", key, "change it")
+
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        for key in ("a", "b"):
+            queue.add(key)
+        worker = asyncio.create_task(work(queue, reconcile, workers=2))
+        async with asyncio.timeout(DEADLINE_S):
+            while len(lines) < 4:
+                await asyncio.sleep(0.001)
+        worker.cancel()
+
+    ids = {key: {line["pass_id"] for line in lines if line["key"] == key} for key in ("a", "b")}
+    assert [len(found) for found in ids.values()] == [1, 1]
+    assert ids["a"] != ids["b"]

@@ -171,7 +171,7 @@ def _subject(call: Call) -> tuple[str, Row]:
 
 def _show_token(call: Call) -> Answer:
     token, row = _subject(call)
-    entries = [] if "nocatalog" in dict(call.query) else catalog(call.base_url, call.settings.region)
+    entries = [] if "nocatalog" in dict(call.query) else catalog(call.base_url, call.settings)
     return Answer(body={"token": tokens.show(call.tx, row, entries)}, headers={"x-subject-token": token})
 
 
@@ -182,7 +182,7 @@ def _delete_token(call: Call) -> Answer:
 
 
 def _catalog(call: Call) -> Answer:
-    return Answer(body={"catalog": catalog(call.base_url, call.settings.region), "links": {"self": call.url}})
+    return Answer(body={"catalog": catalog(call.base_url, call.settings), "links": {"self": call.url}})
 
 
 def _my_projects(call: Call) -> Answer:
@@ -212,7 +212,7 @@ def _my_system(call: Call) -> Answer:
 
 def _published(call: Call, what: str) -> list[Row]:
     """Services, endpoints and regions, read off the catalog."""
-    entries = catalog(call.base_url, call.settings.region)
+    entries = catalog(call.base_url, call.settings)
     if what == "services":
         return [{"id": e["id"], "type": e["type"], "name": e["name"], "enabled": True} for e in entries]
     if what == "endpoints":

@@ -70,7 +70,7 @@ async def _issue(store: Store, settings: Settings, body: Any, *, base: str, noca
             most = now() + timedelta(seconds=settings.token_life_s)
             values["expires_at"] = min(most, candidate.credential["expires_at"])
         token, row = tokens.issue(tx, values, now(), settings.token_life_s)
-        shown = tokens.show(tx, row, [] if nocatalog else catalog(base, settings.region))
+        shown = tokens.show(tx, row, [] if nocatalog else catalog(base, settings))
         return Answer(201, {"token": shown}, {"x-subject-token": token, "vary": "X-Auth-Token"})
 
     return await store.write(work)

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from vrata.cloud.settings import Settings
+
 SERVICES = (("identity", "keystone", "/identity"), ("network", "neutron", "/network"),
             ("load-balancer", "octavia", "/load-balancer"), ("key-manager", "barbican", "/key-manager"))  # fmt: skip
 INTERFACES = ("public", "internal", "admin")
 
 
-def catalog(base: str, region: str) -> list[dict[str, Any]]:
-    """Every service at `base`, on all three interfaces."""
+def catalog(base: str, settings: Settings) -> list[dict[str, Any]]:
+    """Every service at `base`, or where the settings say that others serve it, on all three interfaces."""
+    elsewhere = dict(settings.endpoints)
     return [
         {
             "id": f"vrata-{kind}",
@@ -18,9 +21,9 @@ def catalog(base: str, region: str) -> list[dict[str, Any]]:
                 {
                     "id": f"vrata-{kind}-{interface}",
                     "interface": interface,
-                    "region": region,
-                    "region_id": region,
-                    "url": base + path,
+                    "region": settings.region,
+                    "region_id": settings.region,
+                    "url": elsewhere.get(kind, base + path),
                 }
                 for interface in INTERFACES
             ],
