@@ -17,7 +17,9 @@ from vrata.kube.objects import Service
 
 
 @click.command(epilog="Example: vrata provider plan -f service.yaml --os-cloud mycloud     kubectl get svc -A -o yaml | vrata provider plan -f -")  # fmt: skip
-@click.option("-f", "--filename", required=True, type=click.Path(path_type=Path), help="Manifests; - for standard input.")
+@click.option(
+    "-f", "--filename", required=True, type=click.Path(path_type=Path), help="Manifests; - for standard input."
+)
 @click.option("-n", "--namespace", default="default", show_default=True, help="Of manifests that name none.")
 @with_cloud_options
 def command(filename: Path, namespace: str, **options: Any) -> None:
@@ -60,10 +62,14 @@ def read_services(text: str, namespace: str) -> list[Service]:
             try:
                 service = msgspec.convert(body, Service)
             except msgspec.ValidationError as error:
-                raise InvalidInput("--filename", str(error), "check the Service with kubectl apply --dry-run=server") from error
+                raise InvalidInput(
+                    "--filename", str(error), "check the Service with kubectl apply --dry-run=server"
+                ) from error
             metadata = service.metadata
             if not metadata.namespace:
-                service = msgspec.structs.replace(service, metadata=msgspec.structs.replace(metadata, namespace=namespace))
+                service = msgspec.structs.replace(
+                    service, metadata=msgspec.structs.replace(metadata, namespace=namespace)
+                )
             found.append(service)
     if not found:
         raise InvalidInput("--filename", "", "give at least one manifest of kind Service")

@@ -215,7 +215,10 @@ def _differences(desired: Desired, balancer: Observed) -> Iterator[Call]:
             body = {**listener_body(desired, index, listener), "loadbalancer_id": balancer.id}
             yield balancing("POST", "/listeners", "a new port of the Service", {"listener": body})
             continue
-        for write in (_listener_write(desired, index, listener, found), _pool_write(desired, index, listener.pool, found)):
+        for write in (
+            _listener_write(desired, index, listener, found),
+            _pool_write(desired, index, listener.pool, found),
+        ):
             if write:
                 yield write
     last = _balancer_write(desired, balancer, renamed=renamed)

@@ -79,7 +79,13 @@ async def _preview(
     plan = plan_ensure(wanted, seen)
     calls = [*plan.calls, *plan.later]
     if seen.balancer is None:
-        row = {"id": "", "provisioning_status": "ACTIVE", "vip_address": "", "vip_port_id": NEW_PORT, "name": wanted.name}
+        row = {
+            "id": "",
+            "provisioning_status": "ACTIVE",
+            "vip_address": "",
+            "vip_port_id": NEW_PORT,
+            "name": wanted.name,
+        }
         calls += plan_floating(wanted, seen, balancer(row)).calls
     notes = tuple(f"{note.reason}: {note.message}" for note in (*wanted.notes, *plan.notes))
     return Preview(service.metadata.key, tuple(calls), plan.problem or "", notes)

@@ -13,7 +13,9 @@ def desired(*nodes: int, port: int = 30080, protocol: str = "TCP") -> Desired:
     members = frozenset(
         Member(f"worker-{n}", f"10.10.0.{n}", port, 31000 if protocol == "TCP" else None) for n in nodes
     )
-    return Desired("n", "d", "f", internal=False, listeners=(Listener(protocol, 80, Pool(protocol, "ROUND_ROBIN", members)),))
+    return Desired(
+        "n", "d", "f", internal=False, listeners=(Listener(protocol, 80, Pool(protocol, "ROUND_ROBIN", members)),)
+    )
 
 
 def ports(*nodes: int, groups: tuple[str, ...] = ("other",)) -> list[Port]:
