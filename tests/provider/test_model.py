@@ -26,7 +26,7 @@ from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, 
 from vrata.provider.cloud import CloudError
 
 Json = dict[str, Any]
-EXAMPLES = int(os.environ.get("VRATA_MODEL_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("VRATA_MODEL_EXAMPLES", "6"))
 LENGTH = 12
 SERVICES = ("one", "two", "three")
 SPARE = "worker-1"  # the node that may go; without any node nobody knows where addresses are

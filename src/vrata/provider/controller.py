@@ -177,7 +177,9 @@ class Provider:
             return self._watch_endpoints(service)
         self.telling.begins(service)
         if FINALIZER not in service.metadata.finalizers:
-            await self._patch(service, {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}})
+            marked = {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}}
+            if not await self._patch(service, marked):
+                return SETTLED  # nobody would be there to clean up after
         async with self._turn(wanted):
             return await self._bring(service, wanted)
 
@@ -291,13 +293,17 @@ class Provider:
         if not told.items() <= service.metadata.annotations.items():
             await self._patch(service, {"metadata": {"annotations": told}})
 
-    async def _patch(self, service: Service, body: dict[str, Any], subresource: str | None = None) -> None:
+    async def _patch(self, service: Service, body: dict[str, Any], subresource: str | None = None) -> bool:
+        """Change the Service; False if it is gone, or another one has its name by now."""
         metadata = service.metadata
+        only = {**body, "metadata": {**body.get("metadata", {}), "uid": metadata.uid}}
         try:
-            await self.kube.patch(resources.SERVICES, metadata.name, body, metadata.namespace, subresource=subresource)
+            await self.kube.patch(resources.SERVICES, metadata.name, only, metadata.namespace, subresource=subresource)
         except ApiError as error:
-            if error.code != 404:
+            if error.code not in (404, 409):
                 raise
+            return False
+        return True
 
     def _watch_endpoints(self, service: Service) -> Requeue:
         """Settled; but say so if, some time later, no pod answers behind the address."""
