@@ -250,7 +250,7 @@ async def differences(model: Model) -> list[str]:
             told += _said(model.services[name], shown[name], balancer, floating)
     for name, service in shown.items():
         shows = service.get("status", {}).get("loadBalancer")
-        if name not in model.services and (shows or "finalizers" in service["metadata"]):
+        if name not in model.services and (shows or service["metadata"].get("finalizers")):
             told.append(f"{name} is not let go: {service}")
     return told
 
