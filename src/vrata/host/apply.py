@@ -128,10 +128,11 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             parts.conntrackd.start(config)
         case StopConntrackd():
             await parts.conntrackd.stop()
-        case HandOver():
-            parts.mark_unfit()
-            await asyncio.sleep(_HAND_OVER_S)
-            parts.mark_fit()
+        case HandOver(active=active):
+            if active:
+                parts.mark_unfit()
+                await asyncio.sleep(_HAND_OVER_S)
+                parts.mark_fit()
             if parts.haproxy.running():  # the old worker asks its clients to connect anew, with its next answers
                 await parts.haproxy.reload()
         case MarkApplied(desired=desired):
