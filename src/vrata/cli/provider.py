@@ -11,6 +11,7 @@ import click
 import structlog
 
 from vrata.base.errors import InvalidInput
+from vrata.cli import provider_plan, provider_sweep
 from vrata.cli.provider_options import Given, given, with_cloud_options
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
@@ -58,6 +59,10 @@ def command(
         raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
     said = given(**options)
     run_until_signalled(lambda: _serve(said, chosen, (namespace, name, lease_duration_s) if lease else None, http_port))
+
+
+command.add_command(provider_plan.command, "plan")
+command.add_command(provider_sweep.command, "sweep")
 
 
 def _chosen(controllers: str) -> frozenset[str]:

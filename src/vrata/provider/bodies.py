@@ -21,8 +21,9 @@ def balancer_body(desired: Desired, subnets: Mapping[int, str]) -> Json:
         body["vip_network_id"] = vip.network_id
     else:
         body["vip_subnet_id"] = vip.subnet_id or subnets[first]
-    if vip.address:
-        body["vip_address"] = vip.address
+    address = vip.address or ("" if desired.floats else desired.known_address)  # one that was built anew keeps its own
+    if address:
+        body["vip_address"] = address
     additional = [{"subnet_id": subnets[version]} for version in vip.families[1:] if version in subnets]
     chosen = {
         "provider": desired.provider,

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import structlog
 
+from vrata.base import clock
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube import resources
 from vrata.kube.client import ApiError, Kube
@@ -27,10 +28,11 @@ from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
+from vrata.provider.guarding import Guarding
 from vrata.provider.members import is_serving
 from vrata.provider.model import Desired, Settings, World
 from vrata.provider.observe import observe_service
-from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
+from vrata.provider.plan import Plan, plan_ensure, plan_recovery, plan_remove, status_entries
 from vrata.provider.surroundings import Surroundings
 from vrata.provider.telling import Telling, has_endpoints
 from vrata.provider.waiting import Waiting
@@ -42,6 +44,7 @@ DRIFT_CHECK_S = 300.0
 NO_ENDPOINTS_S = 10.0
 WORKERS = 16
 RETRY_S = 5.0
+FAILOVER_EACH_S = 600.0
 
 log = structlog.get_logger(__name__)
 
@@ -60,10 +63,12 @@ class Provider:
         self.nodes = Informer(kube, resources.NODES, Node)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.surroundings = Surroundings(cloud, self.nodes.objects.values)
+        self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
         self.waiting = Waiting(cloud, self.queue.add)
         self.drift = DriftCheck(cloud, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Desired] = {}
+        self._failed_over: dict[str, float] = {}  # load balancer -> when it was found in ERROR
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
         self.services.on_change(lambda old, new: self.queue.add((new or old).metadata.key))  # type: ignore[union-attr]
@@ -98,7 +103,7 @@ class Provider:
             for informer in (self.services, self.nodes, self.slices):
                 await informer.synced.wait()
             await self._who_we_are()
-            await self._check_drift()
+            await self.check_drift()
             group.create_task(self.waiting.run())
             group.create_task(self._check_again())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
@@ -112,9 +117,10 @@ class Provider:
     async def _check_again(self) -> None:
         while True:
             await asyncio.sleep(self._drift_check_s)
-            await self._check_drift()
+            await self.check_drift()
 
-    async def _check_drift(self) -> None:
+    async def check_drift(self) -> None:
+        """Compare the whole project with all Services now."""
         try:
             await self.cloud.connect(BALANCING, NETWORK)
             ours = [one for one in self.services.objects.values() if wants_balancer(one)]
@@ -168,7 +174,7 @@ class Provider:
             await self._patch(service, {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}})
         rows = await observe_service(self.cloud, wanted)
         world = await self._world(rows, service, wanted)
-        plan = plan_ensure(wanted, world)
+        plan = self._plan(service, wanted, world)
         answers = await self._apply(plan)
         if world.balancer is None and answers:
             # The floating IP needs no ACTIVE balancer: while the hosts build the pair, it is on its way to them.
@@ -182,13 +188,23 @@ class Provider:
         if balancer and plan.addresses:
             await self._write_status(service, wanted, balancer.id, plan.addresses)
         if plan.settled and balancer:
+            await self.guarding.ensure(service, wanted)
             self.drift.seen(rows)
             self._settled[key] = replace(wanted, balancer_id=balancer.id)
             return self._watch_endpoints(service)
-        if balancer and not plan.problem:
+        if balancer and (plan.calls or not plan.problem):
             self.waiting.wait_for(balancer.id, key)
             return SETTLED
         return Requeue(after_s=RETRY_S if plan.problem else AGAIN_S)
+
+    def _plan(self, service: Service, wanted: Desired, world: World) -> Plan:
+        balancer = world.balancer
+        if balancer is None or balancer.provisioning_status != "ERROR":
+            return plan_ensure(wanted, world)
+        tried = clock.monotonic_s() < self._failed_over.get(balancer.id, float("-inf")) + FAILOVER_EACH_S
+        self._failed_over.setdefault(balancer.id, clock.monotonic_s())
+        served = bool(service.status.load_balancer.ingress)
+        return plan_recovery(wanted, balancer, self.settings.on_error, served=served, tried=tried)
 
     async def _world(self, rows: reading.Rows, service: Service, wanted: Desired) -> World:
         found = reading.world(rows, wanted, address_hints(wanted, service))
@@ -224,6 +240,7 @@ class Provider:
                 self.waiting.wait_for(world.balancer.id, service.metadata.key)
                 return SETTLED
             return Requeue(after_s=AGAIN_S)
+        await self.guarding.remove(service, wanted)
         self.telling.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
         if service.status.load_balancer.ingress and not service.metadata.deletion_timestamp:
             await self._patch(service, {"status": {"loadBalancer": {"ingress": None}}}, subresource="status")

@@ -51,6 +51,7 @@ class Settings:
     cascade_delete: bool = True
     ingress_hostname: bool = False  # enable-ingress-hostname
     ingress_hostname_suffix: str = "nip.io"
+    on_error: str = "failover"  # what is done about a load balancer in ERROR: wait, failover, rebuild
     classes: tuple[tuple[str, BalancerClass], ...] = ()  # by name
 
 

@@ -5,6 +5,7 @@ import asyncio
 from vrata.kube.objects import Node
 from vrata.provider.call import BALANCING, LBAAS, NETWORK, Json
 from vrata.provider.cloud import Cloud, CloudError
+from vrata.provider.groups import Group, Port, Rule
 from vrata.provider.members import node_address
 from vrata.provider.model import Desired, Subnet
 from vrata.provider.rows import Rows, parse_members
@@ -91,6 +92,38 @@ async def observe_subnets(cloud: Cloud, network_id: str) -> tuple[Subnet, ...]:
     """The subnets of a network."""
     rows = await cloud.find(NETWORK, "/v2.0/subnets", "subnets", network_id=network_id)
     return tuple(Subnet(one["id"], one["name"], frozenset(one.get("tags") or ()), one["ip_version"]) for one in rows)
+
+
+async def observe_group(cloud: Cloud, name: str) -> Group | None:
+    """The security group of this name, with its ingress rules."""
+    rows = await cloud.find(NETWORK, "/v2.0/security-groups", "security_groups", name=name)
+    if not rows:
+        return None
+    rules = tuple(
+        (Rule(one["protocol"], one["port_range_min"], one["remote_ip_prefix"]), str(one["id"]))
+        for one in rows[0]["security_group_rules"]
+        if one["direction"] == "ingress"
+    )
+    return Group(rows[0]["id"], rules)
+
+
+async def observe_ports(cloud: Cloud, subnet_id: str) -> list[Port]:
+    """The ports on a subnet."""
+    rows = await cloud.find(NETWORK, "/v2.0/ports", "ports", fixed_ips=f"subnet_id={subnet_id}")
+    return [
+        Port(
+            one["id"],
+            frozenset(fixed["ip_address"] for fixed in one["fixed_ips"]),
+            tuple(one["security_groups"]),
+            guarded=one.get("port_security_enabled", True),
+        )
+        for one in rows
+    ]
+
+
+async def observe_cidr(cloud: Cloud, subnet_id: str) -> str:
+    """The addresses of a subnet."""
+    return str((await cloud.get(NETWORK, f"/v2.0/subnets/{subnet_id}"))["subnet"]["cidr"])
 
 
 async def observe_node_subnet(cloud: Cloud, node: Node, version: int) -> str:

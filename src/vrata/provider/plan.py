@@ -4,8 +4,8 @@ A load balancer is immutable while a change is under way (Octavia answers 409), 
 of a pass; the floating IP does not wait for it. A settled Service yields no call.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from vrata.provider.adopt import MADE, is_guest, is_renamed
 from vrata.provider.bodies import (
@@ -42,6 +42,7 @@ class Plan:
     settled: bool
     addresses: tuple[str, ...] = ()
     problem: str | None = None  # a sentence for an event: what stands in the way of everything
+    later: tuple[Call, ...] = ()  # differences that wait for their turn
     notes: tuple[Note, ...] = ()  # what is left out
 
 
@@ -49,28 +50,36 @@ def plan_ensure(desired: Desired, world: World) -> Plan:
     """Calls towards `desired`; call again after carrying them out until the plan is settled."""
     balancer = world.balancer
     if balancer is None:
-        body = {"loadbalancer": balancer_body(desired, dict(world.subnets))}
-        create = balancing("POST", "/loadbalancers", "the Service has none", body)
-        return Plan((create,), settled=False, notes=_namesakes(desired, world))
+        return Plan((_create(desired, world),), settled=False, notes=_namesakes(desired, world))
     if balancer.provisioning_status == "PENDING_DELETE":
         return Plan((), settled=False)
     floating = plan_floating(desired, world, balancer)
     calls = list(floating.calls)
     problem = floating.problem or _conflict(desired, balancer)
     pending = balancer.provisioning_status in PENDING
+    writes: list[Call] = []
     if balancer.provisioning_status == "ERROR":
-        problem = "the load balancer is in ERROR; fail it over (openstack loadbalancer failover) or delete the Service"
+        problem = "the load balancer is in ERROR"
     elif not pending and not problem:
-        write = _next_write(desired, balancer)
-        calls += [write] if write else []
+        writes = list(_differences(desired, balancer))
+        calls += writes[:1]
     ready = balancer.provisioning_status in ("ACTIVE", "PENDING_UPDATE")
     return Plan(
         tuple(calls),
         settled=not calls and not pending and not problem,
         addresses=_addresses(desired, world, balancer, none=floating.none) if ready else (),
         problem=problem,
+        later=tuple(writes[1:]),
         notes=(*floating.notes, *_fixed_for_good(desired, balancer)),
     )
+
+
+def _create(desired: Desired, world: World) -> Call:
+    """With the address it had before, if that is still free."""
+    wishes = (desired, replace(desired, known_address=""))
+    first, other = ({"loadbalancer": balancer_body(one, dict(world.subnets))} for one in wishes)
+    create = balancing("POST", "/loadbalancers", "the Service has none", first)
+    return create if first == other else replace(create, instead=(other,))
 
 
 def _addresses(desired: Desired, world: World, balancer: Observed, *, none: bool) -> tuple[str, ...]:
@@ -128,6 +137,24 @@ def layer4(protocol: str) -> str:
     return protocol if protocol in ("UDP", "SCTP") else "TCP"
 
 
+def plan_recovery(desired: Desired, balancer: Observed, policy: str, *, served: bool, tried: bool) -> Plan:
+    """What is done about a load balancer in ERROR. `policy`: wait, failover, rebuild.
+
+    One in ERROR often serves on, so it is failed over, which keeps its address, and not deleted; but one that never had an
+    address to lose is built anew. `tried`: a failover was asked for a while ago.
+    """
+    path, said = f"/loadbalancers/{balancer.id}", f"load balancer {balancer.id} is in ERROR"
+    own = not is_guest(desired, balancer)
+    if own and policy != "wait" and (not served or (policy == "rebuild" and tried)):
+        delete = balancing("DELETE", path, "it is in ERROR", cascade="true")
+        return Plan((delete,), settled=False, problem=f"{said} and is built anew; if it happens again, see the quota")
+    if policy == "wait" or tried:
+        remedy = f"ask the cloud's operator why, and for `openstack loadbalancer failover {balancer.id}`"
+        return Plan((), settled=False, problem=f"{said}; {remedy}")
+    call = balancing("PUT", f"{path}/failover", "it is in ERROR")
+    return Plan((call,), settled=False, problem=f"{said} and is failed over; its address stays")
+
+
 def plan_remove(desired_name: str, world: World, *, keep_floating: bool) -> Plan:
     """Calls that leave nothing of the Service in the cloud, and what others use."""
     balancer = world.balancer
@@ -168,29 +195,35 @@ def _leave(name: str, balancer: Observed, reason: str) -> Call | None:
     return None
 
 
-def _next_write(desired: Desired, balancer: Observed) -> Call | None:
-    """The first difference between load balancer, listeners, pools, members and monitors, as one call."""
+def _differences(desired: Desired, balancer: Observed) -> Iterator[Call]:
+    """Every difference between load balancer, listeners, pools, members and monitors, in the order they are mended in."""
     renamed = is_renamed(desired, balancer)
     mine = {balancer.name, desired.name} if renamed else {desired.name}
     observed = {(one.protocol, one.port): one for one in balancer.listeners if mine & one.tags}
     wanted = {(one.protocol, one.port) for one in desired.listeners}
     for pool in balancer.loose_pools:
         if pool.name.endswith(tuple(f"_{name}" for name in mine)):
-            return balancing("DELETE", f"/pools/{pool.id}", "belongs to no port")
+            yield balancing("DELETE", f"/pools/{pool.id}", "belongs to no port")
     for key, one in observed.items():
         if key not in wanted:
             if one.pool:  # or it would stay behind
-                return balancing("DELETE", f"/pools/{one.pool.id}", f"the Service has no port {key[0]}/{key[1]}")
-            return balancing("DELETE", f"/listeners/{one.id}", f"the Service has no port {key[0]}/{key[1]}")
+                yield balancing("DELETE", f"/pools/{one.pool.id}", f"the Service has no port {key[0]}/{key[1]}")
+            yield balancing("DELETE", f"/listeners/{one.id}", f"the Service has no port {key[0]}/{key[1]}")
     for index, listener in enumerate(desired.listeners):
         found = observed.get((listener.protocol, listener.port))
         if found is None:
             body = {**listener_body(desired, index, listener), "loadbalancer_id": balancer.id}
-            return balancing("POST", "/listeners", "a new port of the Service", {"listener": body})
-        write = _listener_write(desired, index, listener, found) or _pool_write(desired, index, listener.pool, found)
-        if write:
-            return write
-    return _balancer_write(desired, balancer, renamed=renamed)
+            yield balancing("POST", "/listeners", "a new port of the Service", {"listener": body})
+            continue
+        for write in (
+            _listener_write(desired, index, listener, found),
+            _pool_write(desired, index, listener.pool, found),
+        ):
+            if write:
+                yield write
+    last = _balancer_write(desired, balancer, renamed=renamed)
+    if last:
+        yield last
 
 
 def _balancer_write(desired: Desired, balancer: Observed, *, renamed: bool) -> Call | None:

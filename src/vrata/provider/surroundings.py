@@ -10,7 +10,7 @@ from vrata.provider.cloud import Cloud
 from vrata.provider.floating import asks_for_subnets
 from vrata.provider.members import node_address, serving_nodes
 from vrata.provider.model import Desired, Subnet
-from vrata.provider.observe import observe_external_network, observe_node_subnet, observe_subnets
+from vrata.provider.observe import observe_cidr, observe_external_network, observe_node_subnet, observe_subnets
 
 KEPT_S = 300.0
 
@@ -24,6 +24,7 @@ class Surroundings:
         self._lock = asyncio.Lock()
         self._external: str | None = None
         self._node_subnets: dict[int, str] = {}
+        self._cidrs: dict[str, str] = {}
         self._subnets: dict[str, tuple[float, tuple[Subnet, ...]]] = {}
 
     async def floating_network(self, desired: Desired) -> str | None:
@@ -50,6 +51,14 @@ class Surroundings:
         vip = desired.vip
         said = bool(vip.subnet_id or vip.network_id or vip.port_id)
         return tuple([(version, await self._node_subnet(version)) for version in vip.families[said:]])
+
+    async def member_subnet(self, desired: Desired) -> tuple[str, str]:
+        """The subnet that members are reached on: its id and CIDR."""
+        said = next((one.subnet_id for port in desired.listeners for one in port.pool.members if one.subnet_id), None)
+        subnet_id = said or desired.vip.subnet_id or await self._node_subnet(desired.vip.families[0])
+        if subnet_id not in self._cidrs:
+            self._cidrs[subnet_id] = await observe_cidr(self._cloud, subnet_id)
+        return subnet_id, self._cidrs[subnet_id]
 
     async def _node_subnet(self, version: int) -> str:
         async with self._lock:

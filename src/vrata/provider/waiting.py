@@ -32,6 +32,10 @@ class Waiting:
         self._ids.setdefault(balancer_id, set()).add(key)
         self._some.set()
 
+    def waits(self) -> int:
+        """How many load balancers are waited for."""
+        return len(self._ids)
+
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:

@@ -1,0 +1,83 @@
+"""`vrata provider plan`: a dry run."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import yaml
+
+from vrata.base.errors import InvalidInput
+from vrata.cli.provider_options import given, with_cloud_options
+from vrata.kube import config
+from vrata.kube.client import Kube
+from vrata.kube.objects import Service
+
+
+@click.command(epilog="Example: vrata provider plan -f service.yaml --os-cloud mycloud     kubectl get svc -A -o yaml | vrata provider plan -f -")  # fmt: skip
+@click.option(
+    "-f", "--filename", required=True, type=click.Path(path_type=Path), help="Manifests; - for standard input."
+)
+@click.option("-n", "--namespace", default="default", show_default=True, help="Of manifests that name none.")
+@with_cloud_options
+def command(filename: Path, namespace: str, **options: Any) -> None:
+    """Show the calls that Services in manifests would cause, and change nothing."""
+    services = read_services(sys.stdin.read() if str(filename) == "-" else _text(filename), namespace)
+    said = given(**options)
+
+    async def work() -> None:
+        from vrata.provider.cloud import Cloud
+        from vrata.provider.preview import preview
+
+        async with Kube(config.load(said.kubeconfig)) as kube, Cloud(login=said.login) as cloud:
+            for one in await preview(kube, cloud, said.settings, services):
+                click.echo(f"Service {one.service}")
+                for call in one.calls:
+                    click.echo(f"  {call.method} {call.service} {call.path}: {call.reason}")
+                    if call.body:
+                        text = msgspec.json.format(msgspec.json.encode(call.body), indent=2).decode()
+                        click.echo("".join(f"    {line}\n" for line in text.splitlines()), nl=False)
+                for note in one.notes:
+                    click.echo(f"  left out: {note}")
+                if one.problem:
+                    click.echo(f"  {one.problem}")
+                elif not one.calls:
+                    click.echo("  nothing to do")
+
+    asyncio.run(work())
+
+
+def read_services(text: str, namespace: str) -> list[Service]:
+    """The Services among manifests, in lists, too; InvalidInput if there is none or one is not well formed."""
+    try:
+        documents = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
+    except yaml.YAMLError as error:
+        raise InvalidInput("--filename", str(error), "give YAML or JSON manifests") from error
+    flat = [item for one in documents for item in (one.get("items") or [] if one.get("kind") == "List" else [one])]
+    found = []
+    for body in flat:
+        if body.get("kind") == "Service":
+            try:
+                service = msgspec.convert(body, Service)
+            except msgspec.ValidationError as error:
+                raise InvalidInput(
+                    "--filename", str(error), "check the Service with kubectl apply --dry-run=server"
+                ) from error
+            metadata = service.metadata
+            if not metadata.namespace:
+                service = msgspec.structs.replace(
+                    service, metadata=msgspec.structs.replace(metadata, namespace=namespace)
+                )
+            found.append(service)
+    if not found:
+        raise InvalidInput("--filename", "", "give at least one manifest of kind Service")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("--filename", str(path), f"name a text file that can be read ({error})") from error
