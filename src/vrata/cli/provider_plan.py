@@ -15,8 +15,10 @@ from vrata.kube import config
 from vrata.kube.client import Kube
 from vrata.kube.objects import Service
 
+EXAMPLES = "Examples: vrata provider plan -f service.yaml     kubectl get svc -A -o yaml | vrata provider plan -f -"
 
-@click.command(epilog="Example: vrata provider plan -f service.yaml --os-cloud mycloud     kubectl get svc -A -o yaml | vrata provider plan -f -")  # fmt: skip
+
+@click.command(epilog=EXAMPLES)
 @click.option(
     "-f", "--filename", required=True, type=click.Path(path_type=Path), help="Manifests; - for standard input."
 )

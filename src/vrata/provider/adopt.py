@@ -14,6 +14,7 @@ from vrata.provider.annotations import BALANCER_ID
 from vrata.provider.model import Desired, Observed
 
 MADE = "kube_service_"
+OWNER_TAG = "vrata.dev/cluster="  # and the uid of the cluster's namespace kube-system
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def choose(desired: Desired, candidates: Sequence[Observed], addresses: Iterable
 def _is_mine(desired: Desired, one: Observed, known: set[str]) -> bool:
     if not desired.owner_tag or desired.owner_tag in one.tags:
         return True
-    marked = any(tag.startswith(desired.owner_tag.partition("=")[0]) for tag in one.tags)
+    marked = any(tag.startswith(OWNER_TAG) for tag in one.tags)
     return not marked and one.vip_address in known
 
 
@@ -51,8 +52,9 @@ def is_renamed(desired: Desired, balancer: Observed) -> bool:
     """Whether it was made for this very Service under another name of the cluster."""
     suffix = "_".join(desired.name.rsplit("_", 2)[1:])  # neither namespaces nor names have an underscore
     made = balancer.name.startswith(MADE) and balancer.name.endswith(f"_{suffix}")
+    theirs = any(tag.startswith(OWNER_TAG) and tag != desired.owner_tag for tag in balancer.tags)
     others = {tag for tag in balancer.tags if tag.startswith(MADE)}
-    return made and balancer.name != desired.name and others <= {balancer.name}
+    return made and not theirs and balancer.name != desired.name and others <= {balancer.name}
 
 
 def is_guest(desired: Desired, balancer: Observed) -> bool:

@@ -5,9 +5,12 @@ that it depends on, so an unchanged Service costs no call; the drift check compa
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiohttp
 import structlog
@@ -46,6 +49,8 @@ WORKERS = 16
 RETRY_S = 5.0
 FAILOVER_EACH_S = 600.0
 
+_BUSY = re.compile("immutable|Invalid state PENDING")  # what Octavia says of load balancers that it is changing
+
 log = structlog.get_logger(__name__)
 
 
@@ -65,9 +70,10 @@ class Provider:
         self.surroundings = Surroundings(cloud, self.nodes.objects.values)
         self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
         self.waiting = Waiting(cloud, self.queue.add)
-        self.drift = DriftCheck(cloud, self._desired, self._is_right, self._differs)
+        self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Desired] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
         self._failed_over: dict[str, float] = {}  # load balancer -> when it was found in ERROR
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
@@ -158,7 +164,7 @@ class Provider:
             self.telling.failed(service, str(error))
             raise
         except CloudError as error:
-            if error.status == 409 and "immutable" in str(error):
+            if error.status == 409 and _BUSY.search(str(error)):
                 return Requeue(after_s=AGAIN_S)
             self.telling.failed(service, f"the cloud said: {error}")
             # A quota may be raised, an address freed: retried, with growing pauses.
@@ -172,6 +178,19 @@ class Provider:
         self.telling.begins(service)
         if FINALIZER not in service.metadata.finalizers:
             await self._patch(service, {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}})
+        async with self._turn(wanted):
+            return await self._bring(service, wanted)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, wanted: Desired) -> AsyncIterator[None]:
+        """Services on one load balancer take turns: each writes tags that it has read."""
+        key = wanted.balancer_id or wanted.name
+        lock = self._turns.setdefault(key, asyncio.Lock())
+        async with lock:
+            yield
+
+    async def _bring(self, service: Service, wanted: Desired) -> Requeue:
+        key = service.metadata.key
         rows = await observe_service(self.cloud, wanted)
         world = await self._world(rows, service, wanted)
         plan = self._plan(service, wanted, world)
@@ -229,6 +248,10 @@ class Provider:
     async def _remove(self, service: Service) -> Requeue:
         self._settled.pop(service.metadata.key, None)
         wanted = leaving(self.settings, service)
+        async with self._turn(wanted):
+            return await self._take_away(service, wanted)
+
+    async def _take_away(self, service: Service, wanted: Desired) -> Requeue:
         rows = await observe_service(self.cloud, wanted)
         world = reading.world(rows, wanted, address_hints(wanted, service))
         plan = plan_remove(wanted.name, world, keep_floating=wanted.keep_floating)

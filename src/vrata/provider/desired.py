@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from vrata.base.errors import InvalidInput
 from vrata.kube.objects import EndpointSlice, Node, Service, ServicePort
+from vrata.provider.adopt import OWNER_TAG
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, SOURCE_RANGES, TARGET, Annotations
 from vrata.provider.members import node_members, pod_members, serving_nodes
 from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monitor, Note, Pick, Pool, Settings, Vip
 
 NAME_MAX = 255
-OWNER_TAG = "vrata.dev/cluster="
 CLASS_PREFIX = "vrata.dev/"
 # Annotation -> attribute of a listener, and the cloud's default in milliseconds.
 TIMEOUTS = {

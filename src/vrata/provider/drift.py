@@ -6,7 +6,7 @@ and after a start once, slowly, in the background: nobody waits for it.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -18,6 +18,7 @@ from vrata.provider.model import Desired, Member
 from vrata.provider.observe import observe_members, observe_project
 from vrata.provider.plan import plan_ensure
 from vrata.provider.rows import Rows, Stamp, parse_members, stamp, world
+from vrata.provider.surroundings import Surroundings
 
 READ_EACH_S = 0.02  # at most fifty pools a second
 PAUSE_EACH = 50  # Services, between which others have their turn
@@ -31,11 +32,13 @@ class DriftCheck:
     def __init__(
         self,
         cloud: Cloud,
+        surroundings: Surroundings,
         desire: Callable[[Service], Desired],
         right: Callable[[Service, Desired, str], None],
         differs: Callable[[str], None],
     ) -> None:
         self._cloud = cloud
+        self._surroundings = surroundings
         self._desire = desire
         self._right = right
         self._differs = differs
@@ -51,12 +54,13 @@ class DriftCheck:
     async def check(self, services: Iterable[Service]) -> None:
         """Compare; then read members that may have changed, and compare these."""
         rows = await observe_project(self._cloud)
+        external = await self._surroundings.external_network()
         unread: list[_Unread] = []
         present: set[str] = set()
         for number, service in enumerate(list(services)):
             if number % PAUSE_EACH == 0:
                 await asyncio.sleep(0)
-            present |= self._compare(service, rows, unread)
+            present |= self._compare(service, rows, external, unread)
         self._members = {pool_id: known for pool_id, known in self._members.items() if pool_id in present}
         if unread:
             log.info("reading members", pools=len(unread))
@@ -67,7 +71,7 @@ class DriftCheck:
             if found != one.wanted:
                 self._differs(one.key)
 
-    def _compare(self, service: Service, rows: Rows, unread: list["_Unread"]) -> set[str]:
+    def _compare(self, service: Service, rows: Rows, external: str | None, unread: list["_Unread"]) -> set[str]:
         """Ids of the pools that belong to the Service."""
         key = service.metadata.key
         try:
@@ -79,6 +83,7 @@ class DriftCheck:
                 if known and known[0] == now:
                     rows.members[pool_id] = known[1]
             seen = world(rows, wanted, address_hints(wanted, service))
+            seen = replace(seen, floating_network_id=wanted.pick.network_id or external)
             plan = plan_ensure(wanted, seen) if seen.balancer else None
         except InvalidInput:
             return set()  # a pass of its own tells of it

@@ -82,6 +82,12 @@ def asks_for_subnets(pick: Pick) -> bool:
     return not pick.subnet_id and bool(pick.subnet or pick.subnet_tags)
 
 
+def check_pick(desired: Desired, world: World) -> None:
+    """InvalidInput if no subnet is as the Service wants it."""
+    if desired.floats and world.floating_subnets is not None and not world.floating:
+        matching(desired.pick, world.floating_subnets)
+
+
 def matching(pick: Pick, subnets: Iterable[Subnet]) -> list[Subnet]:
     """The IPv4 subnets that a name pattern and tags choose, in the cloud's order; InvalidInput if there is none.
 

@@ -19,7 +19,7 @@ from vrata.provider.bodies import (
     pool_name,
 )
 from vrata.provider.call import Call, Json, balancing
-from vrata.provider.floating import plan_floating, release
+from vrata.provider.floating import check_pick, plan_floating, release
 from vrata.provider.model import (
     PENDING,
     Desired,
@@ -49,6 +49,7 @@ class Plan:
 def plan_ensure(desired: Desired, world: World) -> Plan:
     """Calls towards `desired`; call again after carrying them out until the plan is settled."""
     balancer = world.balancer
+    check_pick(desired, world)  # before anything is made that would wait for an address in vain
     if balancer is None:
         return Plan((_create(desired, world),), settled=False, notes=_namesakes(desired, world))
     if balancer.provisioning_status == "PENDING_DELETE":

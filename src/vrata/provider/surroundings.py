@@ -31,6 +31,10 @@ class Surroundings:
         """Where the Service's floating IP comes from; None if there is no such network."""
         if desired.pick.network_id or not desired.floats:
             return desired.pick.network_id or None
+        return await self.external_network()
+
+    async def external_network(self) -> str | None:
+        """The project's first external network with an IPv4 subnet."""
         async with self._lock:
             if self._external is None:
                 self._external = await observe_external_network(self._cloud)
