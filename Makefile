@@ -22,8 +22,9 @@ check: setup  ## Lint, types, layers and unit tests; run before every commit (un
 	pytest -q tests/unit
 
 .PHONY: test
-test: setup check  ## Everything: check, Octavia's API tests, then golden, API, system and end-to-end tests
+test: setup check  ## Everything: check, Octavia's API tests, the provider on Octavia itself, then all other tests
 	python tools/conformance-octavia keystone_default_roles
+	python tools/interop-octavia
 	pytest tests/golden tests/api tests/provider tests/system tests/e2e
 
 .PHONY: demo
@@ -54,10 +55,17 @@ lock:  ## Resolve dependencies anew into requirements.lock (hashes, no index add
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/conformance-octavia.lock \
 	  tools/conformance-octavia.in
+	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/interop-octavia.lock \
+	  tools/interop-octavia.in
 
 .PHONY: conformance-octavia
 conformance-octavia: setup  ## Octavia's own API tests (632) against the cloud, in four modes of roles
 	python tools/conformance-octavia
+
+.PHONY: interop-octavia
+interop-octavia: setup  ## The provider's tests against OpenStack's own Octavia, installed from PyPI
+	python tools/interop-octavia
 
 .PHONY: clean
 clean:  ## Remove the environment and build results (running sandboxes stay: `vrata down`)

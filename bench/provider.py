@@ -23,7 +23,7 @@ import aiohttp
 import yaml
 from tests.support.cloud import Cloud as ServedCloud
 from tests.support.cloud import FakeHost
-from tests.support.provided import prepare_networks
+from tests.support.provided import networks
 
 from bench.rows import Row, row
 from vrata.kube import config, resources
@@ -218,7 +218,7 @@ async def _one_at_a_time() -> Row:
         for host in hosts:
             host.start()
         try:
-            await prepare_networks(served.config)
+            await networks(served.config)
             async with Cloud("vrata", served.config) as cloud, cluster(Path(name), served.config, "vrata") as it:
                 await it.kube.create(resources.NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})
                 status = {"addresses": [{"type": "InternalIP", "address": "10.10.0.20"}]}

@@ -24,6 +24,7 @@ from tests.support.tenant import connect, make_networks
 DEADLINE_S = 120.0
 WRITES = re.compile(r'openstack_api_requests_total\{request="\w+_(?:create|update|delete)"\} (\S+)')
 pytestmark = [
+    pytest.mark.any_cloud,
     pytest.mark.filterwarnings("ignore::openstack.warnings.OpenStackDeprecationWarning"),
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
 ]

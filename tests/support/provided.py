@@ -249,7 +249,7 @@ def backing(directory: Path) -> Iterator[tuple[str, Path | None]]:
     try:
         for host in hosts:
             host.start()
-        asyncio.run(prepare_networks(process.config))
+        asyncio.run(networks(process.config))
         yield "vrata", process.config
     finally:
         for host in hosts:
@@ -257,7 +257,7 @@ def backing(directory: Path) -> Iterator[tuple[str, Path | None]]:
         process.stop()
 
 
-async def prepare_networks(clouds: Path) -> None:
+async def networks(clouds: Path) -> None:
     """An external network, a tenant's one of both families behind a router, and a port for each node."""
     async with Cloud("vrata-admin", clouds) as admin, Cloud("vrata", clouds) as demo:
         external = await tenant.ensure_external(admin)

@@ -1,11 +1,10 @@
 """How every long-running command runs: logs, the event loop, and a clean end on SIGTERM or Ctrl-C."""
 
 import asyncio
-import contextlib
-import signal
 from collections.abc import Awaitable, Callable
 
 from vrata.base import log
+from vrata.base.signals import until_signalled
 
 
 def run_until_signalled(serve: Callable[[], Awaitable[None]]) -> None:
@@ -13,11 +12,6 @@ def run_until_signalled(serve: Callable[[], Awaitable[None]]) -> None:
     log.configure()
 
     async def main() -> None:
-        task = asyncio.ensure_future(serve())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await until_signalled(serve())
 
     asyncio.run(main())

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import uvicorn
 
 from vrata.base import clock
+from vrata.base.asgi import serve_http
+from vrata.base.signals import until_signalled
 from vrata.sandbox.apiserver.collector import Collector
 from vrata.sandbox.apiserver.crd import resources_of
 from vrata.sandbox.apiserver.deletion import CRDS, Deleter
@@ -111,37 +111,25 @@ class Server:
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until SIGTERM or SIGINT, then end the watches and close the store."""
         self.bootstrap(sockets[0].getsockname()[1])
-        config = uvicorn.Config(
-            self.app, loop="uvloop", http="httptools", lifespan="off", log_config=None, access_log=False, ws="none",
-            timeout_keep_alive=75, timeout_graceful_shutdown=STOP_S, server_header=False,
-            ssl_certfile=str(self._credentials.certificate_file), ssl_keyfile=str(self._credentials.key_file),
-        )  # fmt: skip
-        server = _Uvicorn(config)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, server)
         collecting = asyncio.gather(self.collector.run(), self.collector.expire_events())
         log.info("apiserver.ready", listen=[str(s.getsockname()) for s in sockets], resource_version=self.store.rv)
         try:
-            await server.serve(list(sockets))
+            serving = serve_http(
+                self.app,
+                sockets,
+                certificate=str(self._credentials.certificate_file),
+                key=str(self._credentials.key_file),
+                lifespan="off",
+                grace_s=STOP_S,
+                stopping=self.reader.stop,
+            )
+            await until_signalled(serving)
         finally:
             collecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await collecting
             self.store.close()
 
-    def _stop(self, server: uvicorn.Server) -> None:
-        self.reader.stop()
-        server.should_exit = True
-
 
 def _spec(crd: Obj) -> Any:
     return crd["spec"], crd.get("status", {}).get("conditions"), crd.get("status", {}).get("acceptedNames")
-
-
-class _Uvicorn(uvicorn.Server):
-    """Leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
