@@ -217,7 +217,7 @@ def main() -> None:
         Route("/net/v2.0/{path:path}", state.call, methods=every),
     ]
     print(state.port, flush=True)
-    served = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="error", access_log=False))
+    served = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="critical", access_log=False))
     asyncio.run(served.serve([listening]))
 
 

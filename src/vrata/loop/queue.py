@@ -71,6 +71,10 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_later(delay_s, self.add, key)
 
+    def discard(self, key: K) -> None:
+        """Forget that a key is due; a later date stays."""
+        self._ready.pop(key, None)
+
     async def get(self) -> K:
         """Wait for the next due key; the caller must call `done` for it."""
         while not self._ready:

@@ -79,8 +79,13 @@ def persistence_body(pool: Pool) -> Json | None:
     return {"type": pool.persistence, **timeout}
 
 
+def batch_body(pool: Pool) -> Json:
+    """All members as a batch update takes them: what is not said there stays as it was, so a port that is none is said, too."""
+    return {"members": [{"monitor_port": None, **one} for one in members_body(pool)]}
+
+
 def members_body(pool: Pool) -> list[Json]:
-    """The members as a batch update and a nested create take them."""
+    """The members as a nested create takes them."""
 
     def body(member: Member) -> Json:
         base: Json = {"name": member.name, "address": member.address, "protocol_port": member.port}

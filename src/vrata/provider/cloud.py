@@ -7,7 +7,7 @@ so, what never arrived once. Errors keep the cloud's own words.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,13 +76,16 @@ class Cloud:
 
     async def find(self, service: str, path: str, key: str, **params: str) -> list[Json]:
         """All entries of a collection that match the filters, following `next` links."""
-        entries: list[Json] = []
+        return [entry async for page in self.pages(service, path, key, **params) for entry in page]
+
+    async def pages(self, service: str, path: str, key: str, **params: str) -> AsyncIterator[list[Json]]:
+        """The same a page at a time, for what would be large as a whole."""
         for _ in range(PAGES_MAX):
             page = await self.request("GET", service, path, params=params)
-            entries += page.get(key, [])
+            yield page.get(key, [])
             links = [link["href"] for link in page.get(f"{key}_links", []) if link.get("rel") == "next"]
             if not links or not page.get(key):
-                return entries
+                return
             params["marker"] = str(page[key][-1]["id"])
         raise CloudError(500, f"{service} {path}: more than {PAGES_MAX} pages")
 

@@ -33,9 +33,10 @@ from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
 from vrata.provider.guarding import Guarding
 from vrata.provider.members import is_serving
-from vrata.provider.model import Desired, Settings, World
+from vrata.provider.model import Desired, Observed, Settings, World
 from vrata.provider.observe import observe_service
 from vrata.provider.plan import Plan, plan_ensure, plan_recovery, plan_remove, status_entries
+from vrata.provider.settled import Settled, is_known, plan_members, settled
 from vrata.provider.surroundings import Surroundings
 from vrata.provider.telling import Telling, has_endpoints
 from vrata.provider.waiting import Waiting
@@ -45,9 +46,10 @@ SYSTEM_NAMESPACE = "kube-system"
 AGAIN_S = 0.1
 DRIFT_CHECK_S = 300.0
 NO_ENDPOINTS_S = 10.0
-WORKERS = 16
+WORKERS = 64  # the cloud client bounds what is under way
 RETRY_S = 5.0
 FAILOVER_EACH_S = 600.0
+GONE, CONFLICT = 404, 409
 
 _BUSY = re.compile("immutable|Invalid state PENDING")  # what Octavia says of load balancers that it is changing
 
@@ -72,7 +74,8 @@ class Provider:
         self.waiting = Waiting(cloud, self.queue.add)
         self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
-        self._settled: dict[str, Desired] = {}
+        self._settled: dict[str, Settled] = {}
+        self._compared = asyncio.Event()  # all Services with the cloud, once
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
         self._failed_over: dict[str, float] = {}  # load balancer -> when it was found in ERROR
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
@@ -110,6 +113,8 @@ class Provider:
                 await informer.synced.wait()
             await self._who_we_are()
             await self.check_drift()
+            self._compared.set()
+            group.create_task(self.drift.run())
             group.create_task(self.waiting.run())
             group.create_task(self._check_again())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
@@ -134,9 +139,13 @@ class Provider:
         except (CloudError, aiohttp.ClientError, OSError) as error:
             log.warning("the cloud could not be compared with the Services", error=str(error))
 
-    def _is_right(self, service: Service, wanted: Desired, balancer_id: str) -> None:
-        if service.status.load_balancer.ingress:
-            self._settled[service.metadata.key] = replace(wanted, balancer_id=balancer_id)
+    def _is_right(self, service: Service, wanted: Desired, balancer: Observed) -> None:
+        key = service.metadata.key
+        if not service.status.load_balancer.ingress or self.services.objects.get(key) is not service:
+            return
+        self._settled[key] = settled(wanted, balancer)
+        if not self._compared.is_set():
+            self.queue.discard(key)  # a start has nothing to do for what is as it should be
 
     def _differs(self, key: str) -> None:
         self._settled.pop(key, None)
@@ -164,7 +173,7 @@ class Provider:
             self.telling.failed(service, str(error))
             raise
         except CloudError as error:
-            if error.status == 409 and _BUSY.search(str(error)):
+            if error.status == CONFLICT and _BUSY.search(str(error)):
                 return Requeue(after_s=AGAIN_S)
             self.telling.failed(service, f"the cloud said: {error}")
             # A quota may be raised, an address freed: retried, with growing pauses.
@@ -173,8 +182,9 @@ class Provider:
 
     async def _ensure(self, service: Service) -> Requeue:
         key, wanted = service.metadata.key, self._desired(service)
-        if self._is_settled(key, wanted) and service.status.load_balancer.ingress:
-            return self._watch_endpoints(service)
+        known = self._settled.get(key)
+        if known and is_known(known, wanted) and service.status.load_balancer.ingress:
+            return await self._follow_members(service, wanted, known)
         self.telling.begins(service)
         if FINALIZER not in service.metadata.finalizers:
             marked = {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}}
@@ -182,6 +192,27 @@ class Provider:
                 return SETTLED  # nobody would be there to clean up after
         async with self._turn(wanted):
             return await self._bring(service, wanted)
+
+    async def _follow_members(self, service: Service, wanted: Desired, known: Settled) -> Requeue:
+        """Of what was right nothing but members can have changed: nothing needs to be read."""
+        key = service.metadata.key
+        found = plan_members(known, wanted)
+        if found is None:
+            return self._watch_endpoints(service)
+        call, then = found
+        del self._settled[key]  # until the cloud has said yes; else a whole pass looks why
+        try:
+            async with self._turn(wanted):
+                await apply_call(self.cloud, call)
+        except CloudError as error:
+            if error.status == GONE:
+                return Requeue(after_s=0.0)
+            raise
+        self._settled[key] = then
+        await self.guarding.ensure(service, wanted)
+        if plan_members(then, wanted):
+            self.waiting.wait_for(known.balancer_id, key)
+        return self._watch_endpoints(service)
 
     @contextlib.asynccontextmanager
     async def _turn(self, wanted: Desired) -> AsyncIterator[None]:
@@ -211,7 +242,7 @@ class Provider:
         if plan.settled and balancer:
             await self.guarding.ensure(service, wanted)
             self.drift.seen(rows)
-            self._settled[key] = replace(wanted, balancer_id=balancer.id)
+            self._settled[key] = settled(wanted, balancer)
             return self._watch_endpoints(service)
         if balancer and (plan.calls or not plan.problem):
             self.waiting.wait_for(balancer.id, key)
@@ -236,13 +267,6 @@ class Provider:
             floating_subnets=await self.surroundings.floating_subnets(wanted, network_id),
             subnets=() if found.balancer else await self.surroundings.vip_subnets(wanted),
         )
-
-    def _is_settled(self, key: str, wanted: Desired) -> bool:
-        """Nothing is asked for that was not there; our own annotations tell what we know."""
-        known = self._settled.get(key)
-        if known is None or wanted.balancer_id not in ("", known.balancer_id):
-            return False
-        return replace(wanted, balancer_id=known.balancer_id, known_address=known.known_address) == known
 
     async def _apply(self, plan: Plan) -> list[dict[str, Any]]:
         return [await apply_call(self.cloud, call) for call in plan.calls]

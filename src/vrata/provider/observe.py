@@ -8,7 +8,7 @@ from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.groups import Group, Port, Rule
 from vrata.provider.members import node_address
 from vrata.provider.model import Desired, Subnet
-from vrata.provider.rows import Rows, parse_members
+from vrata.provider.rows import Rows, compact, parse_members
 
 
 async def observe_service(cloud: Cloud, desired: Desired) -> Rows:
@@ -47,12 +47,18 @@ async def _read_one(cloud: Cloud, rows: Rows, row: Json) -> None:
 async def observe_project(cloud: Cloud) -> Rows:
     """All of the project in five lists, without members: what a drift check and a start compare with."""
     rows = Rows()
-    kinds = ("loadbalancers", "listeners", "pools", "healthmonitors")
-    found = await asyncio.gather(*(cloud.find(BALANCING, f"{LBAAS}/{kind}", kind) for kind in kinds), _floating(cloud))
+    kinds = ("loadbalancers", "listeners", "healthmonitors")
+    found = await asyncio.gather(
+        *(cloud.find(BALANCING, f"{LBAAS}/{kind}", kind) for kind in kinds), _pools(cloud), _floating(cloud)
+    )
     rows.add_balancers(found[0])
-    rows.add_tree(*found[1:4])
+    rows.add_tree(found[1], found[3], found[2])
     rows.add_floating(found[4])
     return rows
+
+
+async def _pools(cloud: Cloud) -> list[Json]:
+    return [compact(one) async for page in cloud.pages(BALANCING, f"{LBAAS}/pools", "pools") for one in page]
 
 
 async def observe_members(cloud: Cloud, pool_id: str) -> list[Json]:

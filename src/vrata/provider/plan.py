@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from vrata.provider.adopt import MADE, is_guest, is_renamed
 from vrata.provider.bodies import (
     balancer_body,
+    batch_body,
     listener_body,
     listener_name,
-    members_body,
     monitor_body,
     persistence_body,
     pool_body,
@@ -278,8 +278,7 @@ def _pool_write(desired: Desired, index: int, pool: Pool, listener: ObservedList
     if changes:
         return balancing("PUT", f"/pools/{found.id}", f"changed: {', '.join(changes)}", {"pool": changes})
     if pool.members != found.members:
-        body = {"members": members_body(pool)}
-        return balancing("PUT", f"/pools/{found.id}/members", "the members changed", body)
+        return balancing("PUT", f"/pools/{found.id}/members", "the members changed", batch_body(pool))
     return _monitor_write(desired, index, pool.monitor, found)
 
 

@@ -23,7 +23,6 @@ from vrata.provider.model import (
 
 TIMEOUTS = ("timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect")
 FLOATING_FOR = "Floating IP for Kubernetes external service "
-Stamp = tuple[str, tuple[str, ...]]
 
 
 @dataclass
@@ -66,9 +65,19 @@ class Rows:
                 self.on_port[row["port_id"]] = row
 
 
-def stamp(pool: Json) -> Stamp:
+def stamp(pool: Json) -> int:
     """Changes whenever a member of the pool does: the cloud touches the pool with each of its members."""
-    return str(pool.get("updated_at")), tuple(sorted(one["id"] for one in pool["members"]))
+    kept = pool.get("stamp")
+    return (
+        kept
+        if isinstance(kept, int)
+        else hash((pool.get("updated_at"), frozenset(one["id"] for one in pool["members"])))
+    )
+
+
+def compact(pool: Json) -> Json:
+    """A pool without the ids of its members, of which there may be a million in a project."""
+    return {**{name: value for name, value in pool.items() if name != "members"}, "stamp": stamp(pool)}
 
 
 def parse_members(rows: Iterable[Json]) -> frozenset[Member]:
