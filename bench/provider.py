@@ -20,19 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import yaml
 from tests.support.cloud import Cloud as ServedCloud
 from tests.support.cloud import FakeHost
 from tests.support.provided import networks
 
 from bench.rows import Row, row
+from bench.standin import SUBNET_ID
 from vrata.kube import config, resources
 from vrata.kube.client import Kube
 from vrata.kube.informer import Informer
-from vrata.kube.objects import Service
-from vrata.provider.call import LBAAS
+from vrata.kube.objects import Namespace, Node, Service
+from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID
+from vrata.provider.bodies import balancer_body
+from vrata.provider.call import BALANCING, LBAAS, NETWORK
 from vrata.provider.cloud import Cloud
-from vrata.provider.model import PENDING
+from vrata.provider.controller import FINALIZER
+from vrata.provider.desired import desired
+from vrata.provider.model import PENDING, Settings
 
 Json = dict[str, Any]
 SERVICES, NODES = 1000, 100
@@ -250,8 +256,8 @@ async def _apply(it: Ground, name: str) -> float:
 
 async def _create(cloud: Cloud, name: str) -> float:
     """The same load balancer and floating IP, without Kubernetes."""
-    [subnet] = await cloud.find("network", "/v2.0/subnets", "subnets", name="tenant")
-    [external] = await cloud.find("network", "/v2.0/networks", "networks", **{"router:external": "true"})
+    [subnet] = await cloud.find(NETWORK, "/v2.0/subnets", "subnets", name="tenant")
+    [external] = await cloud.find(NETWORK, "/v2.0/networks", "networks", **{"router:external": "true"})
     member = {"address": "10.10.0.20", "protocol_port": 30000}
     monitor = {"type": "TCP", "delay": 5, "timeout": 3, "max_retries": 1}
     pool = {
@@ -264,14 +270,14 @@ async def _create(cloud: Cloud, name: str) -> float:
     listener = {"name": "l", "protocol": "TCP", "protocol_port": 80, "default_pool": pool}
     body = {"name": name, "vip_subnet_id": subnet["id"], "listeners": [listener]}
     begun = time.monotonic()
-    made = (await cloud.request("POST", "load-balancer", f"{LBAAS}/loadbalancers", body={"loadbalancer": body}))[
+    made = (await cloud.request("POST", BALANCING, f"{LBAAS}/loadbalancers", body={"loadbalancer": body}))[
         "loadbalancer"
     ]
     floating = {"floating_network_id": external["id"], "port_id": made["vip_port_id"]}
-    await cloud.request("POST", "network", "/v2.0/floatingips", body={"floatingip": floating})
+    await cloud.request("POST", NETWORK, "/v2.0/floatingips", body={"floatingip": floating})
 
     async def active() -> bool:
-        found = await cloud.get("load-balancer", f"{LBAAS}/loadbalancers/{made['id']}")
+        found = await cloud.get(BALANCING, f"{LBAAS}/loadbalancers/{made['id']}")
         return found["loadbalancer"]["provisioning_status"] not in PENDING
 
     await until(active, "it is active")
@@ -310,15 +316,11 @@ async def _thousand() -> list[Row]:
 
 
 async def _restart() -> list[Row]:
-    async with large(MANY, MANY_NODES) as it:
-        it.start()
-
-        async def addressed() -> bool:
-            return it.addressed() == MANY
-
-        await until(addressed, "all have addresses")
-        await asyncio.sleep(5.0)  # last annotations
-        it.stop()
+    async with large(0, MANY_NODES) as it, Cloud("standin", it.clouds) as cloud:
+        nodes, _ = await it.kube.list(resources.NODES, Node)
+        system = await it.kube.get(resources.NAMESPACES, Namespace, "kube-system")
+        settings = Settings(cluster=CLUSTER, cluster_uid=system.metadata.uid if system else "")
+        await at_once(MANY, lambda number: _settled(it.kube, cloud, settings, nodes, f"web-{number}"))
         await it.stand_in("POST", delay_ms=str(DELAY_MS))
         begun = time.monotonic()
         it.start()
@@ -341,3 +343,21 @@ async def _restart() -> list[Row]:
             row(f"restart_{MANY}_services_writes", calls["write"] - 2, "calls", 0.0),
             row(f"restart_{MANY}_services_memory", it.peak_mib(), "MiB", 500.0),
         ]
+
+
+async def _settled(kube: Kube, cloud: Cloud, settings: Settings, nodes: list[Node], name: str) -> None:
+    """A Service and all that the provider would have made of it, sooner than it would."""
+    metadata = {"name": name, "finalizers": [FINALIZER]}
+    spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    wanted = desired(settings, msgspec.convert(await kube.create(resources.SERVICES, body, "default"), Service), nodes)
+    whole = {"loadbalancer": balancer_body(wanted, {4: SUBNET_ID})}
+    made = (await cloud.request("POST", BALANCING, f"{LBAAS}/loadbalancers", body=whole))["loadbalancer"]
+    held = {"port_id": made["vip_port_id"], "description": wanted.floating_description}
+    address = (await cloud.request("POST", NETWORK, "/v2.0/floatingips", body={"floatingip": held}))["floatingip"][
+        "floating_ip_address"
+    ]
+    annotations = {BALANCER_ID: made["id"], BALANCER_ADDRESS: address}
+    await kube.patch(resources.SERVICES, name, {"metadata": {"annotations": annotations}}, "default")
+    status = {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "VIP"}]}}
+    await kube.patch(resources.SERVICES, name, {"status": status}, "default", subresource="status")

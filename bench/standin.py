@@ -128,7 +128,8 @@ class StandIn:
             case "GET", _:
                 return self._list(kind, dict(request.query_params))
             case "POST", "loadbalancers":
-                return answer({"loadbalancer": self._create(body["loadbalancer"])}, 201)
+                made = self._create(body["loadbalancer"])
+                return answer({"loadbalancer": {**made, "provisioning_status": "PENDING_CREATE"}}, 201)
             case "POST", "floatingips":
                 return answer({"floatingip": self._floating(body["floatingip"])}, 201)
             case "DELETE", _:

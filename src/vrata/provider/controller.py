@@ -230,7 +230,8 @@ class Provider:
         answers = await self._apply(plan)
         if world.balancer is None and answers:
             # The floating IP needs no ACTIVE balancer: while the hosts build the pair, it is on its way to them.
-            world = replace(world, balancer=reading.balancer(answers[0]["loadbalancer"]))
+            made = reading.balancer(answers[0]["loadbalancer"])  # what is under it was not read
+            world = replace(world, balancer=replace(made, provisioning_status="PENDING_CREATE"))
             plan = replace(plan_ensure(wanted, world), notes=plan.notes)
             await self._apply(plan)
         self.telling.notes(service, (*wanted.notes, *plan.notes))
