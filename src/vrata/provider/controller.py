@@ -32,7 +32,7 @@ from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
 from vrata.provider.guarding import Guarding
-from vrata.provider.members import is_serving
+from vrata.provider.members import Nodes, is_serving
 from vrata.provider.model import Desired, Observed, Settings, World
 from vrata.provider.observe import observe_service
 from vrata.provider.plan import Plan, plan_ensure, plan_recovery, plan_remove, status_entries
@@ -75,6 +75,7 @@ class Provider:
         self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Settled] = {}
+        self._nodes_now = Nodes(())
         self._compared = asyncio.Event()  # all Services with the cloud, once
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
         self._failed_over: dict[str, float] = {}  # load balancer -> when it was found in ERROR
@@ -88,6 +89,7 @@ class Provider:
         def relevant(node: Node | None) -> object:
             return (node.status.addresses, is_serving(node), node.metadata.labels) if node else None
 
+        self._nodes_now = Nodes(self.nodes.objects.values())
         if relevant(old) != relevant(new):
             for key in self.services.objects:
                 self.queue.add(key)
@@ -153,7 +155,7 @@ class Provider:
 
     def _desired(self, service: Service) -> Desired:
         slices = self._of_service.get(service.metadata.key, {}).values()
-        return desired(self.settings, service, self.nodes.objects.values(), slices)
+        return desired(self.settings, service, self._nodes_now, slices)
 
     async def reconcile(self, key: str) -> Requeue:
         """One pass over one Service; what went wrong is told on the Service."""

@@ -12,7 +12,7 @@ from vrata.base.errors import InvalidInput
 from vrata.kube.objects import EndpointSlice, Node, Service, ServicePort
 from vrata.provider.adopt import OWNER_TAG
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, SOURCE_RANGES, TARGET, Annotations
-from vrata.provider.members import node_members, pod_members, serving_nodes
+from vrata.provider.members import Nodes, node_members, pod_members
 from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monitor, Note, Pick, Pool, Settings, Vip
 
 NAME_MAX = 255
@@ -51,7 +51,7 @@ def wants_balancer(service: Service) -> bool:
 
 
 def desired(
-    settings: Settings, service: Service, nodes: Iterable[Node], slices: Iterable[EndpointSlice] = ()
+    settings: Settings, service: Service, nodes: Nodes | Iterable[Node], slices: Iterable[EndpointSlice] = ()
 ) -> Desired:
     """What the Service wants; InvalidInput for what it says but nobody can do."""
     read = Annotations(service)
@@ -63,7 +63,8 @@ def desired(
     if not internal and not floats:
         notes.append(Note("LoadBalancerFloatingIPSkipped", "spec.ipFamilies: IPv6 addresses need no floating IP"))
     fixed = _fixed_address(service, vip.families[0])
-    chains = tuple(_Ports(settings, service, read, chosen, nodes, slices, notes).listeners())
+    known = nodes if isinstance(nodes, Nodes) else Nodes(nodes)
+    chains = tuple(_Ports(settings, service, read, chosen, known, slices, notes).listeners())
     return Desired(
         name=balancer_name(settings, service),
         description=f"Kubernetes external service {service.metadata.key} from cluster {settings.cluster}",
@@ -156,13 +157,12 @@ class _Ports:
         service: Service,
         read: Annotations,
         chosen: BalancerClass,
-        nodes: Iterable[Node],
+        nodes: Nodes,
         slices: Iterable[EndpointSlice],
         notes: list[Note],
     ) -> None:
         self.settings, self.service, self.read, self.slices, self.notes = settings, service, read, slices, notes
         self.ovn = settings.provider == OVN
-        self.nodes = serving_nodes(nodes, read.text("node-selector") or settings.node_selector)
         self.proxy = read.choice("proxy-protocol", PROXY, "false")
         self.forwards = read.flag("x-forwarded-for", default=False)
         self.tls_ref = read.reference("default-tls-container-ref") or settings.tls_container_ref
@@ -175,6 +175,7 @@ class _Ports:
             )
         families = service.spec.ip_families
         self.version = 6 if families and families[0] == "IPv6" else 4
+        self.nodes = nodes.serving(read.text("node-selector") or settings.node_selector, self.version)
         local = service.spec.external_traffic_policy == "Local" and not self.pods and not self.ovn
         self.health_port = (service.spec.health_check_node_port or None) if local else None
 
@@ -220,7 +221,7 @@ class _Ports:
         if not port.node_port:
             text = f"spec.ports: {port.protocol}/{port.port} has no nodePort and so no members; allow node ports, or "
             self.notes.append(Note("NoNodePort", f"{text}set the annotation {TARGET}: pod"))
-        return node_members(self.nodes, port, self.version, monitor_port=self.health_port, subnet_id=self.subnet_id)
+        return node_members(self.nodes, port, monitor_port=self.health_port, subnet_id=self.subnet_id)
 
     def _algorithm(self) -> str:
         if self.ovn:

@@ -4,7 +4,6 @@ Nodes that are not ready or on their way out leave the pool, but never the last 
 gone has lost its control plane more often than its nodes.
 """
 
-import ipaddress
 from collections.abc import Iterable
 
 from vrata.base.errors import InvalidInput
@@ -60,21 +59,34 @@ def _addresses(node: Node) -> list[str]:
 
 def node_address(node: Node, version: int) -> str | None:
     """A node's internal address of an IP version, else an external one; None if it has none."""
-    found = (address for address in _addresses(node) if ipaddress.ip_address(address).version == version)
+    found = (address for address in _addresses(node) if (6 if ":" in address else 4) == version)
     return next(found, None)
 
 
+class Nodes:
+    """The nodes at one moment; what thousands of Services ask of them is worked out once."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes = tuple(nodes)
+        self._found: dict[tuple[str, int], tuple[tuple[str, str], ...]] = {}
+
+    def serving(self, selector: str, version: int) -> tuple[tuple[str, str], ...]:
+        """Names and addresses of those that traffic may be sent to."""
+        key = selector, version
+        if key not in self._found:
+            serving = serving_nodes(self._nodes, selector)
+            named = ((node.metadata.name, node_address(node, version)) for node in serving)
+            self._found[key] = tuple((name, address) for name, address in named if address)
+        return self._found[key]
+
+
 def node_members(
-    nodes: Iterable[Node], port: ServicePort, version: int, *, monitor_port: int | None, subnet_id: str | None
+    nodes: Iterable[tuple[str, str]], port: ServicePort, *, monitor_port: int | None, subnet_id: str | None
 ) -> frozenset[Member]:
-    """The NodePort on each node; nobody where no NodePort was given out."""
+    """The NodePort on each of the nodes, by name and address; nobody where no NodePort was given out."""
     if not port.node_port:
         return frozenset()
-    return frozenset(
-        Member(node.metadata.name, address, port.node_port, monitor_port, subnet_id)
-        for node in nodes
-        if (address := node_address(node, version))
-    )
+    return frozenset(Member(name, address, port.node_port, monitor_port, subnet_id) for name, address in nodes)
 
 
 def pod_members(
