@@ -69,6 +69,21 @@ async def test_calls_are_counted(ground: Ground) -> None:
     assert ground.cloud.writes() == {BALANCING: 1, NETWORK: 1}
 
 
+async def test_a_change_of_nodes_is_one_write_and_no_question(ground: Ground) -> None:
+    """It took minutes where there were many pools and nodes (complaint E1)."""
+    names = ("one", "two")
+    for name in names:
+        await ground.apply(name)
+    await ground.served(*names)
+    ground.cloud.calls.clear()
+    await set_ready(ground, "worker-1", ready=False)
+    for name in names:
+        await until_members(ground, name, "worker-0")
+    await ground.rest()
+    assert ground.cloud.writes() == {BALANCING: len(names)}
+    assert ground.cloud.reads() == 0
+
+
 async def test_local_policy_works_without_any_setting(ground: Ground) -> None:
     """The node proxy's health port is asked, or traffic goes to nodes without a pod (complaint E2)."""
     await ground.stop()
@@ -253,6 +268,19 @@ async def test_classes_of_other_controllers_are_left_alone(ground: Ground) -> No
     await ground.served("ours")
     assert await ground.balancers("theirs") == []
     assert "finalizers" not in (await ground.service("theirs"))["metadata"]
+
+
+async def test_nodes_lose_the_health_port_with_the_local_policy(ground: Ground) -> None:
+    """What a batch of members leaves out stays as it was: they were written again for ever."""
+    await ground.apply("web", externalTrafficPolicy="Local")
+    await ground.served("web")
+    await ground.apply("web", externalTrafficPolicy="Cluster")
+    balancer = await ground.balancer("web")
+    [pool] = await ground.read("pools", loadbalancer_id=balancer["id"])
+    async with asyncio.timeout(30):
+        while {one["monitor_port"] for one in await ground.read(f"pools/{pool['id']}/members")} != {None}:
+            await asyncio.sleep(0.05)
+    await ground.rest()
 
 
 async def test_pods_are_members_where_they_are_reached(ground: Ground) -> None:

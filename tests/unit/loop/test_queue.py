@@ -110,3 +110,12 @@ async def test_all_lines_of_a_pass_have_one_id_and_no_two_passes_share_it() -> N
     ids = {key: {line["pass_id"] for line in lines if line["key"] == key} for key in ("a", "b")}
     assert [len(found) for found in ids.values()] == [1, 1]
     assert ids["a"] != ids["b"]
+
+
+async def test_a_key_that_was_due_can_be_forgotten() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    queue.add("b")
+    queue.discard("a")
+    assert await queue.get() == "b"
+    assert len(queue) == 1
