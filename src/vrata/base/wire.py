@@ -233,7 +233,7 @@ class DesiredInstance(Wire, frozen=True, kw_only=True):
     vrrp: Vrrp
     threads: int = 1  # of HAProxy
     max_connections: int | None = None  # of the whole instance; None: what the machine allows
-    yields: int = 0  # each new value: give the addresses to the peer, once; connections that are there go on
+    yields: int = 0  # each new value: give addresses and clients to the peer, once; connections that are there go on
     listeners: tuple[Listener, ...] = ()
     pools: tuple[Pool, ...] = ()
     floating: tuple[FloatingNat, ...] = ()

@@ -46,6 +46,7 @@ from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
 from vrata.net import daemon, ip, nft
 from vrata.net.command import CommandFailed, run
+from vrata.net.daemon import DaemonId
 from vrata.net.links import find_link, list_links, list_source_rules
 from vrata.net.netns import in_namespace
 from vrata.vrrp.packet import PROTOCOL
@@ -127,10 +128,11 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             parts.conntrackd.start(config)
         case StopConntrackd():
             await parts.conntrackd.stop()
-        case HandOver():
-            parts.mark_unfit()
-            await asyncio.sleep(_HAND_OVER_S)
-            parts.mark_fit()
+        case HandOver(active=active):
+            if active:
+                parts.mark_unfit()
+                await asyncio.sleep(_HAND_OVER_S)
+                parts.mark_fit()
             if parts.haproxy.running():  # the old worker asks its clients to connect anew, with its next answers
                 await parts.haproxy.reload()
         case MarkApplied(desired=desired):
@@ -159,6 +161,10 @@ async def remove_instance(instance_id: str, record: Record | None, directory: Pa
 
 async def kill_all(netns: str, name: str | None = None) -> None:
     """End every process in the namespace (or only those whose executable has this name), and wait for it."""
+    await _gone(_doom(netns, name))
+
+
+def _doom(netns: str, name: str | None) -> list[DaemonId]:
     doomed = [
         found
         for pid in ip.processes_in(netns)
@@ -166,7 +172,14 @@ async def kill_all(netns: str, name: str | None = None) -> None:
     ]
     for found in doomed:
         daemon.send(found, signal.SIGKILL)
-    await asyncio.gather(*(daemon.wait_gone(found, _KILL_TIMEOUT_S) for found in doomed))
+    return doomed
+
+
+async def _gone(doomed: list[DaemonId]) -> None:
+    ended = await asyncio.gather(*(daemon.wait_gone(found, _KILL_TIMEOUT_S) for found in doomed))
+    left = [found.pid for found, gone in zip(doomed, ended, strict=True) if not gone]
+    if left:
+        log.warning("killed and still there", pids=left)
 
 
 async def delete_link(name: str) -> None:
@@ -336,10 +349,12 @@ async def _start_keepalived(
     that is active reads it as a conflict, so it is said only where virtual addresses are found.
     """
     await parts.keepalived.clear()
-    await kill_all(parts.netns, "keepalived")  # one that was started and never recorded
+    doomed = _doom(parts.netns, "keepalived")  # one that was started and never recorded
+    # Before waiting for anybody's end: until then two hold the addresses.
     if await release_addresses(parts.netns, fixed) and goodbyes:
         with contextlib.suppress(OSError):  # a courtesy: without it the peer's timer does the same, later
             await asyncio.to_thread(in_namespace, parts.netns, partial(send_goodbyes, goodbyes))
+    await _gone(doomed)
     parts.keepalived.write_config(config)
     parts.keepalived.start()
 

@@ -246,7 +246,9 @@ class StopConntrackd(Action):
 
 @dataclass(frozen=True)
 class HandOver(Action):
-    """Let the peer have the addresses, then stand by for it; connections may end in their own time."""
+    """Let the peer have the addresses, if they are here, and stand by; clients connect anew in their own time."""
+
+    active: bool
 
 
 @dataclass(frozen=True)

@@ -270,9 +270,9 @@ def _plan_keepalived(
 def _plan_yield(observed: Observed, desired: DesiredInstance) -> list[AnyAction]:
     """Once for each wish: without a peer the addresses come back, and are better here than nowhere."""
     known_wish = observed.applied.yields if observed.applied else 0
-    if desired.yields in (0, known_wish) or not any(link.holds(desired.legs) for link in observed.links):
+    if desired.yields in (0, known_wish):
         return []
-    return [HandOver("the peer shall be active")]
+    return [HandOver("the peer shall be active", active=any(link.holds(desired.legs) for link in observed.links))]
 
 
 def _goodbyes(router: Router) -> tuple[Goodbye, ...]:

@@ -69,7 +69,7 @@ class Provider:
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.surroundings = Surroundings(cloud, self.nodes.objects.values)
         self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
-        self.waiting = Waiting(cloud, self.queue.add)
+        self.waiting = Waiting(cloud, self.queue.add, self._is_stuck)
         self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Desired] = {}
@@ -133,6 +133,12 @@ class Provider:
             await self.drift.check(ours)
         except (CloudError, aiohttp.ClientError, OSError) as error:
             log.warning("the cloud could not be compared with the Services", error=str(error))
+
+    def _is_stuck(self, key: str, balancer_id: str) -> None:
+        service = self.services.objects.get(key)
+        if service:
+            remedy = "it can not be changed; ask the cloud's operator to free it"
+            self.telling.failed(service, f"load balancer {balancer_id} has been busy for ten minutes: {remedy}")
 
     def _is_right(self, service: Service, wanted: Desired, balancer_id: str) -> None:
         if service.status.load_balancer.ingress:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.support.fabric import Machine, wait_until
 from tests.support.traffic import Seen, prober
-from tests.system.host.lab import FLOATING, HOSTS, PORT, VIP, Lab, balancer, lab
+from tests.system.host.lab import FLOATING, HOSTS, INSTANCES, PORT, VIP, Lab, balancer, lab
 
 from vrata.base.clock import monotonic_s
 from vrata.base.wire import VrrpState
@@ -107,6 +107,31 @@ async def test_keepalived_killed_or_stopped_breaks_no_connection(short_path: Pat
             await wait_until(it.one_active, it.logs)
             await goes_on(it, anew, kept)
             assert (anew.failed, kept.failed) == ([], [])
+        assert it.active() != first
+
+
+async def test_clients_of_a_standby_are_sent_to_the_active_one(short_path: Path) -> None:
+    """They are there since it was active; without this they would be cut off with the instance."""
+
+    def connections(host: str) -> int:
+        report = it.cloud.seen(host, INSTANCES[host])
+        return sum(one.active_connections for one in report.listeners.values()) if report else -1
+
+    async with lab("stay", short_path) as it:
+        await want(it, 1)
+        await wait_until(it.one_active, it.logs)
+        await it.answers(it.client, VIP)
+        first = it.active()
+        with prober(it.client, VIP, PORT, keep=True) as kept:
+            await goes_on(it, kept)
+            os.kill(it.pid(first, "keepalived"), signal.SIGKILL)
+            await wait_until(lambda: it.one_active() and it.active() != first, it.logs)
+            await goes_on(it, kept)
+            await wait_until(lambda: connections(first) > 0, it.logs)
+            await want(it, 2, yields=first)
+            await wait_until(lambda: connections(first) == 0, it.logs)
+            await goes_on(it, kept)
+            assert kept.failed == []
         assert it.active() != first
 
 

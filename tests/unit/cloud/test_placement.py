@@ -24,11 +24,13 @@ worlds = st.lists(
 )
 
 
-def pair(hosts: list[Host], existing: int, *, asked: bool = False) -> list[Placed]:
-    """Instances on the first hosts, the first of them active."""
+def pair(hosts: list[Host], existing: int, *, asked: bool = False, connected: bool = False) -> list[Placed]:
+    """Instances on the first hosts, the first of them active; `connected`: all have clients."""
     states = (VrrpState.MASTER, VrrpState.BACKUP, VrrpState.BACKUP)
     return [
-        Placed(str(n), host.name, plan.PRIORITIES[n], state=states[n], asked=asked)
+        Placed(
+            str(n), host.name, plan.PRIORITIES[n], state=states[n], asked=asked, idle=not connected, connected=connected
+        )
         for n, host in enumerate(hosts[:existing])
     ]
 
@@ -48,7 +50,7 @@ def carry_out(placed: list[Placed], actions: tuple[Action, ...], hosts: list[Hos
             case Remove(name):
                 out = [replace(one, leaving=True, asked=False) if one.id == name else one for one in out]
             case Yield(name):
-                out = [replace(one, told=True, state=VrrpState.BACKUP) if one.id == name else one for one in out]
+                out = [_yielded(one) if one.id == name else one for one in out]
             case Keep(name):
                 out = [replace(one, asked=False) if one.id == name else one for one in out]
     serving = [one for one in out if not one.leaving and one.host in alive]
@@ -63,12 +65,16 @@ def carry_out(placed: list[Placed], actions: tuple[Action, ...], hosts: list[Hos
     ]
 
 
-@given(worlds, st.integers(1, 2), st.integers(0, 2), st.booleans())
+def _yielded(one: Placed) -> Placed:
+    return replace(one, told=True, state=VrrpState.BACKUP, sent_away=True, connected=False, idle=True)
+
+
+@given(worlds, st.integers(1, 2), st.integers(0, 2), st.booleans(), st.booleans())
 def test_whatever_happens_it_comes_to_rest_with_a_pair_as_good_as_the_hosts_allow(
-    hosts: list[Host], wanted: int, existing: int, asked: bool
+    hosts: list[Host], wanted: int, existing: int, asked: bool, connected: bool
 ) -> None:
     plugged = [host for host in hosts if host.physical_networks >= NEEDS]
-    placed = pair(plugged, existing, asked=asked)
+    placed = pair(plugged, existing, asked=asked, connected=connected)
     before = {one.id for one in placed}
     for step in range(20):
         actions = plan.plan_instances("owner", placed, hosts, NEEDS, wanted=wanted)
@@ -103,6 +109,15 @@ def test_an_instance_that_nobody_wants_to_move_stays_on_a_good_host(hosts: list[
     actions = plan.plan_instances("owner", placed, hosts, NEEDS, wanted=2)
     moved = {action.id for action in actions if isinstance(action, Remove | Yield)}
     assert not moved & {one.id for one in placed if one.host in good}
+
+
+@given(worlds, st.booleans())
+def test_no_instance_of_a_living_host_goes_while_it_has_clients(hosts: list[Host], asked: bool) -> None:
+    placed = pair(hosts, 2, asked=asked, connected=True)
+    alive = {host.name for host in hosts if host.alive}
+    actions = plan.plan_instances("owner", placed, hosts, NEEDS, wanted=2)
+    removed = {action.id for action in actions if isinstance(action, Remove)}
+    assert not removed & {one.id for one in placed if one.host in alive}
 
 
 def hosts_of(names: str, *, dead: str = "", drained: str = "") -> list[Host]:

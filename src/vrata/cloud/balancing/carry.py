@@ -126,6 +126,8 @@ def _placed(row: Row, generation: int, moment: float, settings: Settings) -> pla
         asked=row["replace_at"] is not None,
         told=row["yield_at"] is not None and moment - row["yield_at"] < settings.yield_timeout_s,
         idle=connections == 0 or moment - began >= settings.drain_timeout_s,
+        connected=connections > 0,
+        sent_away=row["yield_at"] is not None and row["yield_at"] >= (row["replace_at"] or 0.0),
     )
 
 

@@ -8,8 +8,9 @@ other's adverts: what is dead is the way to its agent, and a third instance woul
 half of all hosts are silent, a site or a network is down and not a machine (the breaker).
 
 **On purpose.** Instances that an administrator wants replaced, or whose host is drained, move one at a time, the standby
-first. An active one hands over to a peer that has everything, and goes when its connections have ended or their time
-is over. What a killed cloud leaves is taken up where it was: every decision is made from what is there.
+first; clients that it still has, from a time when it was active, are sent to the active one. That one hands over to a peer
+that has everything, and goes when its connections have ended or their time is over. What a killed cloud leaves is taken up
+where it was: every decision is made from what is there.
 """
 
 import hashlib
@@ -49,6 +50,8 @@ class Placed:
     asked: bool = False  # another one shall take its place
     told: bool = False  # it has been told to hand over, a moment ago
     idle: bool = True  # no connection is left on it, or the time to end them is over
+    connected: bool = False  # it has connections; of a standby: those of the time when it was active
+    sent_away: bool = False  # its clients have been asked to connect anew
 
     @property
     def active(self) -> bool:
@@ -75,7 +78,7 @@ class Remove:
 
 @dataclass(frozen=True)
 class Yield:
-    """Tell this instance to hand over to its peer."""
+    """Tell this instance to hand over to its peer: the addresses, if it has them, and its clients."""
 
     id: str
     reason: str
@@ -176,7 +179,9 @@ def _move(staying: Sequence[Placed], known: Mapping[str, Host], wanted: int, *, 
             if one.asked:
                 yield Keep(one.id, "no other host is free")
             continue
-        if one.idle and any(other.active and other.ready for other in others):
+        if one.connected and not one.sent_away:
+            yield Yield(one.id, f"the clients of the standby on {one.host} shall connect to the active one")
+        elif one.idle and any(other.active and other.ready for other in others):
             yield Remove(one.id, f"another one takes the place of the standby on {one.host}")
         return
 
