@@ -181,9 +181,7 @@ class Provider:
         key, wanted = service.metadata.key, self._desired(service)
         if self._is_settled(key, wanted) and service.status.load_balancer.ingress:
             return self._watch_endpoints(service)
-        self._settled.pop(
-            key, None
-        )  # half-way to something else it is not settled, even if that is taken back meanwhile
+        self._settled.pop(key, None)  # half-way it is not settled, even if the wish is taken back meanwhile
         self.telling.begins(service)
         if FINALIZER not in service.metadata.finalizers:
             await self._patch(service, {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}})
