@@ -47,6 +47,11 @@ from vrata.sandbox.overview import resident_mib
 OUTPUT = Path("build/soak.json")
 SERVICE = "load-balancer"
 APP = "soak"
+STREAMS = ("balancer", "service")
+# The Service is plain TCP: nobody can ask its clients to connect anew, and who stays longer than the drain time on an
+# instance that moves is disconnected, perhaps during the next event.
+DISCONNECTED = {"kept: ConnectionResetError": "kept: disconnected after the drain time"}
+MOVES, LEAVES_S = ("drain", "host_lost"), 45.0
 INTERVAL_S = "0.02"  # between new connections, of each stream
 SETTLE_S = 1.5  # after an event
 LOST_S = 14.0  # longer than the cloud waits for a silent host
@@ -65,10 +70,14 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     longest_gap_ms: float = 0.0
 
-    def add(self, window: Json) -> None:
+    def add(self, stream: str, window: Json, *, moved: bool) -> None:
+        """`moved`: not long ago instances left their hosts."""
         self.sent += sum(window["sent"].values())
         self.answered += sum(window["answered"].values())
-        self.failed.update(window["failed"])
+        for kind, number in window["failed"].items():
+            self.failed[f"{stream}, {DISCONNECTED.get(kind, kind) if moved and stream == 'service' else kind}"] += (
+                number
+            )
         self.longest_gap_ms = max(self.longest_gap_ms, window["gap_ms"])
 
 
@@ -82,6 +91,7 @@ class Soak:
     memory: defaultdict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     errors: list[str] = field(default_factory=list)
     versions: int = 1
+    moved_s: float = float("-inf")
 
     @property
     def ground(self) -> Ground:
@@ -89,8 +99,9 @@ class Soak:
 
     async def close(self, name: str, order: bytes = b"") -> None:
         """End a window of both streams in the name of an event."""
-        for window in await asyncio.gather(*(watch.window(order) for watch in self.watches)):
-            self.tallies[name].add(window)
+        windows = await asyncio.gather(*(watch.window(order) for watch in self.watches))
+        for stream, window in zip(STREAMS, windows, strict=True):
+            self.tallies[name].add(stream, window, moved=time.monotonic() < self.moved_s + LEAVES_S)
 
     async def sample(self) -> None:
         """Memory of every process, now and then: parts by name, daemons of instances as the mean of their kind."""
@@ -242,6 +253,7 @@ async def _run(soak: Soak, minutes: float, chance: random.Random) -> None:
             await soak.close("nothing")
             async with asyncio.timeout(EVENT_S):
                 await EVENTS[name](soak)
+            soak.moved_s = time.monotonic() if name in MOVES else soak.moved_s
             await asyncio.sleep(SETTLE_S)
             await soak.pair.whole()
         except (VrataError, OSError, RuntimeError) as error:  # TimeoutError is an OSError
@@ -283,10 +295,10 @@ def _account(soak: Soak) -> Json:
 
 
 def _listed(event: str) -> tuple[str, ...]:
-    """Reasons for which requests may fail in an event in which nothing of ours dies."""
+    """Reasons for which requests may fail in an event in which nothing of ours dies: a pod that ends closes connections."""
     if event == "pods_updated":
-        return ("kept: IncompleteReadError", "kept: ConnectionResetError")
-    return ("download: ended by the client",)
+        return ("service, kept: IncompleteReadError", "service, kept: ConnectionResetError")
+    return ("balancer, download: ended by the client", f"service, {next(iter(DISCONNECTED.values()))}")
 
 
 def _growth(series: list[tuple[float, float]]) -> Json:

@@ -17,7 +17,7 @@ from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
 
-CONTROLLERS = ("service", "node", "node-lifecycle", "route")
+CONTROLLERS = ("service",)
 
 Run = Callable[[], Coroutine[Any, Any, None]]
 
@@ -146,6 +146,9 @@ def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) ->
         runs.append(provider.run)
         informers += [provider.services, provider.nodes]
         cloud.metrics.watch_queue(lambda: len(provider.queue))
+
+    if not runs:
+        raise InvalidInput("[loadbalancer] enabled", "false", "enable it, or end this program: nothing is left to do")
 
     def missing() -> str:
         waiting = [one for one in informers if not one.synced.is_set()]

@@ -71,7 +71,7 @@ class Provider:
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.surroundings = Surroundings(cloud, self.nodes.objects.values)
         self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
-        self.waiting = Waiting(cloud, self.queue.add)
+        self.waiting = Waiting(cloud, self.queue.add, self._is_stuck)
         self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Settled] = {}
@@ -141,6 +141,12 @@ class Provider:
         except (CloudError, aiohttp.ClientError, OSError) as error:
             log.warning("the cloud could not be compared with the Services", error=str(error))
 
+    def _is_stuck(self, key: str, balancer_id: str) -> None:
+        service = self.services.objects.get(key)
+        if service:
+            remedy = "it can not be changed; ask the cloud's operator to free it"
+            self.telling.failed(service, f"load balancer {balancer_id} has been busy for ten minutes: {remedy}")
+
     def _is_right(self, service: Service, wanted: Desired, balancer: Observed) -> None:
         key = service.metadata.key
         if not service.status.load_balancer.ingress or self.services.objects.get(key) is not service:
@@ -187,6 +193,7 @@ class Provider:
         known = self._settled.get(key)
         if known and is_known(known, wanted) and service.status.load_balancer.ingress:
             return await self._follow_members(service, wanted, known)
+        self._settled.pop(key, None)  # half-way it is not settled, even if the wish is taken back meanwhile
         self.telling.begins(service)
         if FINALIZER not in service.metadata.finalizers:
             marked = {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}}

@@ -1,7 +1,13 @@
-"""Waits for load balancers that the cloud is busy with: one question for all of them, however many there are."""
+"""Waits for load balancers that the cloud is busy with: one question for all of them, however many there are.
+
+What takes longer is asked for less often. What takes very long is told: nobody but the cloud's operator can change a load
+balancer that stays PENDING.
+"""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import aiohttp
 import structlog
@@ -12,47 +18,78 @@ from vrata.provider.model import PENDING
 from vrata.provider.observe import observe_statuses
 
 POLL_S = 0.05
+SHARE = 20  # of the time that somebody has waited lies between two questions
+SLOWEST_S = 5.0
 COST = 4.0  # of the time between two questions, answers may take so much less
 RETRY_S = 2.0
+STUCK_S = 600.0
 
 log = structlog.get_logger(__name__)
 
 
-class Waiting:
-    """`due` is called with the key of whoever waits once its load balancer is busy no more, or gone."""
+@dataclass
+class _Wait:
+    """Who waits for a load balancer, and since when."""
 
-    def __init__(self, cloud: Cloud, due: Callable[[str], None]) -> None:
+    since_s: float
+    keys: set[str] = field(default_factory=set)
+    told: bool = False
+
+
+class Waiting:
+    """`due` is called with the key of whoever waits once its load balancer is busy no more, or gone.
+
+    `stuck` is called once, with the key and the load balancer's id, when that does not happen.
+    """
+
+    def __init__(self, cloud: Cloud, due: Callable[[str], None], stuck: Callable[[str, str], None]) -> None:
         self._cloud = cloud
         self._due = due
-        self._ids: dict[str, set[str]] = {}  # load balancer -> keys
-        self._some = asyncio.Event()
+        self._stuck = stuck
+        self._waits: dict[str, _Wait] = {}  # by load balancer
+        self._news = asyncio.Event()
 
     def wait_for(self, balancer_id: str, key: str) -> None:
         """Tell the key when this load balancer can be changed again."""
-        self._ids.setdefault(balancer_id, set()).add(key)
-        self._some.set()
+        wait = self._waits.setdefault(balancer_id, _Wait(clock.monotonic_s()))
+        wait.keys.add(key)
+        self._news.set()
 
     def waits(self) -> int:
         """How many load balancers are waited for."""
-        return len(self._ids)
+        return len(self._waits)
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
-            await self._some.wait()
+            if not self._waits:
+                await self._news.wait()
+            self._news.clear()
             await asyncio.sleep(POLL_S)
             began_s = clock.monotonic_s()
-            asked = set(self._ids)
             try:
-                statuses = await observe_statuses(self._cloud, asked)
+                asked = set(self._waits)
+                self._look(asked, await observe_statuses(self._cloud, asked))
             except (CloudError, aiohttp.ClientError, OSError) as error:
                 log.warning("load balancers not read", error=str(error))
                 await asyncio.sleep(RETRY_S)
-                continue
-            for balancer_id in asked:
-                if statuses.get(balancer_id) not in PENDING:
-                    for key in self._ids.pop(balancer_id, ()):
-                        self._due(key)
-            if not self._ids:
-                self._some.clear()
-            await asyncio.sleep((clock.monotonic_s() - began_s) * (COST if len(asked) > 1 else 0))
+            cost_s = (clock.monotonic_s() - began_s) * COST if len(self._waits) > 1 else 0.0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(cost_s, self._pause_s())):
+                    await self._news.wait()
+
+    def _pause_s(self) -> float:
+        youngest_s = clock.monotonic_s() - max((one.since_s for one in self._waits.values()), default=0.0)
+        return min(youngest_s / SHARE, SLOWEST_S) if self._waits else 0.0
+
+    def _look(self, asked: set[str], statuses: dict[str, str]) -> None:
+        for balancer_id in asked:
+            wait = self._waits[balancer_id]
+            if statuses.get(balancer_id) not in PENDING:
+                del self._waits[balancer_id]
+                for key in wait.keys:
+                    self._due(key)
+            elif not wait.told and clock.monotonic_s() - wait.since_s > STUCK_S:
+                wait.told = True
+                for key in wait.keys:
+                    self._stuck(key, balancer_id)

@@ -4,7 +4,7 @@ HTTP/1.1 with keep-alive on any number of ports, TLS on others, and the PROXY pr
 proxy-protocol.txt) where asked for. Paths with a meaning: `/healthz` answers `ok`, `/bytes/N` N bytes, `/delay/MS`
 after so many milliseconds, `/status/CODE` with that status; everything else is echoed.
 
-SIGTERM closes the listening sockets, lets requests in flight finish and ends. Only asyncio and httptools are
+SIGTERM closes the listening sockets a moment later, lets requests in flight finish and ends. Only asyncio and httptools are
 imported, so that a pod starts quickly and stays small; it is run as `python -m vrata.sandbox.echo`.
 """
 
@@ -25,6 +25,8 @@ import httptools
 PROXY_V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 PROXY_V1_MAX = 107  # bytes, by specification
 BODY_MAX = 2**24
+LINGER_S = 0.3  # after SIGTERM: until everybody has heard that this endpoint is going
+FRESH_S = 1.0  # a connection's first request is waited for so long
 DRAIN_S = 25.0
 
 
@@ -89,17 +91,17 @@ class Echo:
     def __init__(self, *, proxy_protocol: bool) -> None:
         self.proxy_protocol = proxy_protocol
         self.draining = False
-        self.connections: dict[asyncio.StreamWriter, bool] = {}  # writer -> a request is in flight
+        self.connections: dict[asyncio.StreamWriter, str] = {}  # writer -> fresh, busy with a request, or idle
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer requests until the peer is done, asks for a close, or this server ends."""
-        self.connections[writer] = False
+        self.connections[writer] = "fresh"
         peer = writer.get_extra_info("peername")
         client = f"{peer[0]}:{peer[1]}"
         try:
             if self.proxy_protocol:
                 client = await read_proxy_header(reader) or client
-            while not self.draining and await self._answer_one(reader, writer, client):
+            while await self._answer_one(reader, writer, client) and not self.draining:
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, httptools.HttpParserError, ValueError):
             pass
@@ -114,7 +116,7 @@ class Echo:
             data = await reader.read(65536)
             if not data:
                 return False
-            self.connections[writer] = True
+            self.connections[writer] = "busy"
             parser.feed_data(data)
             if request.body_length > BODY_MAX:
                 return False
@@ -126,18 +128,24 @@ class Echo:
         )
         writer.write(head.encode() + (b"" if parser.get_method() == b"HEAD" else body))
         await writer.drain()
-        self.connections[writer] = False
+        self.connections[writer] = "idle"
         return keep
 
     async def drain(self) -> None:
         """Close idle connections now and wait, bounded, for the others."""
         self.draining = True
-        for writer, busy in list(self.connections.items()):
-            if not busy:
-                writer.close()
-        deadline = asyncio.get_running_loop().time() + DRAIN_S
-        while self.connections and asyncio.get_running_loop().time() < deadline:
+        self._close("idle")
+        now = asyncio.get_running_loop().time
+        began = now()
+        while self.connections and now() < began + DRAIN_S:
+            if now() > began + FRESH_S:
+                self._close("fresh")
             await asyncio.sleep(0.01)
+
+    def _close(self, state: str) -> None:
+        for writer, current in list(self.connections.items()):
+            if current == state:
+                writer.close()
 
 
 async def respond(request: Request, parser: httptools.HttpRequestParser, client: str) -> tuple[str, str, bytes]:
@@ -199,6 +207,7 @@ async def run(ports: list[int], tls_ports: list[int], udp_ports: list[int], *, p
         await loop.create_datagram_endpoint(udp_protocol, local_addr=("0.0.0.0", port))
     print(f"echo: serving {ports + tls_ports + udp_ports}", file=sys.stderr, flush=True)  # noqa: T201 - the pod's log
     await stop.wait()
+    await asyncio.sleep(LINGER_S)
     for server in servers:
         server.close()
     await echo.drain()
