@@ -93,7 +93,7 @@ def test_ended_leader_gives_the_lease_back(cluster: Cluster, pair: tuple[Replica
     wait_for(waiting.leads, "the other one leads", DEADLINE_S)
     assert waiting.ask("/healthz") == (200, "ok\n")
     wait_for(lambda: waiting.ask("/readyz")[0] == 200, "it has read the cluster", DEADLINE_S)
-    assert "openstack_api_requests_total{" in waiting.ask("/metrics")[1]
+    wait_for(lambda: "openstack_api_requests_total{" in waiting.ask("/metrics")[1], "it asks the cloud", DEADLINE_S)
 
 
 def test_leader_that_stood_still_does_not_work_beside_its_successor(
