@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import aiohttp
@@ -57,8 +58,18 @@ class Cloud:
         self._quiet_until_s: dict[str, float] = {}  # by service: it has asked everybody to wait
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT_MAX))
+        look = aiohttp.TraceConfig()
+        look.on_connection_create_end.append(self._last_look)
+        look.on_connection_reuseconn.append(self._last_look)
+        connector = aiohttp.TCPConnector(limit=IN_FLIGHT_MAX)
+        self._http = aiohttp.ClientSession(connector=connector, trace_configs=[look])
         return self
+
+    async def _last_look(self, _session: object, context: SimpleNamespace, _details: object) -> None:
+        """The connection is there, the next thing is to send: who stood still until now may have a successor."""
+        change = context.trace_request_ctx
+        if change and self._guard and not self._guard():
+            raise VrataError(f"{change} not sent: another replica may be at work")
 
     async def __aexit__(self, *_: object) -> None:
         if self._http:
@@ -101,8 +112,6 @@ class Cloud:
             access = await self._session.access(service, refused=refused)
             try:
                 async with self._room:
-                    if method != "GET" and self._guard and not self._guard():
-                        raise VrataError(f"{method} {path} not sent: another replica may be at work")
                     with self.metrics.requesting(request_name(method, path)):
                         return await self._send(method, access, path, params, data)
             except CloudError as error:
@@ -133,7 +142,7 @@ class Cloud:
             headers["Content-Type"] = "application/json"
         async with self._http.request(
             method, access.endpoint + path, params=params, data=data, headers=headers, timeout=self._timeout,
-            ssl=access.tls,
+            ssl=access.tls, trace_request_ctx=None if method == "GET" else f"{method} {path}",
         ) as answer:  # fmt: skip
             content = await answer.read()
             if answer.status >= 400:
