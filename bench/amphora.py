@@ -137,7 +137,7 @@ class Amphorae:
 
     async def build(self, number: int) -> None:
         sandbox = self.ground.stage.sandbox
-        netns = str(kernel_name("amphora", str(os.getpid()), str(number)))
+        netns = str(kernel_name("amp", str(os.getpid()), str(number)))
         self.namespaces.append(netns)
         await ip.add_namespace(netns, {"net.ipv4.ip_nonlocal_bind": "1"})
         port = self.link(number)
