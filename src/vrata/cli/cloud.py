@@ -60,7 +60,7 @@ def migrate(database: str | None, data_dir: Path | None, revision: str) -> None:
 )
 @click.option("--token-life-s", default=24 * 3600, show_default=True, type=click.IntRange(1), help="Of new tokens.")
 @click.option("--advert-interval-ms", default=100, show_default=True, type=click.IntRange(10, 40950))
-@click.option("--host-timeout-s", default=10.0, show_default=True, help="A host silent for longer is dead.")
+@click.option("--host-timeout-s", default=2.0, show_default=True, help="A host silent for longer is dead.")
 @click.option(
     "--rbac",
     default="default",
