@@ -24,6 +24,12 @@ from vrata.kube.client import Kube
 @click.option(
     "--drain", "drain_s", default=25, show_default=True, help="Seconds that requests under way may take at the end."
 )
+@click.option(
+    "--spare-backends",
+    default=256,
+    show_default=True,
+    help="Prepared for Services to come; when they run out, HAProxy reloads. A quarter of those in use, if that is more.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
 def command(
     kubeconfig: Path | None,
@@ -31,6 +37,7 @@ def command(
     http_port: int,
     health_port: int,
     drain_s: int,
+    spare_backends: int,
     directory: Path | None,
     *,
     manifest: bool,
@@ -45,7 +52,13 @@ def command(
     from vrata.ingress.controller import Controller
     from vrata.ingress.model import Settings
 
-    settings = Settings(http_port=http_port, health_port=health_port, accept_proxy=proxy_protocol, drain_s=drain_s)
+    settings = Settings(
+        http_port=http_port,
+        health_port=health_port,
+        accept_proxy=proxy_protocol,
+        drain_s=drain_s,
+        spare_slots=spare_backends,
+    )
     folder = directory or Path(tempfile.gettempdir()) / "vrata-ingress"
 
     async def serve() -> None:

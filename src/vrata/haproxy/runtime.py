@@ -6,6 +6,7 @@ below the 16 kB that HAProxy 2.6 takes (`tune.bufsize`): it drops a bigger one i
 
 import asyncio
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vrata.base.errors import VrataError
 TIMEOUT_S = 5.0
 PAYLOAD_BYTES = 14_000
 _RETRY_S = 0.01
+_ROW = re.compile(r"[^\s\0]+ [^\n\r\0]*")
 _LIMIT = 64 * 1024 * 1024
 
 
@@ -119,30 +121,42 @@ class RuntimeClient:
     async def replace_map(self, name: str, rows: Iterable[tuple[str, str]]) -> None:
         """Replace a map file's live content in one atomic step; a failure before the commit changes nothing.
 
-        Keys and values may hold no white space at a key's edge and no line breaks: VrataError.
+        Keys may hold no white space, values no line breaks: VrataError.
         """
         answer = await self.tell(f"prepare map {name}", "New version created:")
         version = answer.rsplit(":", 1)[1].strip()
+        await self.add_rows(f"@{version} {name}", rows)
+        await self.tell(f"commit map @{version} {name}")
+
+    async def add_rows(self, name: str, rows: Iterable[tuple[str, str]]) -> None:
+        """Add rows to a live map, or to a prepared version of it (`@3 name`), whether or not it has such keys."""
         chunk: list[str] = []
         size = 0
         for key, value in rows:
             row = f"{key} {value}"
-            if not row.isprintable() or not key or " " in key:
+            if not _ROW.fullmatch(row):
                 raise VrataError(f"map row {row!r} can not be sent", retriable=False)
             length = len(row.encode()) + 1
             if length > PAYLOAD_BYTES:
                 raise VrataError(f"map row of {length} bytes is too long", retriable=False)
             if size + length > PAYLOAD_BYTES:
-                await self._add_rows(name, version, chunk)
+                await self._add_chunk(name, chunk)
                 chunk, size = [], 0
             chunk.append(row)
             size += length
         if chunk:
-            await self._add_rows(name, version, chunk)
-        await self.tell(f"commit map @{version} {name}")
+            await self._add_chunk(name, chunk)
 
-    async def _add_rows(self, name: str, version: str, rows: Sequence[str]) -> None:
-        await self.tell(f"add map @{version} {name} <<\n" + "\n".join(rows) + "\n")
+    async def set_row(self, name: str, key: str, value: str) -> None:
+        """Give a key of a live map another value, in one step."""
+        await self.tell(f"set map {name} {_word(key)} {_word(value)}")
+
+    async def delete_row(self, name: str, key: str) -> None:
+        """Remove a key from a live map."""
+        await self.tell(f"del map {name} {_word(key)}", "Key not found")
+
+    async def _add_chunk(self, name: str, rows: Sequence[str]) -> None:
+        await self.tell(f"add map {name} <<\n" + "\n".join(rows) + "\n")
 
     async def statistics(self) -> tuple[dict[str, str], ...]:
         """`show stat` as one dictionary a line, by the column names of section 9.1."""
@@ -158,6 +172,11 @@ class RuntimeClient:
         lines = (await self.ask("show servers state")).splitlines()
         rows = (line.split() for line in lines if line and not line.startswith("#"))
         return frozenset((row[1], row[3]) for row in rows if len(row) > 4)
+
+
+def _word(text: str) -> str:
+    """One argument of a command: a semicolon would end it."""
+    return text.replace("\\", "\\\\").replace(";", "\\;")
 
 
 def parse_statistics(text: str) -> tuple[dict[str, str], ...]:

@@ -1,58 +1,181 @@
-"""Writes Ingress statuses in the background; routing never waits for it."""
+"""The HAProxy of the Ingress controller: adopts one that runs, starts one, changes it live, reloads it as the last resort.
+
+Never decides what to change. It runs beside this process, not under it: killed and restarted, the controller goes on with
+what serves.
+"""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import assert_never
 
-import aiohttp
 import structlog
 
-from vrata.ingress.status import addresses, plan_status
-from vrata.kube.client import ApiError, Kube
-from vrata.kube.objects import Ingress, Service
-from vrata.kube.resources import INGRESSES
+from vrata.base.files import write_atomic
+from vrata.haproxy.process import HaproxyProcess
+from vrata.ingress.model import BackendKey, RowKey, Scheme, Server, Settings, Slot
+from vrata.ingress.observe import Running, Servers, observe_running, observe_servers
+from vrata.ingress.plan import (
+    Action,
+    AddServer,
+    Assign,
+    DropRow,
+    Observed,
+    PutRow,
+    Release,
+    Reload,
+    RemoveServer,
+    ReviveServer,
+)
+from vrata.ingress.render import (
+    OWNERS,
+    map_path,
+    render_config,
+    render_map_file,
+    routes_of,
+    server_address,
+    slot_name,
+)
+from vrata.ingress.rows import host_of
+from vrata.net import daemon
 
-RETRY_S = 2.0
+SCHEMES = (Scheme.HTTP,)
+SPARE_SHARE = 4  # one prepared backend for so many in use
 
 log = structlog.get_logger(__name__)
 
 
-class StatusWriter:
-    """Holds the last wanted statuses and writes the differences."""
+class Proxy:
+    """One HAProxy in one directory; `ended` is called when it is there no more."""
 
-    def __init__(self, kube: Kube, publish_service: str) -> None:
-        self._kube = kube
-        self._publish_service = publish_service
-        self._due = asyncio.Event()
-        self._ours: frozenset[str] = frozenset()
-        self._released: frozenset[str] = frozenset()
-        self._ingresses: Mapping[str, Ingress] = {}
-        self._wanted: list[dict[str, Any]] = []
+    def __init__(self, settings: Settings, directory: Path, ended: Callable[[], None]) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.haproxy = HaproxyProcess(directory)
+        self.reloads: Counter[str] = Counter()  # by reason
+        self.running: Running | None = None
+        self._ended = ended
+        self._watch: daemon.ExitWatch | None = None
 
-    def set(self, ours: frozenset[str], ingresses: Mapping[str, Ingress], services: Mapping[str, Service]) -> None:
-        """Take over what is served now and where."""
-        self._released = (self._released | self._ours) - ours
-        self._ours, self._ingresses = ours, ingresses
-        self._wanted = addresses(services.get(self._publish_service))
-        self._due.set()
+    def is_alive(self) -> bool:
+        """Whether there is one; what was known of one that has gone is forgotten."""
+        found = self.haproxy.running()
+        if found is None or self._watch is None or self._watch.daemon != found:
+            self.running = None
+        if found and (self._watch is None or self._watch.daemon != found):
+            self._watch = self.haproxy.watch(found, self._ended)
+        return found is not None
 
-    async def run(self) -> None:
-        """Write until cancelled."""
-        while True:
-            await self._due.wait()
-            self._due.clear()
-            for key, target in plan_status(self._ours, self._released, self._ingresses, self._wanted).items():
-                try:
-                    await self._write(key, target)
-                except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
-                    log.warning("status not written", ingress=key, error=str(error))
-                    asyncio.get_running_loop().call_later(RETRY_S, self._due.set)
+    def forget(self) -> None:
+        """Something was refused: what HAProxy has must be read again."""
+        self.running = None
 
-    async def _write(self, key: str, target: list[dict[str, Any]]) -> None:
-        namespace, _, name = key.partition("/")
-        body = {"status": {"loadBalancer": {"ingress": target or None}}}
-        try:
-            await self._kube.patch(INGRESSES, name, body, namespace, subresource="status")
-        except ApiError as error:
-            if error.code != 404:
-                raise
+    async def observe_all(self) -> tuple[Running, Servers]:
+        """Read everything."""
+        self.running = await observe_running(self.haproxy.runtime, str(self.directory), SCHEMES)
+        return self.running, await observe_servers(self.haproxy.runtime)
+
+    async def observe(self, running: Running, backends: Iterable[BackendKey]) -> Observed:
+        """What is known, with the servers of these backends read now."""
+        slots = {backend: slot for slot, backend in running.owners.items()}
+        asked = [slots[backend] for backend in backends if backend in slots]
+        return observed_of(running, await observe_servers(self.haproxy.runtime, asked))
+
+    async def apply(self, action: Action) -> bool:
+        """Do one step; False if it could not be finished yet."""
+        runtime = self.haproxy.runtime
+        running = self.running
+        assert running
+        match action:
+            case Assign(slot=slot, backend=backend):
+                await runtime.add_rows(self._map(OWNERS), [(slot, backend)])
+                running.owners[slot] = backend
+                running.free.pop(slot)
+            case AddServer(slot=slot, server=server):
+                await runtime.add_server(slot, server.name, server_address(server), ())
+            case ReviveServer(slot=slot, server=name):
+                await runtime.set_server_state(slot, name, "ready")
+            case PutRow(scheme=scheme, row=row, slot=slot, was=was):
+                if was is None:
+                    await runtime.add_rows(self._map(routes_of(scheme)), [(row, slot)])
+                else:
+                    await runtime.set_row(self._map(routes_of(scheme)), row, slot)
+                running.rows[scheme].setdefault(host_of(row), {})[row] = slot
+            case DropRow(scheme=scheme, row=row):
+                await runtime.delete_row(self._map(routes_of(scheme)), row)
+                hosts = running.rows[scheme]
+                del hosts[host_of(row)][row]
+                if not hosts[host_of(row)]:
+                    del hosts[host_of(row)]
+            case RemoveServer(slot=slot, server=name):
+                return await runtime.remove_server(slot, name)
+            case Release(slot=slot):
+                await runtime.delete_row(self._map(OWNERS), slot)
+                del running.owners[slot]
+                running.free[slot] = None
+            case Reload():
+                raise AssertionError("a reload is not one step of many")
+            case _:
+                assert_never(action)
+        return True
+
+    async def reload(
+        self,
+        reason: Reload,
+        backends: Mapping[BackendKey, tuple[Server, ...]],
+        hosts: Mapping[str, Mapping[RowKey, BackendKey]],
+    ) -> None:
+        """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
+        owners = dict(self.running.owners) if self.running else {}
+        owners = {slot: backend for slot, backend in owners.items() if backend in backends}
+        slots = _slots(owners, backends, self.settings)
+        for slot, backend in zip(
+            (slot for slot in slots if slot not in owners),
+            sorted(set(backends) - set(owners.values())),
+            strict=False,
+        ):
+            owners[slot] = backend
+        place = {backend: slot for slot, backend in owners.items()}
+        rows = {row: place[backend] for found in hosts.values() for row, backend in found.items()}
+        self._write(OWNERS, owners.items())
+        for scheme in SCHEMES:
+            self._write(routes_of(scheme), rows.items())
+        config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
+        self.haproxy.write_config(render_config(self.settings, config, str(self.directory)))
+        self.running = None
+        self.reloads[reason.reason] += 1
+        log.info("haproxy reload", reason=reason.reason, detail=reason.detail, backends=len(owners), slots=len(slots))
+        if self.haproxy.running():
+            await self.haproxy.reload()
+        else:
+            self._watch = self.haproxy.watch(await self.haproxy.start(), self._ended)
+
+    def _write(self, name: str, rows: Iterable[tuple[str, str]]) -> None:
+        write_atomic(self.directory / f"{name}.map", render_map_file(rows))
+
+    def _map(self, name: str) -> str:
+        return map_path(str(self.directory), name)
+
+    async def drain(self) -> None:
+        """SIGUSR1: HAProxy stops listening and ends after its last request (management guide, section 4)."""
+        running = self.haproxy.running()
+        if self._watch:
+            self._watch.close()
+        if running:
+            await daemon.stop(running, signal.SIGUSR1, self.settings.drain_s)
+        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+
+
+def observed_of(running: Running, servers: Servers) -> Observed:
+    """What the planner looks at."""
+    return Observed(running.owners, tuple(running.free), running.rows, servers)
+
+
+def _slots(owners: Mapping[Slot, BackendKey], backends: Mapping[BackendKey, object], settings: Settings) -> list[Slot]:
+    """Names for all backends and some more; those in use keep theirs."""
+    total = len(backends) + max(settings.spare_slots, len(backends) // SPARE_SHARE)
+    names = [slot_name(number) for number in range(total)]
+    return sorted({*owners, *names})

@@ -1,33 +1,26 @@
-"""The Ingress controller's loop: everything that changed is compiled, planned against the running HAProxy, applied.
-
-HAProxy runs beside this process, not under it: killed and restarted, the controller adopts what serves. Asked to end, it
-lets HAProxy finish what is under way.
-"""
+"""The Ingress controller's loop: what changed is compiled, planned against the running HAProxy, applied."""
 
 import asyncio
-import shutil
-import signal
+from collections.abc import Iterable
 from pathlib import Path
-from typing import assert_never
 
 import structlog
 
 from vrata.base.errors import VrataError
-from vrata.base.files import write_atomic
-from vrata.haproxy.process import HaproxyProcess
-from vrata.ingress.apply import StatusWriter
-from vrata.ingress.compile import World, compile_routing
-from vrata.ingress.model import Routing, Settings
-from vrata.ingress.observe import observe
-from vrata.ingress.plan import Action, AddServer, Observed, Reload, RemoveServer, ReplaceMap, ReviveServer, plan_routing
-from vrata.ingress.render import map_path, render_config, render_map_file, render_maps, server_address
+from vrata.ingress.apply import Proxy, observed_of
+from vrata.ingress.claims import is_ours, read_ingress
+from vrata.ingress.endpoints import servers_of, service_of
+from vrata.ingress.model import BackendKey, Problem, RowKey, Server, Settings
+from vrata.ingress.plan import Desired, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.statuses import StatusWriter
+from vrata.ingress.table import Table
+from vrata.ingress.telling import Telling
 from vrata.kube import resources
 from vrata.kube.client import Kube
-from vrata.kube.events import About, Recorder
+from vrata.kube.events import Recorder
 from vrata.kube.informer import Informer
 from vrata.kube.objects import EndpointSlice, Ingress, IngressClass, Service
 from vrata.loop.queue import backoff_s
-from vrata.net import daemon
 
 COALESCE_S = 0.003
 LINGER_RETRY_S = 1.0
@@ -40,32 +33,70 @@ class Controller:
     """Serves all Ingresses of this controller's classes with one HAProxy."""
 
     def __init__(self, kube: Kube, settings: Settings, directory: Path, publish_service: str) -> None:
-        self.settings = settings
         self.directory = directory
-        self.haproxy = HaproxyProcess(directory)
         self.events = Recorder(kube, "vrata-ingress")
         self.ingresses = Informer(kube, resources.INGRESSES, Ingress)
         self.classes = Informer(kube, resources.INGRESS_CLASSES, IngressClass)
         self.services = Informer(kube, resources.SERVICES, Service)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.status = StatusWriter(kube, publish_service)
-        self.reloads = 0
+        self._publish_service = publish_service
         self._due = asyncio.Event()
-        self._by_service: dict[str, dict[str, EndpointSlice]] = {}
-        self._told: set[tuple[str, str, str]] = set()
-        self._watch: daemon.ExitWatch | None = None
-        for informer in (self.ingresses, self.classes, self.services):
-            informer.on_change(lambda _old, _new: self._due.set())
+        self.proxy = Proxy(settings, directory, self._due.set)
+        self.table = Table()
+        self.telling = Telling(self.events, self.ingresses.objects)
+        self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service
+        # What the next pass looks at.
+        self._hosts: set[str] = set()
+        self._backends: set[BackendKey] = set()
+        self._status_due = True
+        self.ingresses.on_change(self._ingress_changed)
+        self.classes.on_change(self._class_changed)
+        self.services.on_change(self._service_changed)
         self.slices.on_change(self._slice_changed)
+
+    def _ingress_changed(self, old: Ingress | None, new: Ingress | None) -> None:
+        entry = new or old
+        assert entry
+        key, claims = entry.metadata.key, None
+        problems: list[Problem] = []
+        if new:
+            mine, problem = is_ours(new, self.classes.objects)
+            problems += [problem] if problem else []
+            if mine and not new.metadata.deletion_timestamp:
+                claims = read_ingress(new)
+                problems += claims.problems
+        self.telling.found(f"ingress {key}", problems)
+        self.table.put(key, claims)
+        self._status_due = True
+        self._due.set()
+
+    def _class_changed(self, _old: IngressClass | None, _new: IngressClass | None) -> None:
+        for ingress in tuple(self.ingresses.objects.values()):
+            self._ingress_changed(ingress, ingress)
+
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
+        entry = new or old
+        assert entry
+        key = entry.metadata.key
+        self._look_at(self.table.backends_of(key))
+        if key == self._publish_service:
+            self._status_due = True
+            self._due.set()
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for entry in (old, new):
             if entry:
-                owned = self._by_service.setdefault(entry.service_key, {})
+                owned = self._slices.setdefault(entry.service_key, {})
                 owned.pop(entry.metadata.key, None)
                 if entry is new:
                     owned[entry.metadata.key] = entry
-        self._due.set()
+                self._look_at(self.table.backends_of(entry.service_key))
+
+    def _look_at(self, backends: Iterable[BackendKey]) -> None:
+        self._backends.update(backends)
+        if self._backends:
+            self._due.set()
 
     async def run(self) -> None:
         """Work until cancelled, then let HAProxy finish its requests."""
@@ -80,7 +111,7 @@ class Controller:
                 group.create_task(self.status.run())
                 await self._passes()
         finally:
-            await self._drain()
+            await self.proxy.drain()
 
     async def _passes(self) -> None:
         failures = 0
@@ -94,87 +125,74 @@ class Controller:
                 failures = 0
             except VrataError as error:
                 failures += 1
+                self.proxy.forget()
                 log.warning("pass failed", error=str(error))
                 self._again_in(backoff_s(failures, RETRY_MAX_S))
                 continue
             if lingering:
+                self._backends |= lingering
                 self._again_in(LINGER_RETRY_S)
 
     def _again_in(self, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(delay_s, self._due.set)
 
-    async def _pass(self) -> bool:
-        """Observe, plan, apply; True if a server that must go still has connections."""
-        world = World(
-            self.ingresses.objects,
-            self.classes.objects,
-            self.services.objects,
-            {key: tuple(owned.values()) for key, owned in self._by_service.items()},
-        )
-        routing = compile_routing(world)
-        self._tell(routing)
+    async def _pass(self) -> set[BackendKey]:
+        """Observe, plan, apply; the backends that have a server which must go and still has connections."""
+        change = self.table.settle()
+        for host in change.looked_at:
+            self.telling.found(f"host {host}", self.table.problems.get(host, ()))
+        for key in change.removed:
+            self.telling.found(f"backend {key}", ())
+        self._hosts |= change.hosts.keys()
+        self._backends |= change.added | change.removed
+        if not self.proxy.is_alive():
+            await self._reload(Reload("start", "no HAProxy runs"))
         observed = await self._observe()
-        lingering = False
-        for action in plan_routing(observed, routing):
-            lingering |= not await self._apply(action, routing)
-        self.status.set(routing.ours, self.ingresses.objects, self.services.objects)
+        desired = self._desired()
+        self._hosts, self._backends = set(), set()
+        # Places are free again when their last server has gone, which the next look will see.
+        lingering = {
+            key for slot, key in observed.owners.items() if key in desired.unwanted and observed.servers.get(slot)
+        }
+        for action in plan_pass(observed, desired):
+            if isinstance(action, Reload):
+                await self._reload(action)
+                self._due.set()
+                break
+            if not await self.proxy.apply(action) and isinstance(action, RemoveServer):
+                lingering.add(observed.owners[action.slot])
+        if self._status_due:
+            self._status_due = False
+            self.status.set(self.table.ours, self.ingresses.objects, self.services.objects)
         return lingering
 
-    async def _observe(self) -> Observed | None:
-        running = self.haproxy.running()
-        if running is None:
-            return None
-        if self._watch is None or self._watch.daemon != running:
-            self._watch = self.haproxy.watch(running, self._due.set)
-        return await observe(self.haproxy.runtime, str(self.directory))
+    async def _observe(self) -> Observed:
+        """All of it if nothing is known of this HAProxy; then the pass looks at all of it, too."""
+        if self.proxy.running is not None:
+            return await self.proxy.observe(self.proxy.running, self._backends)
+        running, servers = await self.proxy.observe_all()
+        self._hosts |= self.table.rows.keys()
+        for hosts in running.rows.values():
+            self._hosts |= hosts.keys()
+        self._backends |= self.table.backends | set(running.owners.values())
+        return observed_of(running, servers)
 
-    async def _apply(self, action: Action, routing: Routing) -> bool:
-        """Do one step; False if it could not be finished yet."""
-        runtime = self.haproxy.runtime
-        match action:
-            case Reload(reason=reason):
-                await self._reload(routing, reason)
-            case AddServer(backend=backend, server=server):
-                await runtime.add_server(backend, server.name, server_address(server), ())
-            case ReviveServer(backend=backend, server=name):
-                await runtime.set_server_state(backend, name, "ready")
-            case ReplaceMap(name=name, rows=rows):
-                write_atomic(self.directory / f"{name}.map", render_map_file(rows))
-                await runtime.replace_map(map_path(str(self.directory), name), rows.items())
-            case RemoveServer(backend=backend, server=name):
-                return await runtime.remove_server(backend, name)
-            case _:
-                assert_never(action)
-        return True
+    def _desired(self) -> Desired:
+        wanted = self.table.backends
+        return Desired(
+            hosts={host: self.table.rows.get(host, {}) for host in self._hosts},
+            backends={key: self._servers(key) for key in self._backends & wanted},
+            unwanted=frozenset(self._backends - wanted),
+        )
 
-    async def _reload(self, routing: Routing, reason: str) -> None:
-        text = render_config(self.settings, routing, str(self.directory))
-        for name, rows in render_maps(routing).items():
-            write_atomic(self.directory / f"{name}.map", render_map_file(rows))
-        await self.haproxy.check(text)
-        self.haproxy.write_config(text)
-        self.reloads += 1
-        log.info("haproxy reload", reason=reason, backends=len(routing.backends))
-        if self.haproxy.running():
-            await self.haproxy.reload()
-        else:
-            self._watch = self.haproxy.watch(await self.haproxy.start(), self._due.set)
+    def _servers(self, key: BackendKey) -> tuple[Server, ...]:
+        service = service_of(key)
+        slices = self._slices.get(service, {}).values()
+        servers, wrong = servers_of(key, self.services.objects.get(service), slices)
+        self.telling.found(f"backend {key}", self.table.told(key, *wrong) if wrong else ())
+        return servers
 
-    def _tell(self, routing: Routing) -> None:
-        """Say once what is wrong with an Ingress; again if it was right meanwhile."""
-        current = {(problem.ingress, problem.reason, problem.message) for problem in routing.problems}
-        for key, reason, message in sorted(current - self._told):
-            ingress = self.ingresses.objects.get(key)
-            if ingress:
-                about = About.of("networking.k8s.io/v1", "Ingress", ingress.metadata)
-                self.events.warning(about, reason, message)
-        self._told = current
-
-    async def _drain(self) -> None:
-        """SIGUSR1: HAProxy stops listening and ends after its last request (management guide, section 4)."""
-        running = self.haproxy.running()
-        if self._watch:
-            self._watch.close()
-        if running:
-            await daemon.stop(running, signal.SIGUSR1, self.settings.drain_s)
-        shutil.rmtree(self.directory, ignore_errors=True)
+    async def _reload(self, reason: Reload) -> None:
+        backends = {key: self._servers(key) for key in self.table.backends}
+        hosts: dict[str, dict[RowKey, BackendKey]] = {host: dict(rows) for host, rows in self.table.rows.items()}
+        await self.proxy.reload(reason, backends, hosts)

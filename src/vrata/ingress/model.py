@@ -1,9 +1,25 @@
-"""Routes and backends as HAProxy shall have them: frozen values."""
+"""What an Ingress asks for, and what HAProxy shall have of it: frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
 
 CONTROLLER = "vrata.dev/ingress-controller"
+
+# `namespace/name:port` of a Service, the port as the Ingress names it.
+BackendKey = NewType("BackendKey", str)
+# A backend of the configuration, without a Service of its own: it serves whichever it is given.
+Slot = NewType("Slot", str)
+# Key of one row of the route maps (`vrata.ingress.rows`).
+RowKey = NewType("RowKey", str)
+
+
+class Scheme(StrEnum):
+    """How a client speaks; each has a frontend and a route map of its own."""
+
+    HTTP = "http"
+    HTTPS = "https"
 
 
 @dataclass(frozen=True, order=True)
@@ -16,16 +32,6 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Backend:
-    """One Service port; named by a hash, so that no text of a user stands in the configuration."""
-
-    name: str
-    service: str  # namespace/name
-    port: str  # as the Ingress names it
-    servers: tuple[Server, ...] = ()
-
-
-@dataclass(frozen=True)
 class Problem:
     """What is wrong with one Ingress; the rest of it, and all others, are served."""
 
@@ -35,20 +41,22 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Routing:
-    """Everything that is served. Maps go from a lookup key to a backend's name.
+class Claim:
+    """That one row shall lead to one backend; `at` is the field of the Ingress that says so."""
 
-    `exact` has keys `<host> <path>` joined by the separator, `prefix` the same with a trailing slash; hosts are exact
-    (`shop.example`), wildcard (`*.example`) or `*` for rules without a host.
-    """
+    row: RowKey
+    backend: BackendKey
+    at: str
 
-    hosts: Mapping[str, str] = field(default_factory=dict)  # host -> itself, so that HAProxy knows which are served
-    exact: Mapping[str, str] = field(default_factory=dict)
-    prefix: Mapping[str, str] = field(default_factory=dict)
-    default: str = ""
-    backends: Mapping[str, Backend] = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class Claims:
+    """What one Ingress asks for, by host (`vrata.ingress.rows.ANY` for rules without one)."""
+
+    age: tuple[float, str] = (0.0, "")  # the older Ingress wins a conflict
+    hosts: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    default: Claim | None = None
     problems: tuple[Problem, ...] = ()
-    ours: frozenset[str] = frozenset()  # keys of the Ingresses that this controller serves
 
 
 @dataclass(frozen=True)
@@ -64,3 +72,4 @@ class Settings:
     tunnel_timeout_ms: int = 3_600_000
     drain_s: int = 600  # how long connections of an old configuration may last
     threads: int = 2
+    spare_slots: int = 256  # at least so many backends without a Service after a start or a reload

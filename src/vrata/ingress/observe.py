@@ -1,27 +1,63 @@
-"""Reads from a running HAProxy what it has: backends, servers and maps (management guide 2.6, section 9.3)."""
+"""Reads from a running HAProxy what it has: slots and their backends, routes, servers (management guide 2.6, section 9.3).
+
+Everything once after a start; of later passes only the servers of the slots that they touch: nobody else writes to this
+HAProxy, so rows and owners are what it confirmed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from vrata.haproxy.runtime import RuntimeClient
-from vrata.ingress.plan import Observed
-from vrata.ingress.render import MAPS, map_path
+from vrata.ingress.model import BackendKey, RowKey, Scheme, Slot
+from vrata.ingress.render import OWNERS, SLOT_PREFIX, map_path, routes_of
+from vrata.ingress.rows import host_of
 
-BACKEND_PREFIX = "b-"
-
-
-async def observe(runtime: RuntimeClient, directory: str) -> Observed:
-    """The state of the process that answers on the socket; VrataError if none does."""
-    backends = frozenset(
-        line for line in (await runtime.ask("show backend")).splitlines() if line.startswith(BACKEND_PREFIX)
-    )
-    servers = {}
-    for line in (await runtime.ask("show servers state")).splitlines():
-        row = line.split()
-        if len(row) > 6 and not line.startswith("#") and row[1].startswith(BACKEND_PREFIX):
-            servers[row[1], row[3]] = row[6] != "0"  # srv_admin_state: 0 is in service
-    maps = {name: await _map(runtime, map_path(directory, name)) for name in MAPS}
-    return Observed(backends, servers, maps)
+Servers = dict[Slot, dict[str, bool]]
+_SLOTS_A_QUESTION = 200
 
 
-async def _map(runtime: RuntimeClient, path: str) -> dict[str, str]:
+@dataclass
+class Running:
+    """Slots and routes as one HAProxy process has them."""
+
+    owners: dict[Slot, BackendKey] = field(default_factory=dict)
+    free: dict[Slot, None] = field(default_factory=dict)  # in order
+    rows: dict[Scheme, dict[str, dict[RowKey, Slot]]] = field(default_factory=dict)
+
+
+async def observe_running(runtime: RuntimeClient, directory: str, schemes: Iterable[Scheme]) -> Running:
+    """All slots and routes; VrataError if nobody answers."""
+    slots = [Slot(line) for line in (await runtime.ask("show backend")).splitlines() if line.startswith(SLOT_PREFIX)]
+    owners = {Slot(slot): BackendKey(key) for slot, key in (await _map(runtime, map_path(directory, OWNERS))).items()}
+    running = Running(owners, {slot: None for slot in slots if slot not in owners})
+    for scheme in schemes:
+        hosts = running.rows[scheme] = {}
+        for row, slot in (await _map(runtime, map_path(directory, routes_of(scheme)))).items():
+            hosts.setdefault(host_of(RowKey(row)), {})[RowKey(row)] = Slot(slot)
+    return running
+
+
+async def observe_servers(runtime: RuntimeClient, slots: Iterable[Slot] | None = None) -> Servers:
+    """Name → whether in maintenance, of these slots, or of all."""
+    if slots is None:
+        return _parse_servers(await runtime.ask("show servers state"))
+    found: Servers = {}
+    asked = [f"show servers state {slot}" for slot in slots]
+    for start in range(0, len(asked), _SLOTS_A_QUESTION):
+        found |= _parse_servers(await runtime.ask(";".join(asked[start : start + _SLOTS_A_QUESTION])))
+    return found
+
+
+def _parse_servers(text: str) -> Servers:
+    found: Servers = {}
+    for line in text.splitlines():
+        row = line.split(" ", 7)
+        if len(row) > 6 and row[1].startswith(SLOT_PREFIX):
+            found.setdefault(Slot(row[1]), {})[row[3]] = row[6] != "0"  # srv_admin_state: 0 is in service
+    return found
+
+
+async def _map(runtime: RuntimeClient, path: str) -> Mapping[str, str]:
     entries = {}
     for line in (await runtime.ask(f"show map {path}")).splitlines():
         row = line.split(" ", 2)  # an address, the key, the value

@@ -1,33 +1,56 @@
-"""How a running HAProxy gets from what it has to a new routing: pure.
+"""Steps from what HAProxy is running to what is to be served: pure.
 
-Servers and maps change live; only the set of backends cannot on this version, and then one hitless reload carries
-everything. New servers come before the maps that lead to them, old ones go after.
+A pass looks at some hosts and some backends; what else HAProxy has is left alone. After any prefix of the steps every
+row leads to a backend that serves what the row's Ingress names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vrata.ingress.model import Routing, Server
-from vrata.ingress.render import render_maps
+from vrata.ingress.model import BackendKey, RowKey, Scheme, Server, Slot
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What the running HAProxy has. `servers` maps (backend, server) to whether it is in maintenance."""
+    """What the running HAProxy has of the hosts and slots that a pass looks at.
 
-    backends: frozenset[str]
-    servers: Mapping[tuple[str, str], bool]
-    maps: Mapping[str, Mapping[str, str]]
+    `servers` maps their names to whether they are in maintenance, by slot; a slot without any may be left out.
+    """
+
+    owners: Mapping[Slot, BackendKey]
+    free: tuple[Slot, ...]
+    rows: Mapping[Scheme, Mapping[str, Mapping[RowKey, Slot]]]
+    servers: Mapping[Slot, Mapping[str, bool]]
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What they shall have. A backend that is named without servers is looked at because nobody wants it any more."""
+
+    hosts: Mapping[str, Mapping[RowKey, BackendKey]] = field(default_factory=dict)
+    backends: Mapping[BackendKey, tuple[Server, ...]] = field(default_factory=dict)
+    unwanted: frozenset[BackendKey] = frozenset()
 
 
 @dataclass(frozen=True)
 class Reload:
+    """Nothing less will do; `reason` is counted, `detail` logged."""
+
     reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Assign:
+    """From now on the slot is this backend's."""
+
+    slot: Slot
+    backend: BackendKey
 
 
 @dataclass(frozen=True)
 class AddServer:
-    backend: str
+    slot: Slot
     server: Server
 
 
@@ -35,46 +58,97 @@ class AddServer:
 class ReviveServer:
     """A server that was on its way out and is wanted again."""
 
-    backend: str
+    slot: Slot
     server: str
 
 
 @dataclass(frozen=True)
-class ReplaceMap:
-    name: str
-    rows: Mapping[str, str] = field(hash=False)
+class PutRow:
+    """A row that did not exist (`was` is None), or leads somewhere else from now on."""
+
+    scheme: Scheme
+    row: RowKey
+    slot: Slot
+    was: Slot | None
+
+
+@dataclass(frozen=True)
+class DropRow:
+    scheme: Scheme
+    row: RowKey
 
 
 @dataclass(frozen=True)
 class RemoveServer:
-    backend: str
+    slot: Slot
     server: str
 
 
-Action = Reload | AddServer | ReviveServer | ReplaceMap | RemoveServer
+@dataclass(frozen=True)
+class Release:
+    """The slot may be given to another backend: it has no servers, and no row leads to it."""
+
+    slot: Slot
 
 
-def plan_routing(observed: Observed | None, desired: Routing) -> list[Action]:
-    """Steps to the desired routing; after any prefix every route leads to a backend that exists."""
-    if observed is None:
-        return [Reload("HAProxy starts")]
-    missing = set(desired.backends) - observed.backends
-    if missing:
-        return [Reload(f"{len(missing)} new backends, which HAProxy before 3.4 cannot add live")]
-    wanted = {
-        (backend.name, server.name): server for backend in desired.backends.values() for server in backend.servers
-    }
-    adds: list[Action] = []
-    for (backend, name), server in wanted.items():
-        maintenance = observed.servers.get((backend, name))
-        if maintenance is None:
-            adds.append(AddServer(backend, server))
-        elif maintenance:
-            adds.append(ReviveServer(backend, name))
-    maps: list[Action] = [
-        ReplaceMap(name, rows) for name, rows in render_maps(desired).items() if observed.maps.get(name) != rows
+Action = Reload | Assign | AddServer | ReviveServer | PutRow | DropRow | RemoveServer | Release
+
+
+def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
+    """New places first, then the rows that lead there, then what nothing leads to any more."""
+    slots = {backend: slot for slot, backend in observed.owners.items()}
+    new = sorted(key for key in desired.backends if key not in slots)
+    if len(new) > len(observed.free):
+        detail = f"{len(new)} more backends, {len(observed.free)} are prepared"
+        return [Reload("more backends than are prepared", detail)]
+    assigned = dict(zip(new, observed.free, strict=False))
+    slots |= assigned
+    here = {slots[key]: servers for key, servers in desired.backends.items()}
+    here |= {slots[key]: () for key in desired.unwanted if key in slots}
+    return [
+        *(Assign(slot, backend) for backend, slot in assigned.items()),
+        *_servers_in(observed.servers, here),
+        *_rows(observed.rows, desired.hosts, slots),
+        *_servers_out(observed.servers, here),
+        *(
+            Release(slots[key])
+            for key in sorted(desired.unwanted)
+            if key in slots and not observed.servers.get(slots[key])
+        ),
     ]
-    gone: list[Action] = [
-        RemoveServer(backend, name) for backend, name in observed.servers if (backend, name) not in wanted
-    ]
-    return [*adds, *maps, *gone]
+
+
+def _servers_in(
+    observed: Mapping[Slot, Mapping[str, bool]], desired: Mapping[Slot, Iterable[Server]]
+) -> Iterable[Action]:
+    for slot, servers in desired.items():
+        found = observed.get(slot, {})
+        for server in servers:
+            if server.name not in found:
+                yield AddServer(slot, server)
+            elif found[server.name]:
+                yield ReviveServer(slot, server.name)
+
+
+def _servers_out(
+    observed: Mapping[Slot, Mapping[str, bool]], desired: Mapping[Slot, Iterable[Server]]
+) -> Iterable[Action]:
+    for slot, servers in desired.items():
+        wanted = {server.name for server in servers}
+        yield from (RemoveServer(slot, name) for name in observed.get(slot, {}) if name not in wanted)
+
+
+def _rows(
+    observed: Mapping[Scheme, Mapping[str, Mapping[RowKey, Slot]]],
+    desired: Mapping[str, Mapping[RowKey, BackendKey]],
+    slots: Mapping[BackendKey, Slot],
+) -> Iterable[Action]:
+    drops: list[Action] = []
+    for scheme, hosts in observed.items():
+        for host, rows in desired.items():
+            found = hosts.get(host, {})
+            for row, backend in rows.items():
+                if found.get(row) != slots[backend]:
+                    yield PutRow(scheme, row, slots[backend], found.get(row))
+            drops += [DropRow(scheme, row) for row in found if row not in rows]
+    yield from drops

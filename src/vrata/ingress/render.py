@@ -1,40 +1,41 @@
-"""The HAProxy configuration and maps of a routing: pure.
+"""The HAProxy configuration and maps of the Ingress controller: pure.
 
-The configuration holds hashes, addresses and numbers only. Hosts and paths of users live in map files, one validated key
-a line, so that adding a route is a change of a map, not of the configuration.
+The configuration holds names of slots, addresses and numbers only. Hosts, paths and Services live in maps, one validated
+key a line, so that adding a route is a change of a map, not of the configuration.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from vrata.ingress.compile import ANY_HOST, SEPARATOR
-from vrata.ingress.model import Backend, Routing, Server, Settings
+from vrata.ingress.model import Scheme, Server, Settings, Slot
+from vrata.ingress.rows import ANY, END
 
+SLOT_PREFIX = "b-"
+OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also for the log
 NOT_FOUND = "no Ingress serves this host and path\\n"
-MAPS = ("hosts", "exact", "prefix", "default")
+UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 
 
-def render_config(settings: Settings, routing: Routing, directory: str) -> str:
+def slot_name(number: int) -> Slot:
+    """Names of slots sort by number."""
+    return Slot(f"{SLOT_PREFIX}{number:06d}")
+
+
+def render_config(settings: Settings, slots: Mapping[Slot, Iterable[Server]], directory: str) -> str:
     """The whole configuration; `directory` holds the maps and sockets."""
-    head = _head(settings, directory)
-    frontend = _frontend(settings, directory)
-    backends = "".join(_backend(routing.backends[name]) for name in sorted(routing.backends))
-    return f"{head}\n{frontend}\n{backends}"
+    parts = [_head(settings, directory), _frontend(settings, Scheme.HTTP, directory), _SLOTS]
+    parts += [_slot(slot, servers) for slot, servers in slots.items()]
+    return "\n".join(parts)
 
 
-def render_maps(routing: Routing) -> dict[str, dict[str, str]]:
-    """The content of each map: key → value."""
-    return {
-        "hosts": dict(routing.hosts),
-        "exact": dict(routing.exact),
-        "prefix": dict(routing.prefix),
-        "default": {"default": routing.default} if routing.default else {},
-    }
+def routes_of(scheme: Scheme) -> str:
+    """The map of a scheme's routes."""
+    return f"routes-{scheme}"
 
 
-def render_map_file(entries: Mapping[str, str]) -> str:
+def render_map_file(rows: Iterable[tuple[str, str]]) -> str:
     """A map as a file: key, blank, value."""
-    return "".join(f"{key} {value}\n" for key, value in sorted(entries.items()))
+    return "".join(f"{key} {value}\n" for key, value in sorted(rows))
 
 
 def map_path(directory: str, name: str) -> str:
@@ -43,6 +44,7 @@ def map_path(directory: str, name: str) -> str:
 
 
 def _head(settings: Settings, directory: str) -> str:
+    backend = f"%[path,field(3,/),map_str({map_path(directory, OWNERS)})]"
     return f"""\
 global
   log stderr format raw local0 notice
@@ -50,7 +52,7 @@ global
   hard-stop-after {settings.drain_s:d}s
   nbthread {settings.threads:d}
 
-defaults
+defaults all
   log global
   mode http
   option dontlognull
@@ -63,48 +65,53 @@ defaults
   timeout tunnel {settings.tunnel_timeout_ms:d}ms
   timeout http-request 10s
   timeout queue 5s
+  http-error status 503 content-type text/plain string "{UNAVAILABLE}"
 
-frontend health
+frontend health from all
   bind :{settings.health_port:d}
   monitor-uri /healthz
+  # Which Service a backend of the log or the statistics serves.
+  http-request return status 200 content-type text/plain lf-string "{backend}" if {{ path_beg /backends/ }}
   http-request return status 404
 """
 
 
-def _frontend(settings: Settings, directory: str) -> str:
-    def in_map(name: str, method: str, default: str = "") -> str:
-        fallback = f",{default}" if default else ""
-        return f"map_{method}({map_path(directory, name)}{fallback})"
-
+def _frontend(settings: Settings, scheme: Scheme, directory: str) -> str:
     proxy = " accept-proxy" if settings.accept_proxy else ""
-    key = f"%[var(txn.host)]{SEPARATOR}"
+    end = END.encode("unicode_escape").decode()
+    slot = f"concat(/{end}),map_beg({map_path(directory, routes_of(scheme))})"
+    missed = "unless { var(txn.slot) -m found }"
     return f"""\
-frontend http
+frontend {scheme} from all
   bind :{settings.http_port:d}{proxy}
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
-  http-request set-var(req.name) req.hdr(host),field(1,:),lower
-  http-request set-var(txn.host) var(req.name),{in_map("hosts", "str")}
-  http-request set-var(txn.host) var(req.name),regsub(^[^.]+,*),{in_map("hosts", "str")} unless {{ var(txn.host) -m found }}
-  http-request set-var(txn.host) str({ANY_HOST}) unless {{ var(txn.host) -m found }}
-  http-request set-var-fmt(req.exact) {key}%[path]
-  http-request set-var-fmt(req.prefix) {key}%[path]/
-  http-request set-var(txn.backend) var(req.exact),{in_map("exact", "str")}
-  http-request set-var(txn.backend) var(req.prefix),{in_map("prefix", "beg")} unless {{ var(txn.backend) -m found }}
-  http-request set-var(txn.backend) str(default),{in_map("default", "str")} unless {{ var(txn.backend) -m found }}
-  http-request return status 404 content-type text/plain string "{NOT_FOUND}" unless {{ var(txn.backend) -m found }}
+  # Nearly every request names its host as the map does, and is found with one look (vrata.ingress.rows).
+  http-request set-var(txn.slot) base,{slot}
+  http-request set-var(req.path) path {missed}
+  http-request set-var(req.host) req.hdr(host),field(1,:),lower {missed}
+  http-request set-var(txn.slot) var(req.host),concat(,req.path),{slot} {missed}
+  http-request set-var(txn.slot) var(req.host),regsub(^[^.]*,{ANY}),concat(,req.path),{slot} {missed}
+  http-request set-var(txn.slot) str({ANY}),concat(,req.path),{slot} {missed}
+  http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
   http-request set-header X-Forwarded-For %[src]
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   http-request set-header X-Forwarded-Port %[dst_port]
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Real-IP %[src]
-  use_backend %[var(txn.backend)]
+  use_backend %[var(txn.slot)]
 """
 
 
-def _backend(backend: Backend) -> str:
-    servers = "".join(f"  server {server.name} {server_address(server)}\n" for server in backend.servers)
-    return f"backend {backend.name}\n  balance roundrobin\n{servers}\n"
+_SLOTS = """\
+defaults slot from all
+  balance roundrobin
+"""
+
+
+def _slot(slot: Slot, servers: Iterable[Server]) -> str:
+    rows = "".join(f"  server {server.name} {server_address(server)}\n" for server in servers)
+    return f"backend {slot} from slot\n{rows}"
 
 
 def server_address(server: Server) -> str:

@@ -106,11 +106,11 @@ class Seen:
 class Site:
     """One controller with its HAProxy."""
 
-    def __init__(self, cluster: Cluster, directory: Path, *, proxy_protocol: bool = False) -> None:
+    def __init__(self, cluster: Cluster, directory: Path, *options: str) -> None:
         self.cluster, self.directory = cluster, directory / "haproxy"
         self.log = directory / "log"
         self.http, self.health = free_port(), free_port()
-        self._proxy = "--proxy-protocol" if proxy_protocol else "--no-proxy-protocol"
+        self._options = ("--no-proxy-protocol", *options)
         self._haproxy = HaproxyProcess(self.directory)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -118,7 +118,7 @@ class Site:
         """Start (again) and wait until HAProxy says that it is well."""
         argv = [sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
         argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
-        argv += [self._proxy, "--directory", str(self.directory)]
+        argv += [*self._options, "--directory", str(self.directory)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
         wait_for(self.is_healthy, "HAProxy answers /healthz")
@@ -170,6 +170,10 @@ class Site:
     def worker(self) -> str:
         """The worker's pid: another one after each reload."""
         return asyncio.run(self._haproxy.runtime.information())["Pid"]
+
+    def owner(self, slot: str) -> str:
+        """The backend that a prepared place serves; empty if none."""
+        return str(self.ask("", f"/backends/{slot}", port=self.health)[1])
 
     def reloads(self) -> int:
         """How often this controller has reloaded HAProxy, its start included."""

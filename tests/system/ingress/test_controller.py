@@ -12,6 +12,7 @@ import pytest
 from tests.support.kubernetes import Cluster, own_cluster, wait_for
 from tests.system.ingress.site import PUBLISHED, Echoes, Site, endpoint, ingress, service
 
+SLOTS = [f"b-{number:06d}" for number in range(300)]
 CLASS = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",
@@ -150,10 +151,10 @@ def test_a_pod_that_swallows_connections_costs_no_request(site: Site) -> None:
         site.cluster.kubectl("delete", "endpointslice", "web-silent")
 
 
-def test_a_new_backend_is_one_reload_that_nobody_notices(site: Site, echoes: Echoes) -> None:
+def test_new_backends_come_and_go_without_a_reload(site: Site, echoes: Echoes) -> None:
     site.apply(ingress("steady", ("steady.example", "Prefix", "/", "web")))
     site.until("steady.example", "/", "one")
-    master, worker, reloads = site.haproxy(), site.worker(), site.reloads()
+    worker, reloads = site.worker(), site.reloads()
     with site.load("steady.example") as seen:
         site.apply(
             service("fresh"),
@@ -161,10 +162,46 @@ def test_a_new_backend_is_one_reload_that_nobody_notices(site: Site, echoes: Ech
             ingress("fresh", ("fresh.example", "Prefix", "/", "fresh")),
         )
         site.until("fresh.example", "/", "four")
+        (slot,) = [one for one in SLOTS if site.owner(one) == "default/fresh:80"]
+        site.cluster.kubectl("delete", "ingress/fresh", "service/fresh", "endpointslice/fresh-four")
+        site.until("fresh.example", "/", "404")
+        wait_for(lambda: site.owner(slot) == "", "its place is free again")
     assert seen.good > 20
     assert not seen.bad
-    assert (site.haproxy(), site.reloads()) == (master, reloads + 1)
-    assert site.worker() != worker
+    assert (site.worker(), site.reloads()) == (worker, reloads)
+
+
+def test_more_backends_than_were_prepared_are_one_reload_that_nobody_notices(
+    kubernetes: Cluster, site: Site, echoes: Echoes
+) -> None:
+    """The second Service and those after it, for one that has prepared a single place."""
+    site.apply(ingress("few", ("few.example", "Prefix", "/", "web")))
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        small = Site(kubernetes, Path(folder), "--spare-backends", "1")
+        try:
+            small.start()
+            small.until("few.example", "/", "one")
+            master, worker, reloads = small.haproxy(), small.worker(), small.reloads()
+            with small.load("few.example") as seen:
+                objects = [
+                    one
+                    for name in ("new-1", "new-2", "new-3")
+                    for one in (
+                        service(name),
+                        endpoint(name, "four", echoes.port("four")),
+                        ingress(name, (f"{name}.example", "Prefix", "/", name)),
+                    )
+                ]
+                small.apply(*objects)
+                for name in ("new-1", "new-2", "new-3"):
+                    small.until(f"{name}.example", "/", "four")
+            assert seen.good > 20
+            assert not seen.bad
+            assert small.haproxy() == master
+            assert small.worker() != worker
+            assert reloads < small.reloads() <= reloads + 3
+        finally:
+            small.stop()
 
 
 def test_a_killed_controller_is_missed_by_nobody_and_adopts_what_serves(site: Site, echoes: Echoes) -> None:
@@ -199,7 +236,7 @@ def test_the_proxy_protocol_brings_the_clients_address_and_sigterm_drains(kubern
     site.apply(ingress("proxied", ("proxied.example", "Prefix", "/", "web")))
     site.until("proxied.example", "/", "one")
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
-        proxied = Site(kubernetes, Path(folder), proxy_protocol=True)
+        proxied = Site(kubernetes, Path(folder), "--proxy-protocol")
         try:
             proxied.start()
             wait_for(

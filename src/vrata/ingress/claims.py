@@ -1,0 +1,98 @@
+"""What one Ingress asks for, read alone: pure (Kubernetes documentation, «Ingress», v1).
+
+A bad host, path or backend is left out with a problem that names field, value and remedy. Whether a Service exists is no
+question of this module.
+"""
+
+import re
+from collections.abc import Mapping
+
+from vrata.ingress.model import CONTROLLER, BackendKey, Claim, Claims, Problem
+from vrata.ingress.rows import ANY, exact_row, prefix_row
+from vrata.kube.objects import HttpIngressPath, Ingress, IngressBackend, IngressClass
+
+DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
+LEGACY_CLASS = "kubernetes.io/ingress.class"
+
+HOST = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*", re.ASCII)
+HOST_MAX = 253
+PATH = re.compile(r"/[!-\[\]-~]*", re.ASCII)  # visible ASCII without the backslash: a map key ends at a blank
+PATH_MAX = 2048
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)  # names of objects and of ports
+
+
+def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool, Problem | None]:
+    """Whether this controller serves an Ingress, and what is wrong with its class if nobody does."""
+    name = ingress.spec.ingress_class_name or ingress.metadata.annotations.get(LEGACY_CLASS)
+    if name is None:
+        defaults = [entry for entry in classes.values() if entry.metadata.annotations.get(DEFAULT_CLASS) == "true"]
+        return any(entry.spec.controller == CONTROLLER for entry in defaults), None
+    found = classes.get(name)
+    if found is None:
+        known = ", ".join(sorted(classes)) or "none exists yet"
+        message = f"spec.ingressClassName: no IngressClass {name!r}; use one of: {known}"
+        return False, Problem(ingress.metadata.key, "IngressClassNotFound", message)
+    return found.spec.controller == CONTROLLER, None
+
+
+def read_ingress(ingress: Ingress) -> Claims:
+    """Everything that can be served of one Ingress, and what is wrong with the rest."""
+    reading = _Reading(ingress)
+    reading.read()
+    created = ingress.metadata.creation_timestamp
+    return Claims(
+        age=(created.timestamp() if created else 0.0, ingress.metadata.key),
+        hosts={host: tuple(claims) for host, claims in reading.hosts.items()},
+        default=reading.default,
+        problems=tuple(reading.problems),
+    )
+
+
+class _Reading:
+    """Claims in the making."""
+
+    def __init__(self, ingress: Ingress) -> None:
+        self.ingress = ingress
+        self.hosts: dict[str, list[Claim]] = {}
+        self.default: Claim | None = None
+        self.problems: list[Problem] = []
+
+    def read(self) -> None:
+        spec = self.ingress.spec
+        if spec.default_backend:
+            backend = self._backend(spec.default_backend, "spec.defaultBackend")
+            if backend:
+                self.default = Claim(prefix_row(ANY, "/"), backend, "spec.defaultBackend")
+        for number, rule in enumerate(spec.rules):
+            at, host = f"spec.rules[{number}]", rule.host.lower() or ANY
+            if host != ANY and not (HOST.fullmatch(host) and len(host) <= HOST_MAX):
+                self._tell("InvalidHost", f"{at}.host: {rule.host[:80]!r} is no DNS name; write one")
+                continue
+            for index, path in enumerate(rule.http.paths if rule.http else ()):
+                self._path(host, path, f"{at}.http.paths[{index}]")
+
+    def _path(self, host: str, path: HttpIngressPath, at: str) -> None:
+        text = path.path or "/"
+        if not (PATH.fullmatch(text) and len(text) <= PATH_MAX):
+            message = f"{at}.path: {text[:80]!r} can not be matched; begin with / and use visible ASCII characters"
+            self._tell("InvalidPath", message)
+            return
+        backend = self._backend(path.backend, f"{at}.backend")
+        if backend:
+            row = exact_row(host, text) if path.path_type == "Exact" else prefix_row(host, text)
+            self.hosts.setdefault(host, []).append(Claim(row, backend, f"{at}.backend"))
+
+    def _backend(self, backend: IngressBackend, at: str) -> BackendKey | None:
+        if backend.service is None:
+            self._tell("ResourceBackend", f"{at}.resource: resources are not served; name a Service")
+            return None
+        name, port = backend.service.name, backend.service.port
+        text = port.name or str(port.number)
+        for field, value in (("service.name", name), ("service.port.name", text)):
+            if not _NAME.fullmatch(value):
+                self._tell("InvalidBackend", f"{at}.{field}: {value[:80]!r} is no name of Kubernetes; write one")
+                return None
+        return BackendKey(f"{self.ingress.metadata.namespace}/{name}:{text}")
+
+    def _tell(self, reason: str, message: str) -> None:
+        self.problems.append(Problem(self.ingress.metadata.key, reason, message))

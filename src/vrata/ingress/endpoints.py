@@ -1,0 +1,58 @@
+"""The pods behind a backend: pure.
+
+Ready endpoints; those that are terminating and still serve only when none is ready (as kube-proxy does, KEP-1669).
+"""
+
+from collections.abc import Iterable
+
+from vrata.ingress.model import BackendKey, Server
+from vrata.kube.objects import EndpointSlice, Service, ServicePort
+
+
+def service_of(backend: BackendKey) -> str:
+    """Key of the Service."""
+    return backend.rpartition(":")[0]
+
+
+def servers_of(
+    backend: BackendKey, service: Service | None, slices: Iterable[EndpointSlice]
+) -> tuple[tuple[Server, ...], tuple[str, str] | None]:
+    """The servers, and what keeps them from being any: (reason, message)."""
+    text = backend.rpartition(":")[2]
+    if service is None:
+        key = service_of(backend)
+        return (), ("ServiceNotFound", f"service.name: no Service {key!r}; create it, then it is served")
+    port = _port(service, text)
+    if port is None:
+        known = ", ".join(str(entry.name or entry.port) for entry in service.spec.ports if entry.protocol == "TCP")
+        message = (
+            f"service.port: Service {service.metadata.key} has no port {text!r}; use one of: {known or 'none yet'}"
+        )
+        return (), ("PortNotFound", message)
+    return _servers(port, slices), None
+
+
+def _port(service: Service, text: str) -> ServicePort | None:
+    for port in service.spec.ports:
+        if port.protocol == "TCP" and text in (port.name, str(port.port)):
+            return port
+    return None
+
+
+def _servers(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[Server, ...]:
+    ready: set[Server] = set()
+    last: set[Server] = set()
+    for entry in slices:
+        numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == "TCP"]
+        for endpoint in entry.endpoints or ():
+            for number in numbers:
+                server = _server(endpoint.addresses[0], number)
+                if endpoint.conditions.ready is not False:
+                    ready.add(server)
+                elif endpoint.conditions.terminating and endpoint.conditions.serving is not False:
+                    last.add(server)
+    return tuple(sorted(ready or last))
+
+
+def _server(address: str, port: int) -> Server:
+    return Server(f"s-{address.replace('.', '-').replace(':', '_')}-{port}", address, port)

@@ -1,0 +1,47 @@
+"""Rows of a route map: how a request finds the one backend that the Ingress v1 documentation gives it. Pure.
+
+HAProxy looks a request up as `<host><path>/` and an END, and takes the longest row that this begins with (map_beg).
+A Prefix is a row with a slash at its end, so that it matches whole path elements; an Exact path is one with slash and
+END, which no longer row can match and no path may contain. So one look finds Exact before Prefix and the longest Prefix
+before all others, as the documentation asks («Multiple matches»). A request is tried with its host, then with the
+wildcard that the host's first label falls under, then with ANY.
+"""
+
+from collections.abc import Container, Iterator
+
+from vrata.ingress.model import RowKey
+
+ANY = "*"
+END = "\x01"  # HAProxy refuses requests with control characters in their path (RFC 9112, section 3)
+
+
+def prefix_row(host: str, path: str) -> RowKey:
+    """The row of a Prefix; `/shop` and `/shop/` are the same one."""
+    return RowKey(f"{host}{path.rstrip('/')}/")
+
+
+def exact_row(host: str, path: str) -> RowKey:
+    """The row of an Exact path."""
+    return RowKey(f"{host}{path}/{END}")
+
+
+def host_of(row: RowKey) -> str:
+    """The host a row belongs to."""
+    return row.partition("/")[0]
+
+
+def candidates(host: str) -> Iterator[str]:
+    """The hosts whose rules a request for `host` is tried with, in order."""
+    yield host
+    yield f"{ANY}.{host.partition('.')[2]}"
+    yield ANY
+
+
+def find_row(rows: Container[RowKey], host: str, path: str) -> RowKey | None:
+    """The row that HAProxy takes for a request."""
+    for candidate in candidates(host):
+        asked = f"{candidate}{path}/{END}"
+        for length in range(len(asked), len(candidate), -1):
+            if asked[:length] in rows:
+                return RowKey(asked[:length])
+    return None

@@ -1,0 +1,58 @@
+"""Writes Ingress statuses in the background; routing never waits for it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import structlog
+
+from vrata.ingress.status import addresses, plan_status
+from vrata.kube.client import ApiError, Kube
+from vrata.kube.objects import Ingress, Service
+from vrata.kube.resources import INGRESSES
+
+RETRY_S = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class StatusWriter:
+    """Holds the last wanted statuses and writes the differences."""
+
+    def __init__(self, kube: Kube, publish_service: str) -> None:
+        self._kube = kube
+        self._publish_service = publish_service
+        self._due = asyncio.Event()
+        self._ours: frozenset[str] = frozenset()
+        self._released: frozenset[str] = frozenset()
+        self._ingresses: Mapping[str, Ingress] = {}
+        self._wanted: list[dict[str, Any]] = []
+
+    def set(self, ours: frozenset[str], ingresses: Mapping[str, Ingress], services: Mapping[str, Service]) -> None:
+        """Take over what is served now and where."""
+        self._released = (self._released | self._ours) - ours
+        self._ours, self._ingresses = ours, ingresses
+        self._wanted = addresses(services.get(self._publish_service))
+        self._due.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            for key, target in plan_status(self._ours, self._released, self._ingresses, self._wanted).items():
+                try:
+                    await self._write(key, target)
+                except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                    log.warning("status not written", ingress=key, error=str(error))
+                    asyncio.get_running_loop().call_later(RETRY_S, self._due.set)
+
+    async def _write(self, key: str, target: list[dict[str, Any]]) -> None:
+        namespace, _, name = key.partition("/")
+        body = {"status": {"loadBalancer": {"ingress": target or None}}}
+        try:
+            await self._kube.patch(INGRESSES, name, body, namespace, subresource="status")
+        except ApiError as error:
+            if error.code != 404:
+                raise

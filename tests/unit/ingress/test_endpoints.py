@@ -1,0 +1,43 @@
+"""Which pods answer for a backend."""
+
+import msgspec
+from tests.unit.ingress.objects import SLICE, WEB
+
+from vrata.ingress.endpoints import servers_of
+from vrata.ingress.model import BackendKey
+from vrata.kube.objects import EndpointSlice
+
+
+def test_only_ready_endpoints_are_servers() -> None:
+    servers, wrong = servers_of(BackendKey("default/web:80"), WEB, [SLICE])
+    assert [server.address for server in servers] == ["10.20.0.2"]
+    assert wrong is None
+
+
+def test_the_last_ones_serve_until_another_is_ready() -> None:
+    last = msgspec.structs.replace(SLICE, endpoints=(SLICE.endpoints or ())[1:])
+    servers, _ = servers_of(BackendKey("default/web:http"), WEB, [last])
+    assert [server.address for server in servers] == ["10.20.0.3"]
+
+
+def test_a_missing_service_and_a_missing_port_say_what_to_do() -> None:
+    assert servers_of(BackendKey("default/web:80"), None, ()) == (
+        (),
+        ("ServiceNotFound", "service.name: no Service 'default/web'; create it, then it is served"),
+    )
+    _, wrong = servers_of(BackendKey("default/web:grpc"), WEB, [SLICE])
+    assert wrong == ("PortNotFound", "service.port: Service default/web has no port 'grpc'; use one of: http")
+
+
+def test_endpoints_of_both_families_have_names_of_their_own() -> None:
+    six = msgspec.convert(
+        {
+            "metadata": {"name": "web-6", "namespace": "default"},
+            "addressType": "IPv6",
+            "endpoints": [{"addresses": ["fd00::2"]}],
+            "ports": [{"name": "http", "port": 8080}],
+        },
+        EndpointSlice,
+    )
+    servers, _ = servers_of(BackendKey("default/web:80"), WEB, [SLICE, six])
+    assert [server.name for server in servers] == ["s-10-20-0-2-8080", "s-fd00__2-8080"]

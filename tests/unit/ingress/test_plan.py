@@ -1,0 +1,137 @@
+"""Plans converge, are idempotent, and are safe to stop after any step."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vrata.ingress.model import BackendKey, RowKey, Scheme, Server, Slot
+from vrata.ingress.plan import (
+    Action,
+    AddServer,
+    Assign,
+    Desired,
+    DropRow,
+    Observed,
+    PutRow,
+    Release,
+    Reload,
+    RemoveServer,
+    ReviveServer,
+    plan_pass,
+)
+from vrata.ingress.rows import host_of
+
+SLOTS = tuple(Slot(f"b-{number}") for number in range(4))
+
+
+@dataclass
+class Proxy:
+    """What HAProxy would have after each step; it asserts what HAProxy would refuse."""
+
+    owners: dict[Slot, BackendKey] = field(default_factory=dict)
+    rows: dict[RowKey, Slot] = field(default_factory=dict)
+    servers: dict[Slot, dict[str, bool]] = field(default_factory=dict)
+
+    def observed(self) -> Observed:
+        hosts: dict[str, dict[RowKey, Slot]] = {}
+        for row, slot in self.rows.items():
+            hosts.setdefault(host_of(row), {})[row] = slot
+        free = tuple(slot for slot in SLOTS if slot not in self.owners)
+        return Observed(self.owners, free, {Scheme.HTTP: hosts}, self.servers)
+
+    def apply(self, action: Action) -> None:
+        match action:
+            case Assign(slot=slot, backend=backend):
+                assert slot not in self.owners
+                self.owners[slot] = backend
+            case AddServer(slot=slot, server=server):
+                assert server.name not in self.servers.setdefault(slot, {})
+                self.servers[slot][server.name] = False
+            case ReviveServer(slot=slot, server=name):
+                assert self.servers[slot][name]
+                self.servers[slot][name] = False
+            case PutRow(row=row, slot=slot, was=was):
+                assert self.rows.get(row) == was
+                self.rows[row] = slot
+            case DropRow(row=row):
+                del self.rows[row]
+            case RemoveServer(slot=slot, server=name):
+                del self.servers[slot][name]
+            case Release(slot=slot):
+                assert not self.servers.get(slot)
+                assert slot not in self.rows.values()
+                del self.owners[slot]
+            case Reload():
+                raise AssertionError("not a step")
+
+
+keys = st.sampled_from([BackendKey(f"default/{name}:80") for name in "abcd"])
+servers = st.frozensets(st.integers(1, 3), max_size=3).map(
+    lambda numbers: tuple(Server(f"s-{number}", f"10.0.0.{number}", 80) for number in sorted(numbers))
+)
+rows = st.dictionaries(st.sampled_from([RowKey(f"{host}/{path}/") for host in "gh" for path in "xy"]), keys, max_size=4)
+worlds = st.tuples(rows, st.fixed_dictionaries({BackendKey(f"default/{name}:80"): servers for name in "abcd"}))
+
+
+def desired_of(rows: dict[RowKey, BackendKey], servers: dict[BackendKey, tuple[Server, ...]], proxy: Proxy) -> Desired:
+    """Everything is looked at."""
+    used = set(rows.values())
+    hosts: dict[str, dict[RowKey, BackendKey]] = {"g": {}, "h": {}}
+    for row, backend in rows.items():
+        hosts[host_of(row)][row] = backend
+    return Desired(hosts, {key: servers[key] for key in used}, frozenset(set(proxy.owners.values()) - used))
+
+
+@given(st.lists(worlds, min_size=1, max_size=4), st.data())
+def test_plans_converge_from_wherever_the_one_before_stopped(
+    passes: list[tuple[dict[RowKey, BackendKey], dict[BackendKey, tuple[Server, ...]]]], data: st.DataObject
+) -> None:
+    proxy = Proxy()
+    for rows_, servers_ in passes:
+        before = deepcopy(proxy)
+        plan = plan_pass(proxy.observed(), desired_of(rows_, servers_, proxy))
+        stop = data.draw(st.integers(0, len(plan)))
+        for action in plan[:stop]:
+            proxy.apply(action)
+            for row, slot in proxy.rows.items():
+                served = proxy.owners[slot]
+                assert served in {rows_.get(row), before.owners.get(before.rows.get(row, Slot("")))}
+    for _ in range(2):  # the second releases what the first emptied
+        for action in plan_pass(proxy.observed(), desired_of(rows_, servers_, proxy)):
+            proxy.apply(action)
+    assert plan_pass(proxy.observed(), desired_of(rows_, servers_, proxy)) == []
+    assert {row: proxy.owners[slot] for row, slot in proxy.rows.items()} == rows_
+    for slot, backend in proxy.owners.items():
+        assert proxy.servers.get(slot, {}) == {server.name: False for server in servers_[backend]}
+
+
+def test_a_new_host_for_a_known_backend_is_one_row() -> None:
+    key = BackendKey("default/web:80")
+    proxy = Proxy({SLOTS[0]: key})
+    row = RowKey("new.example/")
+    plan = plan_pass(proxy.observed(), Desired({"new.example": {row: key}}))
+    assert plan == [PutRow(Scheme.HTTP, row, SLOTS[0], None)]
+
+
+def test_a_server_on_its_way_out_is_revived_and_not_added_again() -> None:
+    key, server = BackendKey("default/web:80"), Server("s-1", "10.0.0.1", 80)
+    proxy = Proxy({SLOTS[0]: key}, servers={SLOTS[0]: {"s-1": True}})
+    assert plan_pass(proxy.observed(), Desired({}, {key: (server,)})) == [ReviveServer(SLOTS[0], "s-1")]
+
+
+def test_more_backends_than_are_prepared_are_one_reload_and_nothing_else() -> None:
+    wanted = {BackendKey(f"default/{number}:80"): () for number in range(len(SLOTS) + 1)}
+    (action,) = plan_pass(Proxy().observed(), Desired({}, dict(wanted)))
+    assert isinstance(action, Reload)
+    assert "5 more backends, 4 are prepared" in action.detail
+
+
+def test_a_place_is_free_only_when_its_last_server_has_gone() -> None:
+    key = BackendKey("default/web:80")
+    proxy = Proxy({SLOTS[0]: key}, servers={SLOTS[0]: {"s-1": False}})
+    desired = Desired(unwanted=frozenset({key}))
+    assert plan_pass(proxy.observed(), desired) == [RemoveServer(SLOTS[0], "s-1")]
+    proxy.servers.clear()
+    assert plan_pass(proxy.observed(), desired) == [Release(SLOTS[0])]
