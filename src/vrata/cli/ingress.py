@@ -7,16 +7,18 @@ from pathlib import Path
 import click
 
 from vrata.base.errors import InvalidInput
+from vrata.cli import ingress_explain
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
 
 
-@click.command(epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
+@click.group(invoke_without_command=True, epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--manifest", is_flag=True, help="Print the manifest that installs the controller, and end.")
 @click.option("--publish-service", metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
 @click.option("--http-port", default=8080, show_default=True)
+@click.option("--https-port", default=8443, show_default=True)
 @click.option("--health-port", default=8081, show_default=True, help="Answers GET /healthz.")
 @click.option(
     "--proxy-protocol/--no-proxy-protocol", default=True, show_default=True, help="Expected from the balancer."
@@ -31,10 +33,14 @@ from vrata.kube.client import Kube
     help="Prepared for Services to come; when they run out, HAProxy reloads. A quarter of those in use, if that is more.",
 )
 @click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     kubeconfig: Path | None,
     publish_service: str | None,
     http_port: int,
+    https_port: int,
     health_port: int,
     drain_s: int,
     spare_backends: int,
@@ -44,6 +50,8 @@ def command(
     proxy_protocol: bool,
 ) -> None:
     """Run the Ingress controller."""
+    if context.invoked_subcommand:
+        return
     if manifest:
         click.echo(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text(), nl=False)
         return
@@ -54,6 +62,7 @@ def command(
 
     settings = Settings(
         http_port=http_port,
+        https_port=https_port,
         health_port=health_port,
         accept_proxy=proxy_protocol,
         drain_s=drain_s,
@@ -66,3 +75,6 @@ def command(
             await Controller(kube, settings, folder, publish_service).run()
 
     run_until_signalled(serve)
+
+
+command.add_command(ingress_explain.command, "explain")

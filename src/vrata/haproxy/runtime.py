@@ -94,6 +94,22 @@ class RuntimeClient:
             await self.ask(f"abort ssl {kind} {path}")
             raise RuntimeFailed(f"HAProxy refused `commit ssl {kind} {path}`: {answer.strip()}")
 
+    async def add_certificate(self, path: str, pem: str) -> None:
+        """Load a certificate under the name of a file, or another content if it has that one; nobody is served it yet."""
+        await self.tell(f"new ssl cert {path}", "New empty certificate", f"Certificate '{path}' already exists")
+        await self.replace_file("cert", path, pem)
+
+    async def list_certificate(self, list_path: str, line: str) -> None:
+        """Serve a loaded certificate from now on; `line` as in the file of a crt-list."""
+        answer = await self.ask(f"add ssl crt-list {list_path} <<\n{line}\n")
+        if "Success!" not in answer:
+            raise RuntimeFailed(f"HAProxy refused `add ssl crt-list {list_path}`: {answer.strip()}")
+
+    async def remove_certificate(self, list_path: str, path: str) -> None:
+        """Serve it no longer, and forget it; one that is not there is fine."""
+        await self.tell(f"del ssl crt-list {list_path} {path}", "Entry", "Can't delete the crt-list: certificate")
+        await self.tell(f"del ssl cert {path}", "Certificate")
+
     async def remove_server(self, backend: str, server: str) -> bool:
         """Take a server out of service and delete it; False if connections still hold it (it gets no new ones)."""
         await self.tell(f"disable server {backend}/{server}", "No such server")

@@ -15,13 +15,17 @@ from typing import assert_never
 import structlog
 
 from vrata.base.files import write_atomic
+from vrata.haproxy.certificates import self_signed
+from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
-from vrata.ingress.model import BackendKey, RowKey, Scheme, Server, Settings, Slot
+from vrata.ingress.model import BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Settings, Slot
 from vrata.ingress.observe import Running, Servers, observe_running, observe_servers
 from vrata.ingress.plan import (
     Action,
+    AddCertificate,
     AddServer,
     Assign,
+    DropCertificate,
     DropRow,
     Observed,
     PutRow,
@@ -29,6 +33,7 @@ from vrata.ingress.plan import (
     Reload,
     RemoveServer,
     ReviveServer,
+    place,
 )
 from vrata.ingress.render import (
     OWNERS,
@@ -39,10 +44,10 @@ from vrata.ingress.render import (
     server_address,
     slot_name,
 )
-from vrata.ingress.rows import host_of
+from vrata.ingress.served import DEFAULT, LIST, file_names, list_line
 from vrata.net import daemon
 
-SCHEMES = (Scheme.HTTP,)
+DEFAULT_NAME = "no certificate for this name"
 SPARE_SHARE = 4  # one prepared backend for so many in use
 
 log = structlog.get_logger(__name__)
@@ -75,7 +80,7 @@ class Proxy:
 
     async def observe_all(self) -> tuple[Running, Servers]:
         """Read everything."""
-        self.running = await observe_running(self.haproxy.runtime, str(self.directory), SCHEMES)
+        self.running = await observe_running(self.haproxy.runtime, str(self.directory), str(self.haproxy.tls_dir))
         return self.running, await observe_servers(self.haproxy.runtime)
 
     async def observe(self, running: Running, backends: Iterable[BackendKey]) -> Observed:
@@ -103,15 +108,14 @@ class Proxy:
                     await runtime.add_rows(self._map(routes_of(scheme)), [(row, slot)])
                 else:
                     await runtime.set_row(self._map(routes_of(scheme)), row, slot)
-                running.rows[scheme].setdefault(host_of(row), {})[row] = slot
+                running.put_row(scheme, row, slot)
             case DropRow(scheme=scheme, row=row):
                 await runtime.delete_row(self._map(routes_of(scheme)), row)
-                hosts = running.rows[scheme]
-                del hosts[host_of(row)][row]
-                if not hosts[host_of(row)]:
-                    del hosts[host_of(row)]
+                running.drop_row(scheme, row)
             case RemoveServer(slot=slot, server=name):
                 return await runtime.remove_server(slot, name)
+            case AddCertificate() | DropCertificate():
+                await self._certify(action, running)
             case Release(slot=slot):
                 await runtime.delete_row(self._map(OWNERS), slot)
                 del running.owners[slot]
@@ -122,11 +126,23 @@ class Proxy:
                 assert_never(action)
         return True
 
+    async def _certify(self, action: AddCertificate | DropCertificate, running: Running) -> None:
+        runtime, listed = self.haproxy.runtime, f"{self.haproxy.tls_dir}/{LIST}"
+        path = f"{self.haproxy.tls_dir}/{action.name}"
+        if isinstance(action, AddCertificate):
+            await runtime.add_certificate(path, action.certificate.pem)
+            await runtime.list_certificate(listed, list_line(path, action.certificate))
+            running.certificates.add(action.name)
+        else:
+            await runtime.remove_certificate(listed, path)
+            running.certificates.discard(action.name)
+
     async def reload(
         self,
         reason: Reload,
         backends: Mapping[BackendKey, tuple[Server, ...]],
-        hosts: Mapping[str, Mapping[RowKey, BackendKey]],
+        hosts: Iterable[Mapping[RowKey, Route]],
+        certificates: Mapping[SecretKey, Certificate | None],
     ) -> None:
         """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
         owners = dict(self.running.owners) if self.running else {}
@@ -138,13 +154,15 @@ class Proxy:
             strict=False,
         ):
             owners[slot] = backend
-        place = {backend: slot for slot, backend in owners.items()}
-        rows = {row: place[backend] for found in hosts.values() for row, backend in found.items()}
+        places = {backend: slot for slot, backend in owners.items()}
+        rows = [row for found in hosts for row in found.items()]
         self._write(OWNERS, owners.items())
-        for scheme in SCHEMES:
-            self._write(routes_of(scheme), rows.items())
+        for scheme in Scheme:
+            self._write(routes_of(scheme), ((row, place(route, scheme, places)) for row, route in rows))
         config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
-        self.haproxy.write_config(render_config(self.settings, config, str(self.directory)))
+        files = _files(self.haproxy.tls_dir, certificates)
+        self.haproxy.write_config(render_config(self.settings, config, str(self.directory)), files)
+        self.haproxy.sweep_files(files)
         self.running = None
         self.reloads[reason.reason] += 1
         log.info("haproxy reload", reason=reason.reason, detail=reason.detail, backends=len(owners), slots=len(slots))
@@ -171,7 +189,19 @@ class Proxy:
 
 def observed_of(running: Running, servers: Servers) -> Observed:
     """What the planner looks at."""
-    return Observed(running.owners, tuple(running.free), running.rows, servers)
+    return Observed(running.owners, tuple(running.free), running.rows, servers, frozenset(running.certificates))
+
+
+def _files(tls_dir: Path, certificates: Mapping[SecretKey, Certificate | None]) -> list[TlsFile]:
+    parts: dict[str, Certificate] = {}
+    for secret, whole in certificates.items():
+        parts |= file_names(secret, whole) if whole else {}
+    default = tls_dir / DEFAULT
+    pems = {DEFAULT: default.read_text() if default.exists() else self_signed(DEFAULT_NAME)}
+    pems |= {name: part.pem for name, part in parts.items()}
+    lines = [f"{default}\n", *(f"{list_line(f'{tls_dir}/{name}', part)}\n" for name, part in parts.items())]
+    files = [TlsFile(name, FileKind.CERTIFICATE, f"certificate {name}", pem) for name, pem in pems.items()]
+    return [*files, TlsFile(LIST, FileKind.LIST, "the list of certificates", "".join(lines))]
 
 
 def _slots(owners: Mapping[Slot, BackendKey], backends: Mapping[BackendKey, object], settings: Settings) -> list[Slot]:

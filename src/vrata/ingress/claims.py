@@ -7,12 +7,13 @@ question of this module.
 import re
 from collections.abc import Mapping
 
-from vrata.ingress.model import CONTROLLER, BackendKey, Claim, Claims, Problem
+from vrata.ingress.model import CONTROLLER, BackendKey, CertificateClaim, Claim, Claims, Problem, Route, SecretKey
 from vrata.ingress.rows import ANY, exact_row, prefix_row
 from vrata.kube.objects import HttpIngressPath, Ingress, IngressBackend, IngressClass
 
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 LEGACY_CLASS = "kubernetes.io/ingress.class"
+SSL_REDIRECT = ("vrata.dev/ssl-redirect", "nginx.ingress.kubernetes.io/ssl-redirect")
 
 HOST = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*", re.ASCII)
 HOST_MAX = 253
@@ -43,6 +44,7 @@ def read_ingress(ingress: Ingress) -> Claims:
     return Claims(
         age=(created.timestamp() if created else 0.0, ingress.metadata.key),
         hosts={host: tuple(claims) for host, claims in reading.hosts.items()},
+        certificates=tuple(reading.certificates),
         default=reading.default,
         problems=tuple(reading.problems),
     )
@@ -54,19 +56,21 @@ class _Reading:
     def __init__(self, ingress: Ingress) -> None:
         self.ingress = ingress
         self.hosts: dict[str, list[Claim]] = {}
+        self.certificates: list[CertificateClaim] = []
+        self.encrypted: set[str] = set()
         self.default: Claim | None = None
         self.problems: list[Problem] = []
 
     def read(self) -> None:
         spec = self.ingress.spec
+        self._tls()
         if spec.default_backend:
             backend = self._backend(spec.default_backend, "spec.defaultBackend")
             if backend:
-                self.default = Claim(prefix_row(ANY, "/"), backend, "spec.defaultBackend")
+                self.default = Claim(prefix_row(ANY, "/"), Route(backend), "spec.defaultBackend")
         for number, rule in enumerate(spec.rules):
             at, host = f"spec.rules[{number}]", rule.host.lower() or ANY
-            if host != ANY and not (HOST.fullmatch(host) and len(host) <= HOST_MAX):
-                self._tell("InvalidHost", f"{at}.host: {rule.host[:80]!r} is no DNS name; write one")
+            if host != ANY and not self._is_host(host, f"{at}.host"):
                 continue
             for index, path in enumerate(rule.http.paths if rule.http else ()):
                 self._path(host, path, f"{at}.http.paths[{index}]")
@@ -80,7 +84,37 @@ class _Reading:
         backend = self._backend(path.backend, f"{at}.backend")
         if backend:
             row = exact_row(host, text) if path.path_type == "Exact" else prefix_row(host, text)
-            self.hosts.setdefault(host, []).append(Claim(row, backend, f"{at}.backend"))
+            route = Route(backend, self._is_encrypted(host))
+            self.hosts.setdefault(host, []).append(Claim(row, route, f"{at}.backend"))
+
+    def _tls(self) -> None:
+        annotations = self.ingress.metadata.annotations
+        redirect = next((annotations[name] for name in SSL_REDIRECT if name in annotations), "true")
+        if redirect not in ("true", "false"):
+            self._tell("InvalidAnnotation", f"ssl-redirect: {redirect[:80]!r} is neither true nor false; write one")
+        for number, entry in enumerate(self.ingress.spec.tls):
+            at = f"spec.tls[{number}]"
+            if entry.secret_name and not _NAME.fullmatch(entry.secret_name):
+                self._tell("InvalidSecret", f"{at}.secretName: {entry.secret_name[:80]!r} is no name; write one")
+                continue
+            hosts = entry.hosts or tuple({rule.host: None for rule in self.ingress.spec.rules if rule.host})
+            for index, host in enumerate(name.lower() for name in hosts):
+                if not self._is_host(host, f"{at}.hosts[{index}]"):
+                    continue
+                if redirect != "false":
+                    self.encrypted.add(host)
+                if entry.secret_name:
+                    secret = SecretKey(f"{self.ingress.metadata.namespace}/{entry.secret_name}")
+                    self.certificates.append(CertificateClaim(host, secret, f"{at}.secretName"))
+
+    def _is_encrypted(self, host: str) -> bool:
+        return host in self.encrypted or f"{ANY}.{host.partition('.')[2]}" in self.encrypted
+
+    def _is_host(self, host: str, at: str) -> bool:
+        valid = bool(HOST.fullmatch(host)) and len(host) <= HOST_MAX
+        if not valid:
+            self._tell("InvalidHost", f"{at}: {host[:80]!r} is no DNS name; write one")
+        return valid
 
     def _backend(self, backend: IngressBackend, at: str) -> BackendKey | None:
         if backend.service is None:

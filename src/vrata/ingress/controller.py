@@ -10,10 +10,12 @@ from vrata.base.errors import VrataError
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import servers_of, service_of
-from vrata.ingress.model import BackendKey, Problem, RowKey, Server, Settings
+from vrata.ingress.model import BackendKey, Certificate, Problem, SecretKey, Server, Settings
 from vrata.ingress.plan import Desired, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.secrets import Secrets
+from vrata.ingress.served import secret_digest, secret_of_file
 from vrata.ingress.statuses import StatusWriter
-from vrata.ingress.table import Table
+from vrata.ingress.table import NOTHING, Table
 from vrata.ingress.telling import Telling
 from vrata.kube import resources
 from vrata.kube.client import Kube
@@ -39,6 +41,7 @@ class Controller:
         self.classes = Informer(kube, resources.INGRESS_CLASSES, IngressClass)
         self.services = Informer(kube, resources.SERVICES, Service)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
+        self.secrets = Secrets(kube, self._secret_changed)
         self.status = StatusWriter(kube, publish_service)
         self._publish_service = publish_service
         self._due = asyncio.Event()
@@ -49,6 +52,8 @@ class Controller:
         # What the next pass looks at.
         self._hosts: set[str] = set()
         self._backends: set[BackendKey] = set()
+        self._secrets: set[SecretKey] = set()
+        self._strays: set[str] = set()
         self._status_due = True
         self.ingresses.on_change(self._ingress_changed)
         self.classes.on_change(self._class_changed)
@@ -93,6 +98,10 @@ class Controller:
                     owned[entry.metadata.key] = entry
                 self._look_at(self.table.backends_of(entry.service_key))
 
+    def _secret_changed(self, key: SecretKey) -> None:
+        self._secrets.add(key)
+        self._due.set()
+
     def _look_at(self, backends: Iterable[BackendKey]) -> None:
         self._backends.update(backends)
         if self._backends:
@@ -104,10 +113,14 @@ class Controller:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.events.run())
-                for informer in (self.ingresses, self.classes, self.services, self.slices):
+                informers = (self.ingresses, self.classes, self.services, self.slices, self.secrets.known)
+                for informer in informers:
                     group.create_task(informer.run())
-                for informer in (self.ingresses, self.classes, self.services, self.slices):
+                for informer in informers:
                     await informer.synced.wait()
+                group.create_task(self.secrets.run())
+                self._settle()
+                await self.secrets.settled()
                 group.create_task(self.status.run())
                 await self._passes()
         finally:
@@ -138,18 +151,12 @@ class Controller:
 
     async def _pass(self) -> set[BackendKey]:
         """Observe, plan, apply; the backends that have a server which must go and still has connections."""
-        change = self.table.settle()
-        for host in change.looked_at:
-            self.telling.found(f"host {host}", self.table.problems.get(host, ()))
-        for key in change.removed:
-            self.telling.found(f"backend {key}", ())
-        self._hosts |= change.hosts.keys()
-        self._backends |= change.added | change.removed
+        self._settle()
         if not self.proxy.is_alive():
             await self._reload(Reload("start", "no HAProxy runs"))
         observed = await self._observe()
         desired = self._desired()
-        self._hosts, self._backends = set(), set()
+        self._hosts, self._backends, self._secrets, self._strays = set(), set(), set(), set()
         # Places are free again when their last server has gone, which the next look will see.
         lingering = {
             key for slot, key in observed.owners.items() if key in desired.unwanted and observed.servers.get(slot)
@@ -166,24 +173,47 @@ class Controller:
             self.status.set(self.table.ours, self.ingresses.objects, self.services.objects)
         return lingering
 
+    def _settle(self) -> None:
+        """What follows from the changes of Ingresses."""
+        change = self.table.settle()
+        for host, served in change.hosts.items():
+            self.telling.found(f"host {host}", served.problems)
+        for backend in change.removed:
+            self.telling.found(f"backend {backend}", ())
+        for secret in change.secrets:
+            self.secrets.want(secret, wanted=bool(self.table.hosts_of(secret)))
+        self._hosts |= change.hosts.keys()
+        self._backends |= change.added | change.removed
+        self._secrets |= change.secrets
+
     async def _observe(self) -> Observed:
         """All of it if nothing is known of this HAProxy; then the pass looks at all of it, too."""
         if self.proxy.running is not None:
             return await self.proxy.observe(self.proxy.running, self._backends)
         running, servers = await self.proxy.observe_all()
-        self._hosts |= self.table.rows.keys()
+        self._hosts |= self.table.hosts.keys()
+        self._secrets |= self.table.secrets
+        known = {secret_digest(secret) for secret in self._secrets}
+        self._strays = {name for name in running.certificates if secret_of_file(name) not in known}
         for hosts in running.rows.values():
             self._hosts |= hosts.keys()
         self._backends |= self.table.backends | set(running.owners.values())
         return observed_of(running, servers)
 
     def _desired(self) -> Desired:
-        wanted = self.table.backends
         return Desired(
-            hosts={host: self.table.rows.get(host, {}) for host in self._hosts},
-            backends={key: self._servers(key) for key in self._backends & wanted},
-            unwanted=frozenset(self._backends - wanted),
+            hosts={host: self.table.hosts.get(host, NOTHING).rows for host in self._hosts},
+            backends={key: self._servers(key) for key in self._backends if self.table.uses(key)},
+            unwanted=frozenset(key for key in self._backends if not self.table.uses(key)),
+            certificates={key: self._certificate(key) for key in self._secrets},
+            strays=frozenset(self._strays),
         )
+
+    def _certificate(self, key: SecretKey) -> Certificate | None:
+        hosts, found = self.table.hosts_of(key), self.secrets.get(key)
+        wrong = found if isinstance(found, tuple) else None
+        self.telling.found(f"secret {key}", self.table.told(key, *wrong) if wrong else ())
+        return Certificate(found, hosts) if hosts and isinstance(found, str) else None
 
     def _servers(self, key: BackendKey) -> tuple[Server, ...]:
         service = service_of(key)
@@ -194,5 +224,5 @@ class Controller:
 
     async def _reload(self, reason: Reload) -> None:
         backends = {key: self._servers(key) for key in self.table.backends}
-        hosts: dict[str, dict[RowKey, BackendKey]] = {host: dict(rows) for host, rows in self.table.rows.items()}
-        await self.proxy.reload(reason, backends, hosts)
+        certificates = {key: self._certificate(key) for key in self.table.secrets}
+        await self.proxy.reload(reason, backends, [host.rows for host in self.table.hosts.values()], certificates)

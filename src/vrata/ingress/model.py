@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 CONTROLLER = "vrata.dev/ingress-controller"
 
@@ -13,6 +13,11 @@ BackendKey = NewType("BackendKey", str)
 Slot = NewType("Slot", str)
 # Key of one row of the route maps (`vrata.ingress.rows`).
 RowKey = NewType("RowKey", str)
+# `namespace/name` of a Secret with a certificate.
+SecretKey = NewType("SecretKey", str)
+
+# Sends every request to the same address over HTTPS.
+REDIRECT = Slot("to-https")
 
 
 class Scheme(StrEnum):
@@ -40,13 +45,37 @@ class Problem:
     message: str
 
 
+class Route(NamedTuple):
+    """Where a row leads; over HTTP perhaps only to HTTPS."""
+
+    backend: BackendKey
+    https_only: bool = False
+
+
 @dataclass(frozen=True)
 class Claim:
-    """That one row shall lead to one backend; `at` is the field of the Ingress that says so."""
+    """That one row shall lead somewhere; `at` is the field of the Ingress that says so."""
 
     row: RowKey
-    backend: BackendKey
+    route: Route
     at: str
+
+
+@dataclass(frozen=True)
+class CertificateClaim:
+    """That a host shall be served with a certificate."""
+
+    host: str
+    secret: SecretKey
+    at: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """PEM, leaf first, the key last, and the names it is served for."""
+
+    pem: str = field(repr=False)
+    hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +84,7 @@ class Claims:
 
     age: tuple[float, str] = (0.0, "")  # the older Ingress wins a conflict
     hosts: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    certificates: tuple[CertificateClaim, ...] = ()
     default: Claim | None = None
     problems: tuple[Problem, ...] = ()
 
@@ -64,6 +94,7 @@ class Settings:
     """Of one controller process. Times in milliseconds."""
 
     http_port: int = 8080
+    https_port: int = 8443
     health_port: int = 8081
     accept_proxy: bool = True
     connect_timeout_ms: int = 500  # then another pod is tried; a lost SYN would be sent again only after a second

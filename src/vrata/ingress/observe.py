@@ -11,6 +11,7 @@ from vrata.haproxy.runtime import RuntimeClient
 from vrata.ingress.model import BackendKey, RowKey, Scheme, Slot
 from vrata.ingress.render import OWNERS, SLOT_PREFIX, map_path, routes_of
 from vrata.ingress.rows import host_of
+from vrata.ingress.served import DEFAULT, LIST
 
 Servers = dict[Slot, dict[str, bool]]
 _SLOTS_A_QUESTION = 200
@@ -23,17 +24,33 @@ class Running:
     owners: dict[Slot, BackendKey] = field(default_factory=dict)
     free: dict[Slot, None] = field(default_factory=dict)  # in order
     rows: dict[Scheme, dict[str, dict[RowKey, Slot]]] = field(default_factory=dict)
+    certificates: set[str] = field(default_factory=set)  # names of files
+
+    def put_row(self, scheme: Scheme, row: RowKey, slot: Slot) -> None:
+        """It has this row."""
+        self.rows[scheme].setdefault(host_of(row), {})[row] = slot
+
+    def drop_row(self, scheme: Scheme, row: RowKey) -> None:
+        """It has this row no more."""
+        rows = self.rows[scheme][host_of(row)]
+        del rows[row]
+        if not rows:
+            del self.rows[scheme][host_of(row)]
 
 
-async def observe_running(runtime: RuntimeClient, directory: str, schemes: Iterable[Scheme]) -> Running:
-    """All slots and routes; VrataError if nobody answers."""
+async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) -> Running:
+    """All slots, routes and certificates; VrataError if nobody answers."""
     slots = [Slot(line) for line in (await runtime.ask("show backend")).splitlines() if line.startswith(SLOT_PREFIX)]
     owners = {Slot(slot): BackendKey(key) for slot, key in (await _map(runtime, map_path(directory, OWNERS))).items()}
     running = Running(owners, {slot: None for slot in slots if slot not in owners})
-    for scheme in schemes:
-        hosts = running.rows[scheme] = {}
+    for scheme in Scheme:
+        running.rows[scheme] = {}
         for row, slot in (await _map(runtime, map_path(directory, routes_of(scheme)))).items():
-            hosts.setdefault(host_of(RowKey(row)), {})[RowKey(row)] = Slot(slot)
+            running.put_row(scheme, RowKey(row), Slot(slot))
+    for line in (await runtime.ask(f"show ssl crt-list {tls_dir}/{LIST}")).splitlines():
+        name = line.partition(" ")[0].removeprefix(f"{tls_dir}/")
+        if line.startswith("/") and name != DEFAULT:
+            running.certificates.add(name)
     return running
 
 

@@ -7,7 +7,8 @@ row leads to a backend that serves what the row's Ingress names.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vrata.ingress.model import BackendKey, RowKey, Scheme, Server, Slot
+from vrata.ingress.model import REDIRECT, BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Slot
+from vrata.ingress.served import file_names, fits, secret_digest, secret_of_file
 
 
 @dataclass(frozen=True)
@@ -15,21 +16,29 @@ class Observed:
     """What the running HAProxy has of the hosts and slots that a pass looks at.
 
     `servers` maps their names to whether they are in maintenance, by slot; a slot without any may be left out.
+    `certificates` are names of files (`vrata.ingress.served`).
     """
 
     owners: Mapping[Slot, BackendKey]
     free: tuple[Slot, ...]
     rows: Mapping[Scheme, Mapping[str, Mapping[RowKey, Slot]]]
     servers: Mapping[Slot, Mapping[str, bool]]
+    certificates: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Desired:
-    """What they shall have. A backend that is named without servers is looked at because nobody wants it any more."""
+    """What they shall have; `unwanted` backends are looked at because no row leads to them any more.
 
-    hosts: Mapping[str, Mapping[RowKey, BackendKey]] = field(default_factory=dict)
+    A Secret with None has no certificate that could be served, or no host that wants it. `strays` are files of Secrets
+    that nobody knows any more.
+    """
+
+    hosts: Mapping[str, Mapping[RowKey, Route]] = field(default_factory=dict)
     backends: Mapping[BackendKey, tuple[Server, ...]] = field(default_factory=dict)
     unwanted: frozenset[BackendKey] = frozenset()
+    certificates: Mapping[SecretKey, Certificate | None] = field(default_factory=dict)
+    strays: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,31 @@ class Release:
     slot: Slot
 
 
-Action = Reload | Assign | AddServer | ReviveServer | PutRow | DropRow | RemoveServer | Release
+@dataclass(frozen=True)
+class AddCertificate:
+    """Serve these hosts with it; one that is served already stays until it is dropped."""
+
+    name: str
+    certificate: Certificate
+
+
+@dataclass(frozen=True)
+class DropCertificate:
+    name: str
+
+
+Action = (
+    AddCertificate
+    | DropCertificate
+    | Reload
+    | Assign
+    | AddServer
+    | ReviveServer
+    | PutRow
+    | DropRow
+    | RemoveServer
+    | Release
+)
 
 
 def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
@@ -105,7 +138,12 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     slots |= assigned
     here = {slots[key]: servers for key, servers in desired.backends.items()}
     here |= {slots[key]: () for key in desired.unwanted if key in slots}
+    certificates = _certificates(observed.certificates, desired.certificates, desired.strays)
+    too_long = [one.name for one in certificates if isinstance(one, AddCertificate) and not fits(one.certificate)]
+    if too_long:
+        return [Reload("a certificate too long to be sent", ", ".join(too_long))]
     return [
+        *certificates,
         *(Assign(slot, backend) for backend, slot in assigned.items()),
         *_servers_in(observed.servers, here),
         *_rows(observed.rows, desired.hosts, slots),
@@ -138,17 +176,38 @@ def _servers_out(
         yield from (RemoveServer(slot, name) for name in observed.get(slot, {}) if name not in wanted)
 
 
+def _certificates(
+    observed: frozenset[str], desired: Mapping[SecretKey, Certificate | None], strays: frozenset[str]
+) -> list[AddCertificate | DropCertificate]:
+    """The new one first: HAProxy goes on with the old one until that is dropped."""
+    wanted: dict[str, Certificate] = {}
+    for secret, whole in desired.items():
+        wanted |= file_names(secret, whole) if whole else {}
+    looked_at = {secret_digest(secret) for secret in desired}
+    old = (name for name in sorted(observed) if secret_of_file(name) in looked_at or name in strays)
+    return [
+        *(AddCertificate(name, part) for name, part in wanted.items() if name not in observed),
+        *(DropCertificate(name) for name in old if name not in wanted),
+    ]
+
+
+def place(route: Route, scheme: Scheme, slots: Mapping[BackendKey, Slot]) -> Slot:
+    """Where a row leads."""
+    return REDIRECT if route.https_only and scheme is Scheme.HTTP else slots[route.backend]
+
+
 def _rows(
     observed: Mapping[Scheme, Mapping[str, Mapping[RowKey, Slot]]],
-    desired: Mapping[str, Mapping[RowKey, BackendKey]],
+    desired: Mapping[str, Mapping[RowKey, Route]],
     slots: Mapping[BackendKey, Slot],
 ) -> Iterable[Action]:
     drops: list[Action] = []
     for scheme, hosts in observed.items():
         for host, rows in desired.items():
             found = hosts.get(host, {})
-            for row, backend in rows.items():
-                if found.get(row) != slots[backend]:
-                    yield PutRow(scheme, row, slots[backend], found.get(row))
+            for row, route in rows.items():
+                slot = place(route, scheme, slots)
+                if found.get(row) != slot:
+                    yield PutRow(scheme, row, slot, found.get(row))
             drops += [DropRow(scheme, row) for row in found if row not in rows]
     yield from drops

@@ -7,8 +7,11 @@ key a line, so that adding a route is a change of a map, not of the configuratio
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from vrata.ingress.model import Scheme, Server, Settings, Slot
+from vrata.haproxy.model import BindTls
+from vrata.haproxy.tls import bind_words
+from vrata.ingress.model import REDIRECT, Scheme, Server, Settings, Slot
 from vrata.ingress.rows import ANY, END
+from vrata.ingress.served import LIST
 
 SLOT_PREFIX = "b-"
 OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also for the log
@@ -23,7 +26,14 @@ def slot_name(number: int) -> Slot:
 
 def render_config(settings: Settings, slots: Mapping[Slot, Iterable[Server]], directory: str) -> str:
     """The whole configuration; `directory` holds the maps and sockets."""
-    parts = [_head(settings, directory), _frontend(settings, Scheme.HTTP, directory), _SLOTS]
+    proxy = " accept-proxy" if settings.accept_proxy else ""
+    tls = " ".join(bind_words(BindTls(certificates=LIST), f"{directory}/tls"))
+    parts = [
+        _head(settings, directory),
+        _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory),
+        _frontend(Scheme.HTTPS, f":{settings.https_port:d}{proxy} {tls}", directory),
+        _SLOTS,
+    ]
     parts += [_slot(slot, servers) for slot, servers in slots.items()]
     return "\n".join(parts)
 
@@ -76,14 +86,13 @@ frontend health from all
 """
 
 
-def _frontend(settings: Settings, scheme: Scheme, directory: str) -> str:
-    proxy = " accept-proxy" if settings.accept_proxy else ""
+def _frontend(scheme: Scheme, bind: str, directory: str) -> str:
     end = END.encode("unicode_escape").decode()
     slot = f"concat(/{end}),map_beg({map_path(directory, routes_of(scheme))})"
     missed = "unless { var(txn.slot) -m found }"
     return f"""\
 frontend {scheme} from all
-  bind :{settings.http_port:d}{proxy}
+  bind {bind}
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
   # Nearly every request names its host as the map does, and is found with one look (vrata.ingress.rows).
@@ -103,7 +112,10 @@ frontend {scheme} from all
 """
 
 
-_SLOTS = """\
+_SLOTS = f"""\
+backend {REDIRECT} from all
+  http-request redirect scheme https code 308
+
 defaults slot from all
   balance roundrobin
 """

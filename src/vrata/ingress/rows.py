@@ -37,11 +37,11 @@ def candidates(host: str) -> Iterator[str]:
     yield ANY
 
 
-def find_row(rows: Container[RowKey], host: str, path: str) -> RowKey | None:
-    """The row that HAProxy takes for a request."""
+def find_rows(rows: Container[RowKey], host: str, path: str) -> list[RowKey]:
+    """The rows that are for a request, the one that HAProxy takes first."""
+    found: list[RowKey] = []
     for candidate in candidates(host):
         asked = f"{candidate}{path}/{END}"
-        for length in range(len(asked), len(candidate), -1):
-            if asked[:length] in rows:
-                return RowKey(asked[:length])
-    return None
+        lengths = range(len(asked), len(candidate), -1)
+        found += [RowKey(asked[:length]) for length in lengths if asked[:length] in rows]
+    return found

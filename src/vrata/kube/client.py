@@ -24,6 +24,8 @@ WATCH_GRACE_S = 30.0
 PAGE = 500
 LINE_MAX = 2**22  # an object is at most 1.5 MiB in etcd, somewhat more as JSON
 FIELD_MANAGER = "vrata"
+_JSON = "application/json"
+_METADATA = _JSON + ";as={};g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,18 @@ class Kube:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        metadata_only: bool = False,
     ) -> tuple[list[T], str]:
-        """Read a collection page by page; returns the objects and the resource version to watch from."""
+        """Read a collection page by page; returns the objects and the resource version to watch from.
+
+        `metadata_only`: what else the objects hold is not sent (Kubernetes API concepts, «Metadata-only fetches»).
+        """
+        accept = _METADATA.format("PartialObjectMetadataList") if metadata_only else _JSON
         decoder = msgspec.json.Decoder(_Page[type_])  # type: ignore[valid-type]
         items: list[T] = []
         params = {"limit": str(PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
         while True:
-            page = decoder.decode(await self._call("GET", resource.path(namespace), params=params))
+            page = decoder.decode(await self._call("GET", resource.path(namespace), params=params, accept=accept))
             items.extend(page.items or ())
             if not page.metadata.continue_:
                 return items, page.metadata.resource_version
@@ -156,6 +163,7 @@ class Kube:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        metadata_only: bool = False,
     ) -> AsyncIterator[WatchEvent[T]]:
         """Yield changes after a resource version until the server ends the watch; ApiError 410 when it is too old."""
         params = {
@@ -171,7 +179,9 @@ class Kube:
         )
         events = msgspec.json.Decoder(_RawEvent)
         objects = msgspec.json.Decoder(type_)
-        async with await self._send("GET", resource.path(namespace), params=params, timeout=timeout) as answer:
+        accept = _METADATA.format("PartialObjectMetadata") if metadata_only else _JSON
+        path = resource.path(namespace)
+        async with await self._send("GET", path, params=params, timeout=timeout, accept=accept) as answer:
             if answer.status != 200:
                 raise _error(answer.status, await answer.read())
             async for line in answer.content:
@@ -234,12 +244,13 @@ class Kube:
         *,
         params: dict[str, str] | None = None,
         body: object | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> bytes:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
         data = None if body is None else msgspec.json.encode(body)
         async with await self._send(
-            method, path, params=params, data=data, content_type=content_type, timeout=timeout
+            method, path, params=params, data=data, content_type=content_type, accept=accept, timeout=timeout
         ) as answer:
             content = await answer.read()
             if answer.status >= 400:
@@ -254,13 +265,14 @@ class Kube:
         timeout: aiohttp.ClientTimeout,
         params: dict[str, str] | None = None,
         data: bytes | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> aiohttp.ClientResponse:
         """Send with the token of the moment; one renewal if the server no longer knows it."""
         assert self._session, "use Kube as an async context manager"
         for renew in (False, True):
             token = await self.config.credentials.bearer(renew=renew)
-            headers = {"Accept": "application/json", "Content-Type": content_type}
+            headers = {"Accept": accept, "Content-Type": content_type}
             if token:
                 headers["Authorization"] = f"Bearer {token}"
             answer = await self._session.request(

@@ -46,6 +46,7 @@ class Informer(Generic[T]):
         namespace: str | None = None,
         label_selector: str = "",
         field_selector: str = "",
+        metadata_only: bool = False,
     ) -> None:
         self.objects: dict[str, T] = {}
         self.synced = asyncio.Event()
@@ -54,6 +55,7 @@ class Informer(Generic[T]):
         self._type: type[T] = type_
         self._namespace = namespace
         self._selectors = {"label_selector": label_selector, "field_selector": field_selector}
+        self._metadata_only = metadata_only
         self._handlers: list[Handler[T]] = []
         self._version = ""
 
@@ -86,7 +88,9 @@ class Informer(Generic[T]):
             log.warning("watch failed", resource=self._resource.plural, error=str(error) or type(error).__name__)
 
     async def _list(self) -> None:
-        items, version = await self._kube.list(self._resource, self._type, self._namespace, **self._selectors)
+        items, version = await self._kube.list(
+            self._resource, self._type, self._namespace, metadata_only=self._metadata_only, **self._selectors
+        )
         listed = {item.metadata.key: item for item in items}
         for key in [key for key in self.objects if key not in listed]:
             self._store(key, None)
@@ -97,7 +101,14 @@ class Informer(Generic[T]):
         self._version = version
 
     async def _watch(self) -> None:
-        watch = self._kube.watch(self._resource, self._type, self._version, self._namespace, **self._selectors)
+        watch = self._kube.watch(
+            self._resource,
+            self._type,
+            self._version,
+            self._namespace,
+            metadata_only=self._metadata_only,
+            **self._selectors,
+        )
         async for event in watch:
             if event.object is not None:
                 self._store(event.object.metadata.key, None if event.type == "DELETED" else event.object)

@@ -99,6 +99,20 @@ class Service(Projection, frozen=True):
     status: ServiceStatus = ServiceStatus()
 
 
+class PartialObject(Projection, frozen=True):
+    """Metadata of any object."""
+
+    metadata: ObjectMeta
+
+
+class Secret(Projection, frozen=True):
+    """Values are base64 of the content."""
+
+    metadata: ObjectMeta
+    data: dict[str, str] = {}
+    type: str = "Opaque"
+
+
 class Namespace(Projection, frozen=True):
     metadata: ObjectMeta
 

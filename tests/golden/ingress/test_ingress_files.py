@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from vrata.base.errors import VrataError
+from vrata.haproxy.certificates import self_signed
+from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.model import Scheme, Server, Settings, Slot
 from vrata.ingress.render import OWNERS, map_path, render_config, render_map_file, routes_of
 from vrata.ingress.rows import END
+from vrata.ingress.served import DEFAULT, LIST
 
 FILES = Path(__file__).parent / "files"
 DIRECTORY = "/run/vrata-ingress"
@@ -40,9 +43,14 @@ def same_as_before(name: str, text: str) -> None:
 
 async def check(directory: Path, text: str) -> None:
     """Ask HAProxy about a configuration, with its maps in place."""
-    for name, rows in ((OWNERS, OWNERS_ROWS), (routes_of(Scheme.HTTP), ROUTES)):
+    for name, rows in ((OWNERS, OWNERS_ROWS), *((routes_of(scheme), ROUTES) for scheme in Scheme)):
         Path(map_path(str(directory), name)).write_text(render_map_file(rows.items()))
-    await HaproxyProcess(directory).check(text.replace(DIRECTORY, str(directory)))
+    haproxy = HaproxyProcess(directory)
+    files = [
+        TlsFile(DEFAULT, FileKind.CERTIFICATE, "default", self_signed("nobody")),
+        TlsFile(LIST, FileKind.LIST, "list", f"{haproxy.tls_dir}/{DEFAULT}\n"),
+    ]
+    await haproxy.check(text.replace(DIRECTORY, str(directory)), files)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,11 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from tests.support.kubernetes import Cluster, wait_for
+from tests.support.pki import Identity
 
 from vrata.haproxy.process import HaproxyProcess
 from vrata.net.daemon import DaemonId
 
+CLASS = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "IngressClass",
+    "metadata": {"name": "vrata"},
+    "spec": {"controller": "vrata.dev/ingress-controller"},
+}
 PUBLISHED = "203.0.113.77"
 Json = dict[str, Any]
 
@@ -78,8 +88,22 @@ def endpoint(name: str, pod: str, port: int, *, ready: bool = True) -> Json:
     }
 
 
-def ingress(name: str, *paths: tuple[str, str, str, str], default: str = "") -> Json:
-    """Paths are (host, pathType, path, Service)."""
+def secret(name: str, identity: Identity, *, key: str = "") -> Json:
+    """A Secret of a certificate, with another key if one is given."""
+    data = {"tls.crt": identity.cert_pem, "tls.key": key or identity.key_pem}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": "kubernetes.io/tls",
+        "stringData": data,
+    }
+
+
+def ingress(
+    name: str, *paths: tuple[str, str, str, str], default: str = "", tls: dict[str, list[str]] | None = None
+) -> Json:
+    """Paths are (host, pathType, path, Service); `tls` are hosts by Secret."""
 
     def backend(target: str) -> Json:
         return {"service": {"name": target, "port": {"number": 80}}}
@@ -90,6 +114,8 @@ def ingress(name: str, *paths: tuple[str, str, str, str], default: str = "") -> 
         for host, kind, path, target in paths
     ]
     spec: Json = {"ingressClassName": "vrata", "rules": rules}
+    if tls:
+        spec["tls"] = [{"secretName": secret, "hosts": hosts} for secret, hosts in tls.items()]
     if default:
         spec["defaultBackend"] = backend(default)
     return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name}, "spec": spec}
@@ -109,7 +135,7 @@ class Site:
     def __init__(self, cluster: Cluster, directory: Path, *options: str) -> None:
         self.cluster, self.directory = cluster, directory / "haproxy"
         self.log = directory / "log"
-        self.http, self.health = free_port(), free_port()
+        self.http, self.https, self.health = free_port(), free_port(), free_port()
         self._options = ("--no-proxy-protocol", *options)
         self._haproxy = HaproxyProcess(self.directory)
         self.process: subprocess.Popen[bytes] | None = None
@@ -118,7 +144,7 @@ class Site:
         """Start (again) and wait until HAProxy says that it is well."""
         argv = [sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
         argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
-        argv += [*self._options, "--directory", str(self.directory)]
+        argv += ["--https-port", str(self.https), *self._options, "--directory", str(self.directory)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
         wait_for(self.is_healthy, "HAProxy answers /healthz")
@@ -153,6 +179,31 @@ class Site:
             return answer.status, json.loads(body) if body.startswith("{") else body
         finally:
             connection.close()
+
+    def certificate(self, host: str) -> str:
+        """The common name of the certificate that a host is served with."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", self.https), 5) as raw,
+            context.wrap_socket(raw, server_hostname=host) as connection,
+        ):
+            found = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+        return str(found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+    def encrypted(self, host: str, path: str = "/") -> tuple[int, Any]:
+        """Status and body of one GET over HTTPS, whoever answers."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", self.https), 5) as raw,
+            context.wrap_socket(raw, server_hostname=host) as connection,
+        ):
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            body = answer.read().decode()
+            return answer.status, json.loads(body) if body.startswith("{") else body
 
     def pod(self, host: str, path: str = "/") -> str:
         """The pod that answers, or the status if none does."""

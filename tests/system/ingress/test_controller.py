@@ -5,56 +5,13 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.kubernetes import Cluster, own_cluster, wait_for
+from tests.support.kubernetes import Cluster, wait_for
 from tests.system.ingress.site import PUBLISHED, Echoes, Site, endpoint, ingress, service
 
 SLOTS = [f"b-{number:06d}" for number in range(300)]
-CLASS = {
-    "apiVersion": "networking.k8s.io/v1",
-    "kind": "IngressClass",
-    "metadata": {"name": "vrata"},
-    "spec": {"controller": "vrata.dev/ingress-controller"},
-}
-
-
-@pytest.fixture(scope="module")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with own_cluster(tmp_path_factory.mktemp("ingress")) as (cluster, _):
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def echoes() -> Iterator[Echoes]:
-    made = Echoes()
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def site(kubernetes: Cluster, echoes: Echoes) -> Iterator[Site]:
-    """One controller with two Services: `web` (pod `one`) and `shop` (pod `two`)."""
-    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
-        made = Site(kubernetes, Path(folder))
-        front = service("front")
-        front["spec"]["type"] = "LoadBalancer"
-        made.apply(
-            CLASS,
-            front,
-            service("web"),
-            endpoint("web", "one", echoes.port("one")),
-            service("shop"),
-            endpoint("shop", "two", echoes.port("two")),
-            service("empty"),
-        )
-        try:
-            made.start()
-            yield made
-        finally:
-            made.stop()
 
 
 def test_exact_wins_over_prefix_and_the_longer_prefix_over_the_shorter(site: Site) -> None:

@@ -18,8 +18,13 @@ def make_ingress(
     class_name: str | None = "vrata",
     created: str = "2026-01-01T00:00:00Z",
     default: str = "",
+    tls: tuple[tuple[str, ...], ...] = (),
+    annotations: dict[str, str] | None = None,
 ) -> Ingress:
-    """Paths are (host, pathType, path) and a Service, `web` if none is named; each leads to its port 80."""
+    """Paths are (host, pathType, path) and a Service, `web` if none is named; each leads to its port 80.
+
+    `tls` are the name of a Secret and its hosts.
+    """
 
     def backend(service: str) -> dict[str, Any]:
         return {"service": {"name": service, "port": {"number": 80}}}
@@ -31,7 +36,8 @@ def make_ingress(
     spec: dict[str, Any] = {"rules": rules, **({"ingressClassName": class_name} if class_name else {})}
     if default:
         spec["defaultBackend"] = backend(default)
-    metadata = {"name": name, "namespace": "default", "creationTimestamp": created}
+    spec["tls"] = [{"secretName": secret, "hosts": list(hosts)} for secret, *hosts in tls]
+    metadata = {"name": name, "namespace": "default", "creationTimestamp": created, "annotations": annotations or {}}
     return msgspec.convert({"metadata": metadata, "spec": spec}, Ingress)
 
 

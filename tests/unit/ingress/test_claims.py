@@ -61,6 +61,40 @@ def test_a_resource_backend_is_told_and_the_other_paths_are_served() -> None:
     assert rows(ingress) == {"*/1/"}
 
 
+def routes(ingress: Ingress) -> dict[str, bool]:
+    """Row → whether only over HTTPS."""
+    found = read_ingress(ingress).hosts.values()
+    return {claim.row: claim.route.https_only for claims in found for claim in claims}
+
+
+def test_a_host_with_tls_is_for_https_only_unless_that_is_declined() -> None:
+    paths = (("a.example", "Prefix", "/"), ("b.example", "Prefix", "/"), ("x.wild.example", "Prefix", "/"))
+    tls = (("secret", "a.example", "*.wild.example"),)
+    assert routes(make_ingress("a", *paths, tls=tls)) == {
+        "a.example/": True,
+        "b.example/": False,
+        "x.wild.example/": True,
+    }
+    for name in ("vrata.dev/ssl-redirect", "nginx.ingress.kubernetes.io/ssl-redirect"):
+        assert not any(routes(make_ingress("a", *paths, tls=tls, annotations={name: "false"})).values())
+
+
+def test_tls_without_hosts_is_for_the_hosts_of_the_rules() -> None:
+    claims = read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), tls=(("secret",),))).certificates
+    assert [(claim.host, claim.secret, claim.at) for claim in claims] == [
+        ("a.example", "default/secret", "spec.tls[0].secretName")
+    ]
+
+
+def test_a_bad_host_or_secret_of_tls_is_told_and_the_others_are_served() -> None:
+    claims = read_ingress(make_ingress("a", tls=(("secret", "good.example", "bad host"), ("../etc", "other.example"))))
+    assert [claim.host for claim in claims.certificates] == ["good.example"]
+    assert [(problem.reason, problem.message.partition(":")[0]) for problem in claims.problems] == [
+        ("InvalidHost", "spec.tls[0].hosts[1]"),
+        ("InvalidSecret", "spec.tls[1].secretName"),
+    ]
+
+
 hostile = st.text(max_size=40) | st.sampled_from(
     ["/a\n  server x 1.2.3.4", "/ %[env(PATH)]", "/a } use_backend x", "/\\x0a", "/a b", "\r\nbind :1", "*.*.x", "a..b"]
 )
@@ -71,8 +105,8 @@ def test_hostile_hosts_paths_and_services_are_data_or_left_out(host: str, path: 
     claims = read_ingress(make_ingress("a", (host, "Prefix", path, service)))
     for found in claims.hosts.values():
         for claim in found:
-            (line,) = render_map_file([(claim.row, claim.backend)]).splitlines()
+            (line,) = render_map_file([(claim.row, claim.route.backend)]).splitlines()
             assert len(line.split(" ")) == 2, "one key, one value"
             assert claim.row.isascii()
-            assert claim.backend.isascii()
+            assert claim.route.backend.isascii()
     assert bool(claims.hosts) != bool(claims.problems)

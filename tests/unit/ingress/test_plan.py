@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrata.ingress.model import BackendKey, RowKey, Scheme, Server, Slot
+from vrata.ingress.model import REDIRECT, BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Slot
 from vrata.ingress.plan import (
     Action,
+    AddCertificate,
     AddServer,
     Assign,
     Desired,
+    DropCertificate,
     DropRow,
     Observed,
     PutRow,
@@ -33,13 +35,14 @@ class Proxy:
     owners: dict[Slot, BackendKey] = field(default_factory=dict)
     rows: dict[RowKey, Slot] = field(default_factory=dict)
     servers: dict[Slot, dict[str, bool]] = field(default_factory=dict)
+    certificates: set[str] = field(default_factory=set)
 
     def observed(self) -> Observed:
         hosts: dict[str, dict[RowKey, Slot]] = {}
         for row, slot in self.rows.items():
             hosts.setdefault(host_of(row), {})[row] = slot
         free = tuple(slot for slot in SLOTS if slot not in self.owners)
-        return Observed(self.owners, free, {Scheme.HTTP: hosts}, self.servers)
+        return Observed(self.owners, free, {Scheme.HTTPS: hosts}, self.servers, frozenset(self.certificates))
 
     def apply(self, action: Action) -> None:
         match action:
@@ -63,6 +66,11 @@ class Proxy:
                 assert not self.servers.get(slot)
                 assert slot not in self.rows.values()
                 del self.owners[slot]
+            case AddCertificate(name=name):
+                assert name not in self.certificates
+                self.certificates.add(name)
+            case DropCertificate(name=name):
+                self.certificates.remove(name)
             case Reload():
                 raise AssertionError("not a step")
 
@@ -78,9 +86,9 @@ worlds = st.tuples(rows, st.fixed_dictionaries({BackendKey(f"default/{name}:80")
 def desired_of(rows: dict[RowKey, BackendKey], servers: dict[BackendKey, tuple[Server, ...]], proxy: Proxy) -> Desired:
     """Everything is looked at."""
     used = set(rows.values())
-    hosts: dict[str, dict[RowKey, BackendKey]] = {"g": {}, "h": {}}
+    hosts: dict[str, dict[RowKey, Route]] = {"g": {}, "h": {}}
     for row, backend in rows.items():
-        hosts[host_of(row)][row] = backend
+        hosts[host_of(row)][row] = Route(backend)
     return Desired(hosts, {key: servers[key] for key in used}, frozenset(set(proxy.owners.values()) - used))
 
 
@@ -111,8 +119,48 @@ def test_a_new_host_for_a_known_backend_is_one_row() -> None:
     key = BackendKey("default/web:80")
     proxy = Proxy({SLOTS[0]: key})
     row = RowKey("new.example/")
-    plan = plan_pass(proxy.observed(), Desired({"new.example": {row: key}}))
-    assert plan == [PutRow(Scheme.HTTP, row, SLOTS[0], None)]
+    plan = plan_pass(proxy.observed(), Desired({"new.example": {row: Route(key)}}))
+    assert plan == [PutRow(Scheme.HTTPS, row, SLOTS[0], None)]
+
+
+def test_a_route_for_https_only_is_a_redirect_over_http() -> None:
+    key = BackendKey("default/web:80")
+    row = RowKey("new.example/")
+    observed = Observed({SLOTS[0]: key}, (), {Scheme.HTTP: {}, Scheme.HTTPS: {}}, {})
+    plan = plan_pass(observed, Desired({"new.example": {row: Route(key, https_only=True)}}))
+    assert plan == [PutRow(Scheme.HTTP, row, REDIRECT, None), PutRow(Scheme.HTTPS, row, SLOTS[0], None)]
+
+
+SECRET = SecretKey("default/secret")
+
+
+def test_a_new_certificate_is_served_before_the_old_one_goes() -> None:
+    proxy = Proxy()
+    for pem in ("one", "two"):
+        plan = plan_pass(proxy.observed(), Desired(certificates={SECRET: Certificate(pem, ("h.example",))}))
+        for action in plan:
+            proxy.apply(action)
+    assert [type(action) for action in plan] == [AddCertificate, DropCertificate]
+    assert len(proxy.certificates) == 1
+    assert plan_pass(proxy.observed(), Desired(certificates={SECRET: Certificate("two", ("h.example",))})) == []
+    assert [type(one) for one in plan_pass(proxy.observed(), Desired(certificates={SECRET: None}))] == [DropCertificate]
+
+
+def test_a_certificate_for_very_many_hosts_is_in_several_files() -> None:
+    hosts = tuple(f"host-{number}.example" for number in range(450))
+    plan = plan_pass(Proxy().observed(), Desired(certificates={SECRET: Certificate("pem", hosts)}))
+    assert [len(one.certificate.hosts) for one in plan if isinstance(one, AddCertificate)] == [200, 200, 50]
+
+
+def test_files_of_forgotten_secrets_go_and_those_of_others_stay() -> None:
+    proxy = Proxy(certificates={"crt-aa.pem", "crt-bb.pem"})
+    assert plan_pass(proxy.observed(), Desired(strays=frozenset({"crt-aa.pem"}))) == [DropCertificate("crt-aa.pem")]
+
+
+def test_a_certificate_too_long_for_the_socket_is_a_reload() -> None:
+    (action,) = plan_pass(Proxy().observed(), Desired(certificates={SECRET: Certificate("x" * 20_000, ("h.example",))}))
+    assert isinstance(action, Reload)
+    assert action.reason == "a certificate too long to be sent"
 
 
 def test_a_server_on_its_way_out_is_revived_and_not_added_again() -> None:

@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vrata.ingress.model import RowKey
-from vrata.ingress.rows import ANY, exact_row, find_row, prefix_row
+from vrata.ingress.rows import ANY, exact_row, find_rows, prefix_row
+
+
+def find_row(rows: set[RowKey], host: str, path: str) -> RowKey | None:
+    return next(iter(find_rows(rows, host, path)), None)
+
 
 # The table of the documentation («Ingress», Path types, Examples): kind, paths, request, whether it matches.
 EXAMPLES = [

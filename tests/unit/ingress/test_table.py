@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from tests.unit.ingress.objects import make_ingress
 
 from vrata.ingress.claims import read_ingress
-from vrata.ingress.model import BackendKey
+from vrata.ingress.model import BackendKey, Route, RowKey, SecretKey
 from vrata.ingress.rows import ANY
-from vrata.ingress.table import Rows, Table
+from vrata.ingress.table import NOTHING, Host, Table
 from vrata.kube.objects import Ingress
 
-WEB, SHOP = BackendKey("default/web:80"), BackendKey("default/shop:80")
+WEB, SHOP = Route(BackendKey("default/web:80")), Route(BackendKey("default/shop:80"))
 
 
 def table_of(*ingresses: Ingress) -> Table:
@@ -20,17 +20,23 @@ def table_of(*ingresses: Ingress) -> Table:
     return table
 
 
+def rows(table: Table) -> dict[str, dict[RowKey, Route]]:
+    """Of every host."""
+    table.settle()
+    return {host: dict(served.rows) for host, served in table.hosts.items()}
+
+
 def test_the_older_ingress_keeps_a_path_and_the_younger_is_told() -> None:
     old = make_ingress("z-old", ("h.example", "Prefix", "/", "web"), created="2026-01-01T00:00:00Z")
     young = make_ingress("a-young", ("h.example", "Prefix", "/", "shop"), created="2026-02-01T00:00:00Z")
     table = table_of(young, old)
-    assert table.settle().hosts == {"h.example": {"h.example/": WEB}}
-    (problem,) = table.problems["h.example"]
+    assert rows(table) == {"h.example": {"h.example/": WEB}}
+    (problem,) = table.hosts["h.example"].problems
     assert problem.ingress == "default/a-young"
     assert "default/z-old" in problem.message
     table.put("default/z-old", None)
-    assert table.settle().hosts == {"h.example": {"h.example/": SHOP}}
-    assert not table.problems
+    assert rows(table) == {"h.example": {"h.example/": SHOP}}
+    assert not table.hosts["h.example"].problems
 
 
 def test_a_conflict_without_any_other_change_is_looked_at() -> None:
@@ -38,17 +44,15 @@ def test_a_conflict_without_any_other_change_is_looked_at() -> None:
     table.settle()
     young = make_ingress("b", ("h.example", "Prefix", "/", "shop"), created="2026-02-01T00:00:00Z")
     table.put("default/b", read_ingress(young))
-    change = table.settle()
-    assert not change.hosts
-    assert change.looked_at == {"h.example"}
-    assert table.problems["h.example"]
+    assert table.settle().hosts["h.example"].problems
+    assert rows(table) == {"h.example": {"h.example/": WEB}}
 
 
 def test_a_rule_for_everything_leaves_the_default_backend_nothing() -> None:
     table = table_of(make_ingress("a", default="shop"))
-    assert table.settle().hosts == {ANY: {f"{ANY}/": SHOP}}
+    assert rows(table) == {ANY: {f"{ANY}/": SHOP}}
     table.put("default/b", read_ingress(make_ingress("b", ("", "Prefix", "/", "web"))))
-    assert table.settle().hosts == {ANY: {f"{ANY}/": WEB}}
+    assert rows(table) == {ANY: {f"{ANY}/": WEB}}
 
 
 def test_of_two_default_backends_the_older_one_serves_and_the_other_is_told() -> None:
@@ -56,18 +60,36 @@ def test_of_two_default_backends_the_older_one_serves_and_the_other_is_told() ->
         make_ingress("a", default="shop", created="2026-02-01T00:00:00Z"),
         make_ingress("b", default="web", created="2026-01-01T00:00:00Z"),
     )
-    assert table.settle().hosts == {ANY: {f"{ANY}/": WEB}}
-    (problem,) = table.problems[ANY]
+    assert rows(table) == {ANY: {f"{ANY}/": WEB}}
+    (problem,) = table.hosts[ANY].problems
     assert (problem.ingress, problem.reason) == ("default/a", "DefaultConflict")
 
 
 def test_what_is_wrong_with_a_backend_is_told_to_whoever_names_it() -> None:
     table = table_of(make_ingress("a", ("h.example", "Prefix", "/")), make_ingress("b", default="web"))
-    told = table.told(WEB, "ServiceNotFound", "service.name: no Service")
+    told = table.told(WEB.backend, "ServiceNotFound", "service.name: no Service")
     assert sorted(problem.message for problem in told) == [
         "spec.defaultBackend.service.name: no Service",
         "spec.rules[0].http.paths[0].backend.service.name: no Service",
     ]
+
+
+def test_a_hosts_certificate_is_the_older_ingresss_and_the_other_is_told() -> None:
+    old = make_ingress("old", tls=(("good", "h.example"),), created="2026-01-01T00:00:00Z")
+    young = make_ingress("young", tls=(("bad", "h.example"), ("mine", "g.example")), created="2026-02-01T00:00:00Z")
+    table = table_of(young, old)
+    change = table.settle()
+    assert {host: served.certificate for host, served in table.hosts.items()} == {
+        "h.example": "default/good",
+        "g.example": "default/mine",
+    }
+    assert change.secrets == table.secrets == {"default/good", "default/mine"}
+    (problem,) = table.hosts["h.example"].problems
+    assert (problem.ingress, problem.reason) == ("default/young", "CertificateConflict")
+    table.put("default/old", None)
+    assert table.settle().secrets == {"default/good", "default/bad"}
+    assert table.hosts_of(SecretKey("default/bad")) == ("h.example",)
+    assert table.hosts_of(SecretKey("default/good")) == ()
 
 
 names = st.sampled_from(["a", "b", "c"])
@@ -77,31 +99,32 @@ paths = st.tuples(
     st.sampled_from(["/", "/a", "/a/b"]),
     st.sampled_from(["web", "shop"]),
 )
-put = st.tuples(names, st.none() | st.tuples(st.lists(paths, max_size=3), st.sampled_from(["", "web", "shop"])))
+secrets = st.lists(st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(["h.example", "g.example"])), max_size=2)
+asked = st.tuples(st.lists(paths, max_size=3), st.sampled_from(["", "web", "shop"]), secrets)
+Asked = tuple[list[tuple[str, str, str, str]], str, list[tuple[str, str]]]
 
 
-@given(st.lists(st.lists(put, max_size=3), max_size=6))
-def test_changes_add_up_to_the_whole(
-    passes: list[list[tuple[str, tuple[list[tuple[str, str, str, str]], str] | None]]],
-) -> None:
+@given(st.lists(st.lists(st.tuples(names, st.none() | asked), max_size=3), max_size=6))
+def test_changes_add_up_to_the_whole(passes: list[list[tuple[str, Asked | None]]]) -> None:
     table, now = Table(), dict[str, Ingress]()
-    served: dict[str, Rows] = {}
+    served: dict[str, Host] = {}
     backends: set[BackendKey] = set()
     for changes in passes:
         for name, what in changes:
-            if what is None:
-                now.pop(name, None)
-                table.put(f"default/{name}", None)
-            else:
-                now[name] = make_ingress(name, *what[0], default=what[1])
-                table.put(f"default/{name}", read_ingress(now[name]))
+            now.pop(name, None)
+            if what is not None:
+                now[name] = make_ingress(name, *what[0], default=what[1], tls=tuple(what[2]))
+            table.put(f"default/{name}", read_ingress(now[name]) if name in now else None)
+        before = {secret: table.hosts_of(secret) for secret in table.secrets}
         change = table.settle()
         served |= change.hosts
         assert not change.added & backends
         backends = (backends | change.added) - change.removed
+        after = {secret: table.hosts_of(secret) for secret in table.secrets}
+        assert {one for one in {*before, *after} if before.get(one) != after.get(one)} <= change.secrets
     whole = table_of(*now.values())
     change = whole.settle()
-    assert {host: rows for host, rows in served.items() if rows} == change.hosts == table.rows
+    assert {host: one for host, one in served.items() if one != NOTHING} == change.hosts == table.hosts == whole.hosts
     assert backends == change.added == table.backends
-    assert table.problems == whole.problems
+    assert table.secrets == whole.secrets
     assert table.backends_of("default/web") == whole.backends_of("default/web")

@@ -10,11 +10,11 @@ from vrata.base import wire
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.cloud.fields import UUID
 from vrata.cloud.http import Caller
-from vrata.cloud.keymanager import certificates
 from vrata.cloud.keymanager import tables as t
 from vrata.cloud.keymanager.uses import id_of
 from vrata.cloud.keymanager.vault import Vault
 from vrata.cloud.store import Row, Tx
+from vrata.haproxy import certificates
 
 
 @dataclass(frozen=True)

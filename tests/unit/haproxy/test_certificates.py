@@ -6,7 +6,7 @@ import pytest
 from tests.support.pki import Identity, issue, revocation_list
 
 from vrata.base.errors import InvalidInput, VrataError
-from vrata.cloud.keymanager import certificates
+from vrata.haproxy import certificates
 from vrata.cloud.keymanager.vault import Vault, new_key
 
 

@@ -5,9 +5,12 @@ TLS server could not serve: no certificate, no key, a key of another certificate
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -18,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs7,
     pkcs12,
 )
+from cryptography.x509.oid import NameOID
 
 from vrata.base.errors import InvalidInput
 
@@ -41,6 +45,17 @@ def bundle_of_pkcs12(payload: bytes) -> str:
     if store.key is None or store.cert is None:
         raise InvalidInput("secret", "(PKCS #12)", "put a certificate and its private key into the file")
     return _pem(store.cert.certificate, [one.certificate for one in store.additional_certs], store.key)
+
+
+def self_signed(name: str) -> str:
+    """A certificate that nobody trusts, for clients that ask for a name without one; ten years, in HAProxy's form."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=3650))
+    return _pem(builder.sign(key, SHA256()), [], key)
 
 
 def authorities(payload: bytes) -> str:

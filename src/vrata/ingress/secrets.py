@@ -1,0 +1,117 @@
+"""Certificates out of Secrets: only what an Ingress names is read, and read again when it changes.
+
+The changes of Secrets are watched by their metadata alone, so that nobody's passwords come along.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+
+import aiohttp
+import structlog
+
+from vrata.base.errors import InvalidInput, VrataError
+from vrata.haproxy import certificates
+from vrata.ingress.model import SecretKey
+from vrata.kube import resources
+from vrata.kube.client import Kube
+from vrata.kube.informer import Informer
+from vrata.kube.objects import PartialObject, Secret
+
+RETRY_S = 1.0
+AT_ONCE = 16
+# What a Secret has for a server: PEM in HAProxy's form, or what is wrong with it (reason, message).
+Found = str | tuple[str, str]
+
+log = structlog.get_logger(__name__)
+
+
+class Secrets:
+    """`changed(key)` is called when another content has been read."""
+
+    def __init__(self, kube: Kube, changed: Callable[[SecretKey], None]) -> None:
+        self.known = Informer(kube, resources.SECRETS, PartialObject, metadata_only=True)
+        self._kube = kube
+        self._changed = changed
+        self._found: dict[SecretKey, Found] = {}
+        self._wanted: set[SecretKey] = set()
+        self._unread: set[SecretKey] = set()
+        self._due = asyncio.Event()
+        self.known.on_change(self._seen)
+
+    def get(self, key: SecretKey) -> Found | None:
+        """None: it was not read yet."""
+        return self._found.get(key)
+
+    def want(self, key: SecretKey, *, wanted: bool) -> None:
+        """Whether this Secret is named by an Ingress."""
+        if wanted and key not in self._wanted:
+            self._wanted.add(key)
+            self._read(key)
+        elif not wanted:
+            self._wanted.discard(key)
+            self._unread.discard(key)
+            self._found.pop(key, None)
+
+    def _seen(self, old: PartialObject | None, new: PartialObject | None) -> None:
+        entry = new or old
+        assert entry
+        if entry.metadata.key in self._wanted:
+            self._read(SecretKey(entry.metadata.key))
+
+    def _read(self, key: SecretKey) -> None:
+        self._unread.add(key)
+        self._due.set()
+
+    async def settled(self) -> None:
+        """Wait until everything that is wanted was read once."""
+        while self._wanted - self._found.keys():
+            await asyncio.sleep(0.005)
+
+    async def run(self) -> None:
+        """Read what is due until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            if not self._unread:
+                self._due.clear()
+                await self._due.wait()
+                continue
+            key = self._unread.pop()
+            try:
+                namespace, _, name = key.partition("/")
+                found = found_in(key, await self._kube.get(resources.SECRETS, Secret, name, namespace))
+            except (VrataError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                said = str(error) or type(error).__name__
+                log.warning("secret not read", secret=key, error=said)
+                asyncio.get_running_loop().call_later(RETRY_S, self._again, key)
+                found = self._found.get(
+                    key, ("SecretNotRead", f"Secret {key!r} can not be read ({said}); it is tried again")
+                )
+            if key in self._wanted and self._found.get(key) != found:
+                self._found[key] = found
+                self._changed(key)
+
+    def _again(self, key: SecretKey) -> None:
+        if key in self._wanted:
+            self._read(key)
+
+
+def found_in(key: SecretKey, secret: Secret | None) -> Found:
+    """The certificate of a Secret of type kubernetes.io/tls, or why there is none."""
+    if secret is None:
+        return "SecretNotFound", f"no Secret {key!r}; create it, then it is served"
+    parts = {}
+    for part in ("tls.crt", "tls.key"):
+        try:
+            parts[part] = base64.b64decode(secret.data[part], validate=True)
+        except (KeyError, binascii.Error):
+            return "InvalidSecret", f"Secret {key!r} has no {part}; put the PEM there (kubectl create secret tls)"
+    try:
+        return certificates.bundle(parts["tls.crt"], parts["tls.key"], None, None)
+    except InvalidInput as error:
+        return "InvalidSecret", f"Secret {key!r}, {error}"

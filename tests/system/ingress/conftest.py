@@ -1,0 +1,45 @@
+"""One cluster, one set of pods and one controller for all tests of the Ingress controller."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.kubernetes import Cluster, own_cluster
+from tests.system.ingress.site import CLASS, Echoes, Site, endpoint, service
+
+
+@pytest.fixture(scope="package")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with own_cluster(tmp_path_factory.mktemp("ingress")) as (cluster, _):
+        yield cluster
+
+
+@pytest.fixture(scope="package")
+def echoes() -> Iterator[Echoes]:
+    made = Echoes()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="package")
+def site(kubernetes: Cluster, echoes: Echoes) -> Iterator[Site]:
+    """One controller with two Services: `web` (pod `one`) and `shop` (pod `two`)."""
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        made = Site(kubernetes, Path(folder))
+        front = service("front")
+        front["spec"]["type"] = "LoadBalancer"
+        made.apply(
+            CLASS,
+            front,
+            service("web"),
+            endpoint("web", "one", echoes.port("one")),
+            service("shop"),
+            endpoint("shop", "two", echoes.port("two")),
+            service("empty"),
+        )
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()

@@ -1,0 +1,99 @@
+"""HTTPS: the certificate of each name, its rotation, what is said of a bad one; all without a reload."""
+
+import http.client
+
+from tests.support.kubernetes import wait_for
+from tests.support.pki import issue
+from tests.system.ingress.site import Site, ingress, secret
+
+
+def events(site: Site) -> str:
+    return site.cluster.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
+
+
+def test_each_name_has_its_certificate_and_unknown_names_the_default_one(site: Site) -> None:
+    worker, reloads = site.worker(), site.reloads()
+    site.apply(
+        secret("one", issue("one", "one.tls.example")),
+        secret("wild", issue("wild", "*.tls.example")),
+        ingress(
+            "tls",
+            ("one.tls.example", "Prefix", "/", "web"),
+            ("*.tls.example", "Prefix", "/", "shop"),
+            tls={"one": ["one.tls.example"], "wild": ["*.tls.example"]},
+        ),
+    )
+    wait_for(lambda: site.certificate("one.tls.example") == "one", "the name is served with its own")
+    wait_for(lambda: site.certificate("other.tls.example") == "wild", "the others with that of the wildcard")
+    assert site.certificate("nobody.example") == "no certificate for this name"
+    assert site.encrypted("one.tls.example")[1]["pod"] == "one"
+    assert site.encrypted("other.tls.example")[1]["pod"] == "two"
+    assert (site.worker(), site.reloads()) == (worker, reloads)
+
+
+def test_a_request_over_http_is_sent_to_https_with_its_path(site: Site) -> None:
+    site.apply(
+        secret("redirected", issue("redirected", "redirected.example")),
+        ingress("redirected", ("redirected.example", "Prefix", "/", "web"), tls={"redirected": ["redirected.example"]}),
+    )
+    site.until("redirected.example", "/", "308")
+    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=5)
+    connection.request("GET", "/a/b?c=d", headers={"Host": "redirected.example"})
+    assert connection.getresponse().getheader("location") == "https://redirected.example/a/b?c=d"
+    connection.close()
+    wait_for(lambda: site.encrypted("redirected.example")[0] == 200, "HTTPS answers")
+    assert "https" in str(site.encrypted("redirected.example")[1]["headers"]).lower()
+
+
+def test_a_rotated_certificate_is_served_at_once_and_no_connection_is_missed(site: Site) -> None:
+    site.apply(
+        secret("turning", issue("before", "turning.example")),
+        ingress("turning", ("turning.example", "Prefix", "/", "web"), tls={"turning": ["turning.example"]}),
+    )
+    wait_for(lambda: site.certificate("turning.example") == "before", "the first is served")
+    reloads = site.reloads()
+    site.apply(secret("turning", issue("after", "turning.example")))
+    seen = set()
+
+    def rotated() -> bool:
+        seen.add(site.certificate("turning.example"))
+        return "after" in seen
+
+    wait_for(rotated, "the second is served")
+    assert seen <= {"before", "after"}, "never the default one in between"
+    site.cluster.kubectl("delete", "ingress", "turning")
+    wait_for(lambda: site.certificate("turning.example") == "no certificate for this name", "nobody wants it any more")
+    assert site.reloads() == reloads
+
+
+def test_a_missing_secret_and_a_wrong_key_are_told_and_mended_later(site: Site) -> None:
+    site.apply(
+        secret("wrong", issue("wrong", "wrong.example"), key=issue("another").key_pem),
+        ingress("missing-secret", ("late.example", "Prefix", "/", "web"), tls={"late": ["late.example"]}),
+        ingress("wrong-key", ("wrong.example", "Prefix", "/", "web"), tls={"wrong": ["wrong.example"]}),
+    )
+    said = "spec.tls[0].secretName: no Secret 'default/late'; create it, then it is served"
+    wait_for(lambda: said in events(site), "an event names the missing Secret")
+    wait_for(lambda: "give the key that belongs to the certificate" in events(site), "an event says what is wrong")
+    site.apply(secret("late", issue("late", "late.example")), secret("wrong", issue("right", "wrong.example")))
+    wait_for(lambda: site.certificate("late.example") == "late", "it is served when it is there")
+    wait_for(lambda: site.certificate("wrong.example") == "right", "and the other when it is right")
+
+
+def test_a_controller_that_starts_again_forgets_certificates_nobody_wants_any_more(site: Site) -> None:
+    site.apply(
+        secret("left", issue("left", "left.example")),
+        secret("stays", issue("stays", "stays.example")),
+        ingress("left", ("left.example", "Prefix", "/", "web"), tls={"left": ["left.example"]}),
+        ingress("stays", ("stays.example", "Prefix", "/", "web"), tls={"stays": ["stays.example"]}),
+    )
+    wait_for(lambda: {site.certificate(f"{name}.example") for name in ("left", "stays")} == {"left", "stays"}, "served")
+    assert site.process
+    worker = site.worker()
+    site.process.kill()
+    site.process.wait()
+    site.cluster.kubectl("delete", "ingress", "left")
+    site.start()
+    wait_for(lambda: site.certificate("left.example") == "no certificate for this name", "it is forgotten")
+    assert site.certificate("stays.example") == "stays"
+    assert site.worker() == worker

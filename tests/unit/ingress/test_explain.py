@@ -1,0 +1,54 @@
+"""Why a URL is served by whom."""
+
+import pytest
+from tests.unit.ingress.objects import CLASS, SLICE, WEB, make_ingress
+
+from vrata.base.errors import InvalidInput
+from vrata.ingress.explain import Cluster, explain
+from vrata.kube.objects import Ingress
+
+LABELLED = SLICE.__class__(
+    metadata=SLICE.metadata.__class__(name="web-1", namespace="default", labels={"kubernetes.io/service-name": "web"}),
+    endpoints=SLICE.endpoints,
+    ports=SLICE.ports,
+)
+
+
+def said(url: str, *ingresses: Ingress) -> str:
+    return "\n".join(explain(Cluster(ingresses, (CLASS,), (WEB,), (LABELLED,)), url))
+
+
+def test_the_rule_the_backend_and_the_pods_are_named_and_what_was_passed_over() -> None:
+    shop = make_ingress("shop", ("shop.example", "Prefix", "/"), ("shop.example", "Exact", "/cart"), default="web")
+    text = said("http://shop.example/cart", shop)
+    assert "rule         Exact /cart on shop.example" in text
+    assert "spec.rules[1].http.paths[0] of Ingress default/shop" in text
+    assert "backend      Service default/web, port 80" in text
+    assert "pods         10.20.0.2:8080" in text
+    assert "passed over  Prefix / on shop.example, spec.rules[0].http.paths[0] of Ingress default/shop" in text
+    assert "passed over  Prefix / on every host, spec.defaultBackend of Ingress default/shop" in text
+
+
+def test_tls_is_explained_by_the_secret_and_the_redirect() -> None:
+    shop = make_ingress("shop", ("shop.example", "Prefix", "/"), tls=(("secret", "shop.example"),))
+    assert "certificate  of Secret default/secret" in said("https://shop.example/", shop)
+    assert "308 to https" in said("http://shop.example/", shop)
+    assert "the default one" in said("https://other.example/", shop)
+
+
+def test_what_nobody_serves_is_404_and_what_has_no_pod_503() -> None:
+    assert "404" in said("http://nobody.example/", make_ingress("a", ("a.example", "Prefix", "/")))
+    text = said("http://a.example/", make_ingress("a", ("a.example", "Prefix", "/", "missing")))
+    assert "503: none is ready" in text
+    assert "no Service 'default/missing'; create it" in text
+
+
+def test_a_conflict_is_told() -> None:
+    old = make_ingress("old", ("a.example", "Prefix", "/"), created="2026-01-01T00:00:00Z")
+    young = make_ingress("young", ("a.example", "Prefix", "/", "shop"), created="2026-02-01T00:00:00Z")
+    assert "problem      Ingress default/young:" in said("a.example", young, old)
+
+
+def test_what_is_no_url_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"https://shop\.example/cart"):
+        said("ftp://x")
