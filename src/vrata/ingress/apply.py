@@ -42,6 +42,7 @@ from vrata.ingress.render import (
     render_map_file,
     routes_of,
     server_address,
+    server_words,
     slot_name,
 )
 from vrata.ingress.served import DEFAULT, LIST, file_names, list_line
@@ -100,7 +101,7 @@ class Proxy:
                 running.owners[slot] = backend
                 running.free.pop(slot)
             case AddServer(slot=slot, server=server):
-                await runtime.add_server(slot, server.name, server_address(server), ())
+                await runtime.add_server(slot, server.name, server_address(server), server_words(server))
             case ReviveServer(slot=slot, server=name):
                 await runtime.set_server_state(slot, name, "ready")
             case PutRow(scheme=scheme, row=row, slot=slot, was=was):

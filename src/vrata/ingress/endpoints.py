@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from vrata.ingress.model import BackendKey, Server
 from vrata.kube.objects import EndpointSlice, Service, ServicePort
 
+# appProtocol of a Service port that means HTTP/2 without TLS (Kubernetes documentation, «Application protocol»).
+H2 = ("kubernetes.io/h2c", "grpc")
+
 
 def service_of(backend: BackendKey) -> str:
     """Key of the Service."""
@@ -46,7 +49,7 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[Server
         numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == "TCP"]
         for endpoint in entry.endpoints or ():
             for number in numbers:
-                server = _server(endpoint.addresses[0], number)
+                server = _server(endpoint.addresses[0], number, h2=port.app_protocol in H2)
                 if endpoint.conditions.ready is not False:
                     ready.add(server)
                 elif endpoint.conditions.terminating and endpoint.conditions.serving is not False:
@@ -54,5 +57,6 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[Server
     return tuple(sorted(ready or last))
 
 
-def _server(address: str, port: int) -> Server:
-    return Server(f"s-{address.replace('.', '-').replace(':', '_')}-{port}", address, port)
+def _server(address: str, port: int, *, h2: bool) -> Server:
+    name = f"s-{address.replace('.', '-').replace(':', '_')}-{port}"
+    return Server(f"{name}-h2" if h2 else name, address, port, h2)

@@ -29,11 +29,12 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Server:
-    """One pod behind a backend; the name is stable for address and port."""
+    """One pod behind a backend; the name tells all there is to tell. `h2`: HTTP/2 without TLS, as gRPC speaks it."""
 
     name: str
     address: str
     port: int
+    h2: bool = False
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ frontend {scheme} from all
   http-request set-header X-Forwarded-Port %[dst_port]
   http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Real-IP %[src]
+  http-after-response set-header Server vrata unless {{ res.hdr(server) -m found }}
   use_backend %[var(txn.slot)]
 """
 
@@ -122,8 +123,13 @@ defaults slot from all
 
 
 def _slot(slot: Slot, servers: Iterable[Server]) -> str:
-    rows = "".join(f"  server {server.name} {server_address(server)}\n" for server in servers)
+    rows = "".join(f"  server {' '.join((one.name, server_address(one), *server_words(one)))}\n" for one in servers)
     return f"backend {slot} from slot\n{rows}"
+
+
+def server_words(server: Server) -> tuple[str, ...]:
+    """What a `server` line, and `add server`, says after the address."""
+    return ("proto", "h2") if server.h2 else ()
 
 
 def server_address(server: Server) -> str:

@@ -205,9 +205,9 @@ class Site:
             body = answer.read().decode()
             return answer.status, json.loads(body) if body.startswith("{") else body
 
-    def pod(self, host: str, path: str = "/") -> str:
+    def pod(self, host: str, path: str = "/", *, port: int = 0) -> str:
         """The pod that answers, or the status if none does."""
-        status, body = self.ask(host, path)
+        status, body = self.ask(host, path, port=port)
         return str(body["pod"]) if status == 200 else str(status)
 
     def until(self, host: str, path: str, expected: str) -> None:

@@ -41,3 +41,10 @@ def test_endpoints_of_both_families_have_names_of_their_own() -> None:
     )
     servers, _ = servers_of(BackendKey("default/web:80"), WEB, [SLICE, six])
     assert [server.name for server in servers] == ["s-10-20-0-2-8080", "s-fd00__2-8080"]
+
+
+def test_an_application_protocol_says_that_pods_speak_http_2() -> None:
+    port = msgspec.structs.replace(WEB.spec.ports[0], app_protocol="kubernetes.io/h2c")
+    grpc = msgspec.structs.replace(WEB, spec=msgspec.structs.replace(WEB.spec, ports=(port,)))
+    (server,), _ = servers_of(BackendKey("default/web:80"), grpc, [SLICE])
+    assert (server.name, server.h2) == ("s-10-20-0-2-8080-h2", True)

@@ -115,6 +115,11 @@ def _builtin() -> tuple[Resource, ...]:
         _served("networking.k8s.io", "Ingress", "ingresses", "ing", subresources=status, **counted),
         _served("networking.k8s.io", "IngressClass", "ingressclasses", namespaced=False, **counted),
         _served("coordination.k8s.io", "Lease", "leases"),
+        # Kept and shown, not enforced: who reaches the sandbox's API may do everything.
+        _served("rbac.authorization.k8s.io", "Role", "roles"),
+        _served("rbac.authorization.k8s.io", "ClusterRole", "clusterroles", namespaced=False),
+        _served("rbac.authorization.k8s.io", "RoleBinding", "rolebindings"),
+        _served("rbac.authorization.k8s.io", "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
         _served("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", "crd crds", **crd),
         _served("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False,
                 verbs=("create",)),

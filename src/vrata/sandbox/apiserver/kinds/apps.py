@@ -171,6 +171,46 @@ Lease
   kind       string
   metadata   ObjectMeta
   spec       LeaseSpec
+PolicyRule
+  verbs!          [string]
+  apiGroups       [string]
+  resources       [string]
+  resourceNames   [string]
+  nonResourceURLs [string]
+RbacSubject
+  kind!     string
+  apiGroup  string
+  name!     string
+  namespace string
+RoleRef atomic
+  apiGroup! string
+  kind!     string
+  name!     string
+AggregationRule
+  clusterRoleSelectors [LabelSelector]
+Role
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  rules      [PolicyRule]
+ClusterRole
+  apiVersion      string
+  kind            string
+  metadata        ObjectMeta
+  rules           [PolicyRule]
+  aggregationRule AggregationRule
+RoleBinding
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  subjects   [RbacSubject]
+  roleRef!   RoleRef
+ClusterRoleBinding
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  subjects   [RbacSubject]
+  roleRef!   RoleRef
 CrdNames
   plural!    string
   singular   string

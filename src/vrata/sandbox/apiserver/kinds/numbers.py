@@ -162,6 +162,14 @@ IngressClass 1=metadata 2=spec
 LeaseSpec 1=holderIdentity 2=leaseDurationSeconds 3=acquireTime 4=renewTime 5=leaseTransitions 6=strategy
   7=preferredHolder
 Lease 1=metadata 2=spec
+PolicyRule 1=verbs 2=apiGroups 3=resources 4=resourceNames 5=nonResourceURLs
+RbacSubject 1=kind 2=apiGroup? 3=name? 4=namespace?
+RoleRef 1=apiGroup? 2=kind? 3=name?
+AggregationRule 1=clusterRoleSelectors
+Role 1=metadata 2=rules
+ClusterRole 1=metadata 2=rules 3=aggregationRule
+RoleBinding 1=metadata 2=subjects 3=roleRef
+ClusterRoleBinding 1=metadata 2=subjects 3=roleRef
 ResourceAttributes 1=namespace? 2=verb? 3=group? 4=version? 5=resource? 6=subresource? 7=name? 8=fieldSelector
   9=labelSelector
 SelfSubjectAccessReviewSpec 1=resourceAttributes 2=nonResourceAttributes
