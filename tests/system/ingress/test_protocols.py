@@ -1,0 +1,94 @@
+"""HTTP/2 on both sides, WebSockets, headers that clients can not forge."""
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.kubernetes import wait_for
+from tests.support.pki import issue
+from tests.system.ingress.site import Site, endpoint, free_port, ingress, reachable, secret, service
+
+H2_POD = """\
+defaults
+  mode http
+  timeout client 10s
+frontend h2
+  bind 127.0.0.1:{port} proto h2
+  http-request return status 200 content-type application/json lf-string '{{"pod":"h2","version":"%[req.ver]"}}'
+"""
+
+
+@pytest.fixture
+def h2_pod() -> Iterator[int]:
+    """A pod that speaks nothing but HTTP/2 without TLS; its port."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        config = Path(folder) / "haproxy.cfg"
+        config.write_text(H2_POD.format(port=port))
+        process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: reachable(port), "the pod listens")
+            yield port
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_pod_that_speaks_http_2_gets_it_by_its_ports_app_protocol(site: Site, h2_pod: int) -> None:
+    made = service("grpc")
+    made["spec"]["ports"][0]["appProtocol"] = "kubernetes.io/h2c"
+    site.apply(made, endpoint("grpc", "h2", h2_pod), ingress("grpc", ("grpc.example", "Prefix", "/", "grpc")))
+    site.until("grpc.example", "/", "h2")
+    assert site.ask("grpc.example", "/")[1]["version"] == "2.0"
+
+
+def test_a_client_speaks_http_2_over_tls(site: Site) -> None:
+    site.apply(
+        secret("h2", issue("h2", "h2.example")),
+        ingress("h2", ("h2.example", "Prefix", "/", "web"), tls={"h2": ["h2.example"]}),
+    )
+    wait_for(lambda: site.certificate("h2.example") == "h2", "the certificate is served")
+    url = f"https://h2.example:{site.https}/"
+    argv = [
+        "curl",
+        "-sk",
+        "--http2",
+        "--resolve",
+        f"h2.example:{site.https}:127.0.0.1",
+        "-w",
+        "\\n%{http_version}",
+        url,
+    ]
+    body, version = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.rsplit("\n", 1)
+    assert version == "2"
+    assert json.loads(body)["pod"] == "one"
+
+
+def test_forwarding_headers_of_a_client_are_replaced(site: Site) -> None:
+    site.apply(ingress("forged", ("forged.example", "Prefix", "/", "web")))
+    site.until("forged.example", "/", "one")
+    url = f"http://127.0.0.1:{site.http}/"
+    forged = [
+        option
+        for name in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-IP")
+        for option in ("-H", f"{name}: forged")
+    ]
+    answer = subprocess.run(
+        ["curl", "-s", "-H", "Host: forged.example", *forged, url], capture_output=True, text=True, check=True
+    )
+    seen = json.loads(answer.stdout)["headers"]
+    assert "forged" not in json.dumps({name: seen[name] for name in seen if name.lower() != "host"}).replace(
+        "forged.example", ""
+    )
+
+
+def test_every_answer_names_a_server(site: Site) -> None:
+    site.apply(ingress("named", ("named.example", "Prefix", "/", "web"), ("bare.example", "Prefix", "/", "empty")))
+    site.until("named.example", "/", "one")
+    for host in ("named.example", "bare.example", "nobody-at-all.example"):
+        argv = ["curl", "-si", "-H", f"Host: {host}", f"http://127.0.0.1:{site.http}/"]
+        head = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.lower()
+        assert "\nserver: " in head, (host, head)
