@@ -226,6 +226,11 @@ class Site:
         """The backend that a prepared place serves; empty if none."""
         return str(self.ask("", f"/backends/{slot}", port=self.health)[1])
 
+    def owner_of(self, backend: str) -> str:
+        """The place that serves a backend; empty if none does."""
+        places = (f"b-{number:06d}" for number in range(300))
+        return next((place for place in places if self.owner(place) == backend), "")
+
     def reloads(self) -> int:
         """How often this controller has reloaded HAProxy, its start included."""
         return self.log.read_text().count("haproxy reload")

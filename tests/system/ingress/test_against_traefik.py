@@ -1,6 +1,6 @@
 """The same Ingresses and requests for Vrata and Traefik: the same pod wherever the documentation decides.
 
-Where it does not, or where Traefik is known to differ, the request is left out: see `undecided`.
+Where it does not, or where Traefik is known to differ, the request is left out: see `left_out`.
 """
 
 import base64
@@ -17,10 +17,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, service
+from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, reachable, service
 
 from vrata.ingress.model import RowKey
-from vrata.ingress.rows import exact_row, find_rows, host_of, prefix_row
+from vrata.ingress.rows import END, exact_row, find_rows, host_of, prefix_row
 
 HOSTS = ["a.differ.example", "b.differ.example", "*.differ.example", ""]
 PATHS = ["/", "/foo", "/foo/", "/foo/bar", "/foobar"]
@@ -49,6 +49,7 @@ def traefik(kubernetes: Cluster) -> Iterator[int]:
         argv += ["--global.checknewversion=false", "--log.level=ERROR"]
         process = subprocess.Popen(argv, cwd=folder)
         try:
+            wait_for(lambda: reachable(port), "Traefik listens")
             yield port
         finally:
             process.kill()
@@ -85,18 +86,22 @@ def row_of(rule: Rule) -> RowKey:
     return (exact_row if kind == "Exact" else prefix_row)(host or "*", path)
 
 
-def undecided(rows: set[RowKey], host: str, path: str) -> str:
-    """Why the documentation does not say who answers; empty if it does."""
+def left_out(rows: set[RowKey], host: str, path: str) -> str:
+    """Why a request is not compared; empty if it is."""
     found = find_rows(rows, host, path.partition("?")[0])
     if len({host_of(row) for row in found}) > 1:
-        return "rules of several hosts match, which it gives no order"
+        return "rules of several hosts match, which the documentation gives no order"
+    if len(found) > 1 and found[0].endswith(END):
+        return (
+            "Traefik takes the longer rule as it writes them, and its word for a Prefix is longer than that for Exact"
+        )
     return ""
 
 
 rule = st.tuples(st.sampled_from(HOSTS), st.sampled_from(["Exact", "Prefix"]), st.sampled_from(PATHS))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rules=st.dictionaries(rule, st.sampled_from(PODS), min_size=1, max_size=8))
 def test_both_choose_the_same_pod(site: Site, traefik: int, rules: dict[Rule, str]) -> None:
     unique = {row_of(one): (one, pod) for one, pod in rules.items()}  # `/foo` and `/foo/` are one prefix
@@ -108,6 +113,6 @@ def test_both_choose_the_same_pod(site: Site, traefik: int, rules: dict[Rule, st
         wait_for(partial(taken_in, site, marker, port), "the Ingresses are taken in")
     for host in ASKED_HOSTS:
         for path in ASKED_PATHS:
-            if not undecided(set(unique), host, path):
+            if not left_out(set(unique), host, path):
                 ours, theirs = (site.pod(host, path, port=port) for port in (site.http, traefik))
-                assert ours == theirs, (host, path)
+                assert ours == theirs, (host, path, rules)

@@ -27,6 +27,16 @@ HOSTS = [f"h{number}.churn.example" for number in range(8)] + ["*.churn.example"
 PATHS = ["/", "/a", "/a/b", "/c"]
 PODS = ["one", "two", "three"]
 
+# The example of RFC 6455, section 1.3.
+UPGRADE = (
+    "GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+UPGRADED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+
 
 class Upgrading:
     """A pod that upgrades every connection and then sends back what it gets (RFC 6455 without its frames)."""
@@ -48,7 +58,7 @@ class Upgrading:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            connection.sendall(UPGRADED)
             while data := connection.recv(4096):
                 connection.sendall(data)
 
@@ -59,7 +69,7 @@ class Upgrading:
 def upgraded(site: Site, host: str) -> socket.socket:
     """A connection through HAProxy that the pod has upgraded."""
     made = socket.create_connection(("127.0.0.1", site.http), 5)
-    made.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n".encode())
+    made.sendall(UPGRADE.format(host=host).encode())
     assert b" 101 " in made.recv(4096).partition(b"\r\n")[0]
     return made
 
@@ -137,6 +147,7 @@ def upgrading(site: Site) -> Iterator[Upgrading]:
         ingress("sockets", ("sockets.example", "Prefix", "/", "sockets"), ("steady.example", "Prefix", "/", "web")),
     )
     site.until("steady.example", "/", "one")
+    wait_for(lambda: site.owner_of("default/sockets:80"), "the sockets' Service has its place")
     yield made
     made.close()
 

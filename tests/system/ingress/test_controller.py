@@ -11,8 +11,6 @@ import pytest
 from tests.support.kubernetes import Cluster, wait_for
 from tests.system.ingress.site import PUBLISHED, Echoes, Site, endpoint, ingress, service
 
-SLOTS = [f"b-{number:06d}" for number in range(300)]
-
 
 def test_exact_wins_over_prefix_and_the_longer_prefix_over_the_shorter(site: Site) -> None:
     site.apply(
@@ -119,7 +117,7 @@ def test_new_backends_come_and_go_without_a_reload(site: Site, echoes: Echoes) -
             ingress("fresh", ("fresh.example", "Prefix", "/", "fresh")),
         )
         site.until("fresh.example", "/", "four")
-        (slot,) = [one for one in SLOTS if site.owner(one) == "default/fresh:80"]
+        slot = site.owner_of("default/fresh:80")
         site.cluster.kubectl("delete", "ingress/fresh", "service/fresh", "endpointslice/fresh-four")
         site.until("fresh.example", "/", "404")
         wait_for(lambda: site.owner(slot) == "", "its place is free again")
