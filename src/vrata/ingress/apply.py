@@ -86,8 +86,7 @@ class Proxy:
 
     async def observe(self, running: Running, backends: Iterable[BackendKey]) -> Observed:
         """What is known, with the servers of these backends read now."""
-        slots = {backend: slot for slot, backend in running.owners.items()}
-        asked = [slots[backend] for backend in backends if backend in slots]
+        asked = [running.places[backend] for backend in backends if backend in running.places]
         return observed_of(running, await observe_servers(self.haproxy.runtime, asked))
 
     async def apply(self, action: Action) -> bool:
@@ -98,8 +97,7 @@ class Proxy:
         match action:
             case Assign(slot=slot, backend=backend):
                 await runtime.add_rows(self._map(OWNERS), [(slot, backend)])
-                running.owners[slot] = backend
-                running.free.pop(slot)
+                running.assign(slot, backend)
             case AddServer(slot=slot, server=server):
                 await runtime.add_server(slot, server.name, server_address(server), server_words(server))
             case ReviveServer(slot=slot, server=name):
@@ -119,8 +117,7 @@ class Proxy:
                 await self._certify(action, running)
             case Release(slot=slot):
                 await runtime.delete_row(self._map(OWNERS), slot)
-                del running.owners[slot]
-                running.free[slot] = None
+                running.release(slot)
             case Reload():
                 raise AssertionError("a reload is not one step of many")
             case _:
@@ -190,7 +187,7 @@ class Proxy:
 
 def observed_of(running: Running, servers: Servers) -> Observed:
     """What the planner looks at."""
-    return Observed(running.owners, tuple(running.free), running.rows, servers, frozenset(running.certificates))
+    return Observed(running.places, running.free.keys(), running.rows, servers, running.certificates)
 
 
 def _files(tls_dir: Path, certificates: Mapping[SecretKey, Certificate | None]) -> list[TlsFile]:

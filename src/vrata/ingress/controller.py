@@ -156,22 +156,22 @@ class Controller:
             await self._reload(Reload("start", "no HAProxy runs"))
         observed = await self._observe()
         desired = self._desired()
+        looked_at = {observed.places[key]: key for key in self._backends if key in observed.places}
+        # A place is free again when its last server has gone, which the next look will see.
+        again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
         self._hosts, self._backends, self._secrets, self._strays = set(), set(), set(), set()
-        # Places are free again when their last server has gone, which the next look will see.
-        lingering = {
-            key for slot, key in observed.owners.items() if key in desired.unwanted and observed.servers.get(slot)
-        }
         for action in plan_pass(observed, desired):
             if isinstance(action, Reload):
                 await self._reload(action)
                 self._due.set()
                 break
-            if not await self.proxy.apply(action) and isinstance(action, RemoveServer):
-                lingering.add(observed.owners[action.slot])
+            done = await self.proxy.apply(action)
+            if isinstance(action, RemoveServer) and not done:
+                again.add(looked_at[action.slot])
         if self._status_due:
             self._status_due = False
             self.status.set(self.table.ours, self.ingresses.objects, self.services.objects)
-        return lingering
+        return again
 
     def _settle(self) -> None:
         """What follows from the changes of Ingresses."""

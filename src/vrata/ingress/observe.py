@@ -22,9 +22,20 @@ class Running:
     """Slots and routes as one HAProxy process has them."""
 
     owners: dict[Slot, BackendKey] = field(default_factory=dict)
+    places: dict[BackendKey, Slot] = field(default_factory=dict)  # the same the other way round
     free: dict[Slot, None] = field(default_factory=dict)  # in order
     rows: dict[Scheme, dict[str, dict[RowKey, Slot]]] = field(default_factory=dict)
     certificates: set[str] = field(default_factory=set)  # names of files
+
+    def assign(self, slot: Slot, backend: BackendKey) -> None:
+        """A place is a backend's."""
+        self.owners[slot], self.places[backend] = backend, slot
+        self.free.pop(slot, None)
+
+    def release(self, slot: Slot) -> None:
+        """A place is nobody's."""
+        del self.places[self.owners.pop(slot)]
+        self.free[slot] = None
 
     def put_row(self, scheme: Scheme, row: RowKey, slot: Slot) -> None:
         """It has this row."""
@@ -41,8 +52,9 @@ class Running:
 async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) -> Running:
     """All slots, routes and certificates; VrataError if nobody answers."""
     slots = [Slot(line) for line in (await runtime.ask("show backend")).splitlines() if line.startswith(SLOT_PREFIX)]
-    owners = {Slot(slot): BackendKey(key) for slot, key in (await _map(runtime, map_path(directory, OWNERS))).items()}
-    running = Running(owners, {slot: None for slot in slots if slot not in owners})
+    running = Running(free=dict.fromkeys(slots))
+    for slot, backend in (await _map(runtime, map_path(directory, OWNERS))).items():
+        running.assign(Slot(slot), BackendKey(backend))
     for scheme in Scheme:
         running.rows[scheme] = {}
         for row, slot in (await _map(runtime, map_path(directory, routes_of(scheme)))).items():

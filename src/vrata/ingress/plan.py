@@ -4,7 +4,8 @@ A pass looks at some hosts and some backends; what else HAProxy has is left alon
 row leads to a backend that serves what the row's Ingress names.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from vrata.ingress.model import REDIRECT, BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Slot
@@ -19,11 +20,11 @@ class Observed:
     `certificates` are names of files (`vrata.ingress.served`).
     """
 
-    owners: Mapping[Slot, BackendKey]
-    free: tuple[Slot, ...]
+    places: dict[BackendKey, Slot]
+    free: Collection[Slot]
     rows: Mapping[Scheme, Mapping[str, Mapping[RowKey, Slot]]]
     servers: Mapping[Slot, Mapping[str, bool]]
-    certificates: frozenset[str] = frozenset()
+    certificates: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,12 @@ Action = (
 
 def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     """New places first, then the rows that lead there, then what nothing leads to any more."""
-    slots = {backend: slot for slot, backend in observed.owners.items()}
-    new = sorted(key for key in desired.backends if key not in slots)
+    new = sorted(key for key in desired.backends if key not in observed.places)
     if len(new) > len(observed.free):
         detail = f"{len(new)} more backends, {len(observed.free)} are prepared"
         return [Reload("more backends than are prepared", detail)]
     assigned = dict(zip(new, observed.free, strict=False))
-    slots |= assigned
+    slots = ChainMap(assigned, observed.places)
     here = {slots[key]: servers for key, servers in desired.backends.items()}
     here |= {slots[key]: () for key in desired.unwanted if key in slots}
     certificates = _certificates(observed.certificates, desired.certificates, desired.strays)
@@ -177,9 +177,11 @@ def _servers_out(
 
 
 def _certificates(
-    observed: frozenset[str], desired: Mapping[SecretKey, Certificate | None], strays: frozenset[str]
+    observed: Set[str], desired: Mapping[SecretKey, Certificate | None], strays: frozenset[str]
 ) -> list[AddCertificate | DropCertificate]:
     """The new one first: HAProxy goes on with the old one until that is dropped."""
+    if not desired and not strays:
+        return []
     wanted: dict[str, Certificate] = {}
     for secret, whole in desired.items():
         wanted |= file_names(secret, whole) if whole else {}

@@ -42,7 +42,8 @@ class Proxy:
         for row, slot in self.rows.items():
             hosts.setdefault(host_of(row), {})[row] = slot
         free = tuple(slot for slot in SLOTS if slot not in self.owners)
-        return Observed(self.owners, free, {Scheme.HTTPS: hosts}, self.servers, frozenset(self.certificates))
+        places = {backend: slot for slot, backend in self.owners.items()}
+        return Observed(places, free, {Scheme.HTTPS: hosts}, self.servers, frozenset(self.certificates))
 
     def apply(self, action: Action) -> None:
         match action:
@@ -126,7 +127,7 @@ def test_a_new_host_for_a_known_backend_is_one_row() -> None:
 def test_a_route_for_https_only_is_a_redirect_over_http() -> None:
     key = BackendKey("default/web:80")
     row = RowKey("new.example/")
-    observed = Observed({SLOTS[0]: key}, (), {Scheme.HTTP: {}, Scheme.HTTPS: {}}, {})
+    observed = Observed({key: SLOTS[0]}, (), {Scheme.HTTP: {}, Scheme.HTTPS: {}}, {})
     plan = plan_pass(observed, Desired({"new.example": {row: Route(key, https_only=True)}}))
     assert plan == [PutRow(Scheme.HTTP, row, REDIRECT, None), PutRow(Scheme.HTTPS, row, SLOTS[0], None)]
 
