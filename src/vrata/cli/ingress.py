@@ -1,6 +1,7 @@
 """`vrata ingress`: the Ingress controller, as a Deployment's container runs it."""
 
 import tempfile
+from contextlib import AsyncExitStack
 from importlib import resources
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import click
 
 from vrata.base.errors import InvalidInput
 from vrata.cli import ingress_explain
+from vrata.cli.operations import telling
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
@@ -19,7 +21,8 @@ from vrata.kube.client import Kube
 @click.option("--publish-service", metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
 @click.option("--http-port", default=8080, show_default=True)
 @click.option("--https-port", default=8443, show_default=True)
-@click.option("--health-port", default=8081, show_default=True, help="Answers GET /healthz.")
+@click.option("--health-port", default=8081, show_default=True, help="HAProxy's: /healthz, /metrics.")
+@click.option("--operations-port", type=click.IntRange(0, 65535), help="This process': /healthz, /readyz, /metrics.")
 @click.option(
     "--proxy-protocol/--no-proxy-protocol", default=True, show_default=True, help="Expected from the balancer."
 )
@@ -42,6 +45,7 @@ def command(
     http_port: int,
     https_port: int,
     health_port: int,
+    operations_port: int | None,
     drain_s: int,
     spare_backends: int,
     directory: Path | None,
@@ -71,8 +75,12 @@ def command(
     folder = directory or Path(tempfile.gettempdir()) / "vrata-ingress"
 
     async def serve() -> None:
-        async with Kube(config.load(kubeconfig)) as kube:
-            await Controller(kube, settings, folder, publish_service).run()
+        async with Kube(config.load(kubeconfig)) as kube, AsyncExitStack() as stack:
+            controller = Controller(kube, settings, folder, publish_service)
+            if operations_port is not None:
+                told = telling(operations_port, controller.metrics.registry, controller.lacks)
+                await stack.enter_async_context(told)
+            await controller.run()
 
     run_until_signalled(serve)
 

@@ -12,6 +12,7 @@ import structlog
 
 from vrata.base.errors import InvalidInput
 from vrata.cli import provider_plan, provider_sweep
+from vrata.cli.operations import telling
 from vrata.cli.provider_options import Given, given, with_cloud_options
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
@@ -109,30 +110,8 @@ async def _serve(
                     return "" if leadership.looked else "waiting for the API server"
                 return missing()
 
-            telling = _tell(_listen(http_port), metrics.registry, lacks)
-            stack.push_async_callback(_ended, asyncio.ensure_future(telling))
+            await stack.enter_async_context(telling(http_port, metrics.registry, lacks))
         await (leadership.run(work) if leadership else work())
-
-
-def _listen(port: int) -> socket.socket:
-    """A socket for both families where the machine has both."""
-    both = socket.has_dualstack_ipv6()
-    try:
-        return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
-    except OSError as error:
-        raise InvalidInput("--http-port", port, f"give a free port ({error})") from error
-
-
-async def _tell(listening: socket.socket, registry: Any, lacks: Callable[[], str]) -> None:
-    from vrata.base.asgi import serve_http
-    from vrata.base.operations import operations
-
-    await serve_http(operations(registry, lacks), [listening])
-
-
-async def _ended(task: asyncio.Future[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) -> tuple[list[Run], Callable[[], str]]:

@@ -7,7 +7,6 @@ what serves.
 import asyncio
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import assert_never
@@ -18,6 +17,7 @@ from vrata.base.files import write_atomic
 from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
+from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Settings, Slot
 from vrata.ingress.observe import Running, Servers, observe_running, observe_servers
 from vrata.ingress.plan import (
@@ -57,11 +57,11 @@ log = structlog.get_logger(__name__)
 class Proxy:
     """One HAProxy in one directory; `ended` is called when it is there no more."""
 
-    def __init__(self, settings: Settings, directory: Path, ended: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, directory: Path, ended: Callable[[], None], metrics: Metrics) -> None:
         self.settings = settings
+        self._metrics = metrics
         self.directory = directory
         self.haproxy = HaproxyProcess(directory)
-        self.reloads: Counter[str] = Counter()  # by reason
         self.running: Running | None = None
         self._ended = ended
         self._watch: daemon.ExitWatch | None = None
@@ -162,7 +162,7 @@ class Proxy:
         self.haproxy.write_config(render_config(self.settings, config, str(self.directory)), files)
         self.haproxy.sweep_files(files)
         self.running = None
-        self.reloads[reason.reason] += 1
+        self._metrics.reloads.labels(reason.reason).inc()
         log.info("haproxy reload", reason=reason.reason, detail=reason.detail, backends=len(owners), slots=len(slots))
         if self.haproxy.running():
             await self.haproxy.reload()

@@ -10,7 +10,9 @@ from vrata.base.errors import VrataError
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import servers_of, service_of
+from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import BackendKey, Certificate, Problem, SecretKey, Server, Settings
+from vrata.ingress.observe import Running
 from vrata.ingress.plan import Desired, Observed, Reload, RemoveServer, plan_pass
 from vrata.ingress.secrets import Secrets
 from vrata.ingress.served import secret_digest, secret_of_file
@@ -45,7 +47,8 @@ class Controller:
         self.status = StatusWriter(kube, publish_service)
         self._publish_service = publish_service
         self._due = asyncio.Event()
-        self.proxy = Proxy(settings, directory, self._due.set)
+        self.metrics = Metrics()
+        self.proxy = Proxy(settings, directory, self._due.set, self.metrics)
         self.table = Table()
         self.telling = Telling(self.events, self.ingresses.objects)
         self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service
@@ -55,6 +58,11 @@ class Controller:
         self._secrets: set[SecretKey] = set()
         self._strays: set[str] = set()
         self._status_due = True
+        self._done = False  # a pass
+        self.metrics.watch("ingresses", "Ingresses that are served.", lambda: len(self.table.ours))
+        self.metrics.watch("hosts", "Hosts that are served.", lambda: len(self.table.hosts))
+        self.metrics.watch("places_free", "Backends for Services to come.", lambda: len(self._running.free))
+        self.metrics.watch_places(lambda: self._running.owners)
         self.ingresses.on_change(self._ingress_changed)
         self.classes.on_change(self._class_changed)
         self.services.on_change(self._service_changed)
@@ -107,6 +115,18 @@ class Controller:
         if self._backends:
             self._due.set()
 
+    @property
+    def _running(self) -> Running:
+        return self.proxy.running or Running()
+
+    def lacks(self) -> str:
+        """What it still takes to be ready; empty if nothing."""
+        informers = (self.ingresses, self.classes, self.services, self.slices, self.secrets.known)
+        waiting = [one for one in informers if not one.synced.is_set()]
+        if waiting:
+            return f"{len(waiting)} of {len(informers)} collections not read yet"
+        return "" if self._done else "HAProxy does not serve yet"
+
     async def run(self) -> None:
         """Work until cancelled, then let HAProxy finish its requests."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -134,10 +154,12 @@ class Controller:
             await asyncio.sleep(COALESCE_S)
             self._due.clear()
             try:
-                lingering = await self._pass()
-                failures = 0
+                with self.metrics.pass_seconds.time():
+                    lingering = await self._pass()
+                failures, self._done = 0, True
             except VrataError as error:
                 failures += 1
+                self.metrics.failed.inc()
                 self.proxy.forget()
                 log.warning("pass failed", error=str(error))
                 self._again_in(backoff_s(failures, RETRY_MAX_S))

@@ -80,6 +80,7 @@ defaults all
 frontend health from all
   bind :{settings.health_port:d}
   monitor-uri /healthz
+  http-request use-service prometheus-exporter if {{ path /metrics }}
   # Which Service a backend of the log or the statistics serves.
   http-request return status 200 content-type text/plain lf-string "{backend}" if {{ path_beg /backends/ }}
   http-request return status 404

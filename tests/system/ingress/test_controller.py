@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import PUBLISHED, Echoes, Site, endpoint, ingress, service
+from tests.system.ingress.site import PUBLISHED, Echoes, Site, endpoint, free_port, ingress, service
 
 
 def test_exact_wins_over_prefix_and_the_longer_prefix_over_the_shorter(site: Site) -> None:
@@ -157,6 +157,26 @@ def test_more_backends_than_were_prepared_are_one_reload_that_nobody_notices(
             assert reloads < small.reloads() <= reloads + 3
         finally:
             small.stop()
+
+
+def test_reloads_places_and_their_services_are_counted(kubernetes: Cluster, site: Site) -> None:
+    site.apply(ingress("counted", ("counted.example", "Prefix", "/", "web")))
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        told = Site(kubernetes, Path(folder), "--operations-port", str(port))
+        try:
+            told.start()
+            wait_for(lambda: told.ask("", "/readyz", port=port)[0] == 200, "it is ready")
+            figures = told.ask("", "/metrics", port=port)[1]
+            assert 'vrata_haproxy_reloads_total{reason="start"} 1.0' in figures
+            assert 'service="default/web"' in figures
+            place = told.owner_of("default/web:80")
+            assert f'proxy="{place}"' in figures
+            assert f'proxy="{place}"' in told.ask("", "/metrics", port=told.health)[1], (
+                "HAProxy's own, by the same name"
+            )
+        finally:
+            told.stop()
 
 
 def test_a_killed_controller_is_missed_by_nobody_and_adopts_what_serves(site: Site, echoes: Echoes) -> None:

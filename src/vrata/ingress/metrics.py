@@ -1,0 +1,48 @@
+"""What the Ingress controller counts (Prometheus). HAProxy's own figures are on the health port, by place.
+
+`vrata_ingress_backend_info` names the Service of each place, to be joined on `proxy` with HAProxy's figures.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vrata.ingress.model import BackendKey, Slot
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """The figures of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reloads = Counter(
+            "vrata_haproxy_reloads", "Starts and reloads of HAProxy.", ["reason"], registry=self.registry
+        )
+        self.pass_seconds = Histogram(
+            "vrata_ingress_pass_seconds", "Time of a pass.", buckets=BUCKETS_S, registry=self.registry
+        )
+        self.failed = Counter("vrata_ingress_passes_failed", "Passes that ended with an error.", registry=self.registry)
+
+    def watch(self, name: str, text: str, value: Callable[[], int]) -> None:
+        """A number that is asked for when the figures are."""
+        Gauge(f"vrata_ingress_{name}", text, registry=self.registry).set_function(value)
+
+    def watch_places(self, owners: Callable[[], Mapping[Slot, BackendKey]]) -> None:
+        """Which Service each place serves."""
+        self.registry.register(_Places(owners))
+
+
+class _Places(Collector):
+    def __init__(self, owners: Callable[[], Mapping[Slot, BackendKey]]) -> None:
+        self._owners = owners
+
+    def collect(self) -> Iterator[Metric]:
+        family = InfoMetricFamily("vrata_ingress_backend", "The Service that a backend of HAProxy serves.", labels=[])
+        for slot, backend in self._owners().items():
+            service, _, port = backend.rpartition(":")
+            family.add_metric([], {"proxy": slot, "service": service, "port": port})
+        yield family
