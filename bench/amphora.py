@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -74,7 +75,15 @@ vrrp_instance amphora {{
   }}
 }}
 """
-CHECK = '#!/bin/sh\necho "show info" | timeout 2 socat - UNIX-CONNECT:{directory}/stats.sock | grep -q Pid\n'
+CHECK = """\
+#!{python} -S
+import socket
+with socket.socket(socket.AF_UNIX) as asked:
+    asked.settimeout(2)
+    asked.connect("{directory}/stats.sock")
+    asked.sendall(b"show info\\n")
+    raise SystemExit(not asked.recv(1))
+"""
 
 
 @dataclass
@@ -115,11 +124,12 @@ class Amphorae:
                 await ip.batch([f"link set {self.link(number)} up"], netns=fabric)
             self.broken = None
             await asyncio.sleep(25.0)  # two good checks, an election
-        while True:
-            with contextlib.suppress(RuntimeError):
-                await self.active()
-                return
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(RuntimeError):
+                    await self.active()
+                    return
+                await asyncio.sleep(0.1)
 
     async def fault(self, name: str) -> None:
         number = await self.active()
@@ -150,8 +160,17 @@ class Amphorae:
         directory = self.directory / str(number)
         directory.mkdir()
         short, long = self.ports
-        values = {"directory": directory, "vip": VIP, "backend": self.ground.backend, "short": short, "long": long,
-                  "own": FIXED[number], "other": FIXED[1 - number], "priority": 100 - 10 * number}  # fmt: skip
+        values = {
+            "directory": directory,
+            "python": sys.executable,
+            "vip": VIP,
+            "backend": self.ground.backend,
+            "short": short,
+            "long": long,
+            "own": FIXED[number],
+            "other": FIXED[1 - number],
+            "priority": 100 - 10 * number,
+        }
         (directory / "haproxy.cfg").write_text(HAPROXY.format(**values))
         (directory / "keepalived.conf").write_text(KEEPALIVED.format(**values))
         (directory / "check.sh").write_text(CHECK.format(**values))

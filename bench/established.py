@@ -64,17 +64,6 @@ asyncio.run(main())
 """
 
 
-async def flavored(it: Ground) -> str:
-    """A flavor whose plain TCP is carried by nftables; its id."""
-    async with it.stage.admin() as admin:
-        data = {"name": "kernel", "provider_name": "octavia", "flavor_data": '{"tcp_data_path": "nftables"}'}
-        body = {"flavorprofile": data}
-        made = await admin.request("POST", "load-balancer", "/v2.0/lbaas/flavorprofiles", body=body)
-        flavor = {"name": "kernel", "flavor_profile_id": made["flavorprofile"]["id"]}
-        made = await admin.request("POST", "load-balancer", "/v2.0/lbaas/flavors", body={"flavor": flavor})
-    return str(made["flavor"]["id"])
-
-
 def desired(backend: str, path: str, flavor: str) -> Json:
     """Two TCP listeners, before the echo server and before one that answers HTTP."""
 
@@ -94,7 +83,7 @@ async def measure() -> list[Row]:
     stall: dict[str, float] = {}
     speed: dict[str, float] = {}
     async with ground("b-est", ADVERT_MS) as it:
-        netns, flavor = it.netns("worker-0"), await flavored(it)
+        netns, flavor = it.netns("worker-0"), await it.flavor("kernel", tcp_data_path="nftables")
         async with (
             haproxy(netns, backends(range(HTTP_PORT, HTTP_PORT + 1))),
             process(netns, sys.executable, "-S", "-c", ECHO, str(ECHO_PORT)),

@@ -129,8 +129,7 @@ class Pair:
 
     def pids(self, host: str, name: str) -> list[int]:
         """Process ids of a daemon with its children."""
-        found = daemon.read_record(self.instances()[host][1] / f"{name}.pid")
-        return [found.pid, *daemon.children(found.pid)] if found else []
+        return _pids(self.instances()[host][1], name)
 
     async def whole(self) -> None:
         """Wait until the cloud is settled, both instances are there, and exactly one holds the address."""
@@ -140,7 +139,7 @@ class Pair:
                 settled = (await self.ground.get(self.balancer["id"]))["provisioning_status"] == "ACTIVE"
                 holders = await self.ground.stage.holders(self.balancer["vip_address"])
                 there = self.instances()
-                up = all(self.pids(host, name) for host in there for name in ("haproxy", "keepalived"))
+                up = all(_pids(one, name) for _, one in there.values() for name in ("haproxy", "keepalived"))
                 state = f"{settled=} {up=} {len(there)=} {holders=}"
                 if settled and up and len(there) == 2 and len(holders) == 1:
                     break
@@ -150,6 +149,11 @@ class Pair:
                 raise RuntimeError(f"the pair does not become whole again: {state}")
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.7)  # and its standby has heard the active one
+
+
+def _pids(directory: Path, name: str) -> list[int]:
+    found = daemon.read_record(directory / f"{name}.pid")
+    return [found.pid, *daemon.children(found.pid)] if found else []
 
 
 Fault = Callable[[Pair, str], Awaitable[None]]

@@ -57,6 +57,15 @@ class Ground:
         found: Json = answer["loadbalancer"]
         return found
 
+    async def flavor(self, name: str, **data: object) -> str:
+        """A flavor of its own; its id."""
+        profile = {"name": name, "provider_name": "octavia", "flavor_data": json.dumps(data)}
+        async with self.stage.admin() as admin:
+            made = await admin.request("POST", SERVICE, f"{LBAAS}/flavorprofiles", body={"flavorprofile": profile})
+            flavor = {"name": name, "flavor_profile_id": made["flavorprofile"]["id"]}
+            made = await admin.request("POST", SERVICE, f"{LBAAS}/flavors", body={"flavor": flavor})
+        return str(made["flavor"]["id"])
+
     async def active(self, balancer_id: str, timeout_s: float = 120.0) -> Json:
         """Wait until it is ACTIVE."""
         deadline = time.monotonic() + timeout_s

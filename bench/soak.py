@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.clients import TIMEOUT_S
 from bench.failover import (
     BACKEND_DOWNLOAD,
     BACKEND_HTTP,
@@ -54,6 +55,7 @@ DISCONNECTED = {"kept: ConnectionResetError": "kept: disconnected after the drai
 MOVES, LEAVES_S = ("drain", "host_lost"), 45.0
 INTERVAL_S = "0.02"  # between new connections, of each stream
 SETTLE_S = 1.5  # after an event
+VICTIMS_S = TIMEOUT_S + 1  # and after one that requests die of: the last client gives up
 LOST_S = 14.0  # longer than the cloud waits for a silent host
 EVENT_S = 60.0  # what takes longer has failed
 SAMPLE_S = 5.0
@@ -254,7 +256,7 @@ async def _run(soak: Soak, minutes: float, chance: random.Random) -> None:
             async with asyncio.timeout(EVENT_S):
                 await EVENTS[name](soak)
             soak.moved_s = time.monotonic() if name in MOVES else soak.moved_s
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(VICTIMS_S if name in IN_FLIGHT else SETTLE_S)
             await soak.pair.whole()
         except (VrataError, OSError, RuntimeError) as error:  # TimeoutError is an OSError
             soak.errors.append(f"{name}: {error!r}")
