@@ -35,7 +35,8 @@ from vrata.provider.guarding import Guarding
 from vrata.provider.members import Nodes, is_serving
 from vrata.provider.model import Desired, Observed, Settings, World
 from vrata.provider.observe import observe_service
-from vrata.provider.plan import Plan, plan_ensure, plan_recovery, plan_remove, status_entries
+from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
+from vrata.provider.recovery import Recovery
 from vrata.provider.settled import Settled, is_known, plan_members, settled
 from vrata.provider.surroundings import Surroundings
 from vrata.provider.telling import Telling, has_endpoints
@@ -48,7 +49,6 @@ DRIFT_CHECK_S = 300.0
 NO_ENDPOINTS_S = 10.0
 WORKERS = 64  # the cloud client bounds what is under way
 RETRY_S = 5.0
-FAILOVER_EACH_S = 600.0
 GONE, CONFLICT = 404, 409
 
 _BUSY = re.compile("immutable|Invalid state PENDING")  # what Octavia says of load balancers that it is changing
@@ -71,6 +71,7 @@ class Provider:
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.surroundings = Surroundings(cloud, self.nodes.objects.values)
         self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
+        self.recovery = Recovery(settings.on_error)
         self.waiting = Waiting(cloud, self.queue.add, self._is_stuck)
         self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
@@ -78,7 +79,6 @@ class Provider:
         self._nodes_now = Nodes(())
         self._compared = asyncio.Event()  # all Services with the cloud, once
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
-        self._failed_over: dict[str, float] = {}  # load balancer -> when it was found in ERROR
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
         self.services.on_change(lambda old, new: self.queue.add((new or old).metadata.key))  # type: ignore[union-attr]
@@ -89,8 +89,8 @@ class Provider:
         def relevant(node: Node | None) -> object:
             return (node.status.addresses, is_serving(node), node.metadata.labels) if node else None
 
-        self._nodes_now = Nodes(self.nodes.objects.values())
         if relevant(old) != relevant(new):
+            self._nodes_now = Nodes(self.nodes.objects.values())
             for key in self.services.objects:
                 self.queue.add(key)
 
@@ -168,6 +168,7 @@ class Provider:
         service = self.services.objects.get(key)
         if service is None:
             self._settled.pop(key, None)
+            self._warned_empty.discard(key)
             self.telling.forget(key)
             return SETTLED
         try:
@@ -234,7 +235,8 @@ class Provider:
     async def _bring(self, service: Service, wanted: Desired) -> Requeue:
         key = service.metadata.key
         rows = await observe_service(self.cloud, wanted)
-        world = await self._world(rows, service, wanted)
+        seen = reading.world(rows, wanted, address_hints(wanted, service))
+        world = await self.surroundings.complete(seen, wanted)
         plan = self._plan(service, wanted, world)
         answers = await self._apply(plan)
         if world.balancer is None and answers:
@@ -261,22 +263,12 @@ class Provider:
 
     def _plan(self, service: Service, wanted: Desired, world: World) -> Plan:
         balancer = world.balancer
-        if balancer is None or balancer.provisioning_status != "ERROR":
-            return plan_ensure(wanted, world)
-        tried = clock.monotonic_s() < self._failed_over.get(balancer.id, float("-inf")) + FAILOVER_EACH_S
-        self._failed_over.setdefault(balancer.id, clock.monotonic_s())
-        served = bool(service.status.load_balancer.ingress)
-        return plan_recovery(wanted, balancer, self.settings.on_error, served=served, tried=tried)
-
-    async def _world(self, rows: reading.Rows, service: Service, wanted: Desired) -> World:
-        found = reading.world(rows, wanted, address_hints(wanted, service))
-        network_id = await self.surroundings.floating_network(wanted)
-        return replace(
-            found,
-            floating_network_id=network_id,
-            floating_subnets=await self.surroundings.floating_subnets(wanted, network_id),
-            subnets=() if found.balancer else await self.surroundings.vip_subnets(wanted),
-        )
+        if balancer and balancer.provisioning_status == "ERROR":
+            served = bool(service.status.load_balancer.ingress)
+            return self.recovery.plan(wanted, balancer, served=served, now_s=clock.monotonic_s())
+        if balancer:
+            self.recovery.well(balancer)
+        return plan_ensure(wanted, world)
 
     async def _apply(self, plan: Plan) -> list[dict[str, Any]]:
         return [await apply_call(self.cloud, call) for call in plan.calls]

@@ -69,13 +69,7 @@ async def _preview(
 ) -> Preview:
     wanted = desired(settings, service, nodes, slices)
     seen = world(await observe_service(cloud, wanted), wanted, address_hints(wanted, service))
-    network_id = await surroundings.floating_network(wanted)
-    seen = replace(
-        seen,
-        floating_network_id=network_id,
-        floating_subnets=await surroundings.floating_subnets(wanted, network_id),
-        subnets=() if seen.balancer else await surroundings.vip_subnets(wanted),
-    )
+    seen = await surroundings.complete(seen, wanted)
     plan = plan_ensure(wanted, seen)
     calls = [*plan.calls, *plan.later]
     if seen.balancer is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from vrata.base import clock
 from vrata.base.errors import VrataError
@@ -9,7 +10,7 @@ from vrata.kube.objects import Node
 from vrata.provider.cloud import Cloud
 from vrata.provider.floating import asks_for_subnets
 from vrata.provider.members import node_address, serving_nodes
-from vrata.provider.model import Desired, Subnet
+from vrata.provider.model import Desired, Subnet, World
 from vrata.provider.observe import observe_cidr, observe_external_network, observe_node_subnet, observe_subnets
 
 KEPT_S = 300.0
@@ -26,6 +27,16 @@ class Surroundings:
         self._node_subnets: dict[int, str] = {}
         self._cidrs: dict[str, str] = {}
         self._subnets: dict[str, tuple[float, tuple[Subnet, ...]]] = {}
+
+    async def complete(self, world: World, desired: Desired) -> World:
+        """What was read about the Service, and what else a plan looks at."""
+        network_id = await self.floating_network(desired)
+        return replace(
+            world,
+            floating_network_id=network_id,
+            floating_subnets=await self.floating_subnets(desired, network_id),
+            subnets=() if world.balancer else await self.vip_subnets(desired),
+        )
 
     async def floating_network(self, desired: Desired) -> str | None:
         """Where the Service's floating IP comes from; None if there is no such network."""

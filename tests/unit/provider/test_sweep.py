@@ -1,12 +1,8 @@
-"""What a deleted cluster left is found by its name, and nothing of any other; a load balancer in ERROR is recovered."""
+"""What a deleted cluster left is found by its name, and nothing of any other."""
 
-from dataclasses import replace
-
-import pytest
 from tests.unit.provider.test_plan import NAME, desired_service, only, run
 from tests.unit.provider.twin import CloudTwin
 
-from vrata.provider.plan import plan_ensure, plan_recovery
 from vrata.provider.sweep import plan_sweep
 
 GROUPS = [
@@ -48,39 +44,3 @@ def test_one_that_another_cluster_uses_is_kept() -> None:
     [kept] = [one for one in plan_sweep("c", twin.read(), []) if one.what == "load balancer"]
     assert kept.call is None
     assert "kube_service_d_default_web" in kept.detail
-
-
-@pytest.mark.parametrize(
-    ("policy", "served", "tried", "call"),
-    [
-        ("failover", True, False, "PUT"),
-        ("failover", True, True, None),
-        ("failover", False, False, "DELETE"),
-        ("rebuild", True, False, "PUT"),
-        ("rebuild", True, True, "DELETE"),
-        ("wait", True, False, None),
-        ("wait", False, False, None),
-    ],
-)
-def test_a_balancer_in_error_is_recovered_by_policy(policy: str, served: bool, tried: bool, call: str | None) -> None:
-    twin = CloudTwin()
-    run(twin, desired_service())
-    only(twin.loadbalancers)["provisioning_status"] = "ERROR"
-    balancer = twin.world(desired_service()).balancer
-    assert balancer
-    plan = plan_recovery(desired_service(), balancer, policy, served=served, tried=tried)
-    assert [one.method for one in plan.calls] == ([call] if call else [])
-    assert balancer.id in str(plan.problem)
-
-
-def test_one_that_is_built_anew_keeps_its_address() -> None:
-    twin = CloudTwin()
-    inside = desired_service(internal=True)
-    run(twin, inside)
-    address = only(twin.loadbalancers)["vip_address"]
-    twin.loadbalancers.clear()
-    again = replace(inside, known_address=address)
-    [create] = plan_ensure(again, twin.world(again)).calls
-    assert create.body
-    assert create.body["loadbalancer"]["vip_address"] == address
-    assert "vip_address" not in create.instead[0]["loadbalancer"]
