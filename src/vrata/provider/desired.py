@@ -17,6 +17,7 @@ from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monit
 
 NAME_MAX = 255
 CLASS_PREFIX = "vrata.dev/"
+FLOATING_FOR = "Floating IP for Kubernetes external service "
 # Annotation -> attribute of a listener, and the cloud's default in milliseconds.
 TIMEOUTS = {
     "timeout-client-data": ("timeout_client_data", 50_000),
@@ -40,7 +41,7 @@ def balancer_name(settings: Settings, service: Service) -> str:
 
 def floating_description(settings: Settings, service: Service) -> str:
     """The owner's mark on a floating IP."""
-    return f"Floating IP for Kubernetes external service {service.metadata.key} from cluster {settings.cluster}"
+    return f"{FLOATING_FOR}{service.metadata.key} from cluster {settings.cluster}"
 
 
 def wants_balancer(service: Service) -> bool:

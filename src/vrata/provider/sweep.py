@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from vrata.provider.adopt import MADE
 from vrata.provider.call import Call, Json, balancing, network
-from vrata.provider.rows import FLOATING_FOR, Rows
+from vrata.provider.desired import FLOATING_FOR
+from vrata.provider.rows import Rows
 
 REASON = "its cluster is gone"
 
