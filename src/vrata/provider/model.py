@@ -48,7 +48,6 @@ class Settings:
     availability_zone: str = ""
     tls_container_ref: str = ""  # default-tls-container-ref
     check_tls_container: bool = True  # container-store = barbican
-    cascade_delete: bool = True
     ingress_hostname: bool = False  # enable-ingress-hostname
     ingress_hostname_suffix: str = "nip.io"
     on_error: str = "failover"  # what is done about a load balancer in ERROR: wait, failover, rebuild
