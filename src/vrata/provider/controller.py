@@ -56,6 +56,11 @@ _BUSY = re.compile("immutable|Invalid state PENDING")  # what Octavia says of lo
 log = structlog.get_logger(__name__)
 
 
+def _is_busy(error: CloudError) -> bool:
+    """Whether the cloud is at work on that load balancer: no fault, but a reason to come again."""
+    return error.status == CONFLICT and _BUSY.search(str(error)) is not None
+
+
 class Provider:
     """Owns the informers, the queue and what is known to be settled."""
 
@@ -77,6 +82,7 @@ class Provider:
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Settled] = {}
         self._nodes_now = Nodes(())
+        self._nodes_since_s = clock.monotonic_s()
         self._compared = asyncio.Event()  # all Services with the cloud, once
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
@@ -91,6 +97,7 @@ class Provider:
 
         if relevant(old) != relevant(new):
             self._nodes_now = Nodes(self.nodes.objects.values())
+            self._nodes_since_s = clock.monotonic_s()
             for key in self.services.objects:
                 self.queue.add(key)
 
@@ -182,7 +189,7 @@ class Provider:
             self.telling.failed(service, str(error))
             raise
         except CloudError as error:
-            if error.status == CONFLICT and _BUSY.search(str(error)):
+            if _is_busy(error):
                 return Requeue(after_s=AGAIN_S)
             self.telling.failed(service, f"the cloud said: {error}")
             # A quota may be raised, an address freed: retried, with growing pauses.
@@ -211,17 +218,23 @@ class Provider:
             return self._watch_endpoints(service)
         call, then = found
         del self._settled[key]  # until the cloud has said yes; else a whole pass looks why
+        of_nodes, metrics = TARGET not in service.metadata.annotations, self.cloud.metrics
         try:
             async with self._turn(wanted):
-                await apply_call(self.cloud, call)
+                with metrics.updating_hosts():
+                    await apply_call(self.cloud, call)
         except CloudError as error:
             if error.status == GONE:
                 return Requeue(after_s=0.0)
+            if of_nodes and not _is_busy(error):
+                metrics.nodes_missed()
             raise
         self._settled[key] = then
         await self.guarding.ensure(service, wanted)
         if plan_members(then, wanted):
             self.waiting.wait_for(known.balancer_id, key)
+        elif of_nodes:
+            metrics.nodes_followed(clock.monotonic_s() - self._nodes_since_s)
         return self._watch_endpoints(service)
 
     @contextlib.asynccontextmanager
