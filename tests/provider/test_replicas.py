@@ -7,19 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.provider.conftest import node
 from tests.support.cloud import Cloud
 from tests.support.kubernetes import Cluster, own_cluster, wait_for
 from tests.support.provider import Replica
 
 DEADLINE_S = 60.0
-NODE = """
-apiVersion: v1
-kind: Node
-metadata: {name: worker-0}
-status:
-  addresses: [{type: InternalIP, address: 10.10.0.20}]
-  conditions: [{type: Ready, status: "True"}]
-"""
+NODE = node("worker-0", "10.10.0.20")
 SERVICE = """
 apiVersion: v1
 kind: Service
