@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 
 from vrata.base import clock
-from vrata.base.errors import InvalidInput, VrataError
+from vrata.base.errors import VrataError
 from vrata.kube import resources
 from vrata.kube.client import ApiError, Kube
 from vrata.kube.events import Recorder
@@ -33,8 +33,8 @@ from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
 from vrata.provider.guarding import Guarding
 from vrata.provider.members import Nodes, is_serving
-from vrata.provider.model import Desired, Observed, Settings, World
-from vrata.provider.observe import observe_service
+from vrata.provider.model import NEWEST, Desired, Observed, Settings, World
+from vrata.provider.observe import observe_service, observe_version
 from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
 from vrata.provider.recovery import Recovery
 from vrata.provider.settled import Settled, is_known, plan_members, settled
@@ -74,16 +74,18 @@ class Provider:
         self.services = Informer(kube, resources.SERVICES, Service)
         self.nodes = Informer(kube, resources.NODES, Node)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
-        self.surroundings = Surroundings(cloud, self.nodes.objects.values)
+        asks = settings.check_tls_container
+        self.surroundings = Surroundings(cloud, self.nodes.objects.values, asks_key_manager=asks)
         self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
         self.recovery = Recovery(settings.on_error)
         self.waiting = Waiting(cloud, self.queue.add, self._is_stuck)
-        self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
+        self.drift = DriftCheck(cloud, self.surroundings, self.guarding, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Settled] = {}
         self._nodes_now = Nodes(())
         self._nodes_since_s = clock.monotonic_s()
-        self._compared = asyncio.Event()  # all Services with the cloud, once
+        self.compared = False  # all Services with the cloud, once
+        self._at_work = False
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
@@ -122,11 +124,19 @@ class Provider:
                 await informer.synced.wait()
             await self._who_we_are()
             await self.check_drift()
-            self._compared.set()
+            self._at_work = True
             group.create_task(self.drift.run())
             group.create_task(self.waiting.run())
             group.create_task(self._check_again())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
+
+    def lacks(self) -> str:
+        """What it still takes to be ready; empty if nothing."""
+        informers = (self.services, self.nodes, self.slices)
+        waiting = [one for one in informers if not one.synced.is_set()]
+        if waiting:
+            return f"{len(waiting)} of {len(informers)} collections not read yet"
+        return "" if self.compared else "not compared with the cloud yet"
 
     async def _who_we_are(self) -> None:
         """No two clusters have the same uid of this namespace, whatever their names."""
@@ -136,15 +146,18 @@ class Provider:
 
     async def _check_again(self) -> None:
         while True:
-            await asyncio.sleep(self._drift_check_s)
+            await asyncio.sleep(self._drift_check_s if self.compared else RETRY_S)
             await self.check_drift()
 
     async def check_drift(self) -> None:
         """Compare the whole project with all Services now."""
         try:
             await self.cloud.connect(BALANCING, NETWORK)
+            if self.settings.octavia == NEWEST:
+                self.settings = replace(self.settings, octavia=await observe_version(self.cloud))
             ours = [one for one in self.services.objects.values() if wants_balancer(one)]
             await self.drift.check(ours)
+            self.compared = True
         except (CloudError, aiohttp.ClientError, OSError) as error:
             log.warning("the cloud could not be compared with the Services", error=str(error))
 
@@ -159,7 +172,7 @@ class Provider:
         if not service.status.load_balancer.ingress or self.services.objects.get(key) is not service:
             return
         self._settled[key] = settled(wanted, balancer)
-        if not self._compared.is_set():
+        if not self._at_work:
             self.queue.discard(key)  # a start has nothing to do for what is as it should be
 
     def _differs(self, key: str) -> None:
@@ -185,15 +198,17 @@ class Provider:
             if FINALIZER in service.metadata.finalizers:
                 with self.cloud.metrics.reconciling("loadbalancer_delete"):
                     return await self._remove(service)
-        except InvalidInput as error:
-            self.telling.failed(service, str(error))
-            raise
         except CloudError as error:
             if _is_busy(error):
                 return Requeue(after_s=AGAIN_S)
             self.telling.failed(service, f"the cloud said: {error}")
             # A quota may be raised, an address freed: retried, with growing pauses.
             raise VrataError(str(error)) from error
+        except ApiError:
+            raise  # nothing that the Service could mend, or could be told of
+        except VrataError as error:
+            self.telling.failed(service, str(error))
+            raise
         return SETTLED
 
     async def _ensure(self, service: Service) -> Requeue:

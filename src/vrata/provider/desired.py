@@ -14,6 +14,7 @@ from vrata.provider.adopt import OWNER_TAG
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, SOURCE_RANGES, TARGET, Annotations
 from vrata.provider.members import Nodes, node_members, pod_members
 from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monitor, Note, Pick, Pool, Settings, Vip
+from vrata.provider.versions import OVN, UDP_DELAY_LEAST_S, fit
 
 NAME_MAX = 255
 CLASS_PREFIX = "vrata.dev/"
@@ -29,8 +30,6 @@ TIMEOUT_MAX_MS = 24 * 86_400_000
 ALGORITHMS = ("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")
 PROXY = {"false": None, "true": "PROXY", "v1": "PROXY", "v2": "PROXYV2"}
 MONITORS = {"TCP": "TCP", "UDP": "UDP-CONNECT", "SCTP": "SCTP"}
-UDP_DELAY_LEAST_S = 3
-OVN = "ovn"  # which balances below TCP, and has neither time-outs nor source ranges
 DEFAULT_AFFINITY_S = 10_800
 
 
@@ -66,7 +65,7 @@ def desired(
     fixed = _fixed_address(service, vip.families[0])
     known = nodes if isinstance(nodes, Nodes) else Nodes(nodes)
     chains = tuple(_Ports(settings, service, read, chosen, known, slices, notes).listeners())
-    return Desired(
+    wanted = Desired(
         name=balancer_name(settings, service),
         description=f"Kubernetes external service {service.metadata.key} from cluster {settings.cluster}",
         floating_description=floating_description(settings, service),
@@ -87,6 +86,7 @@ def desired(
         hostname_suffix=settings.ingress_hostname_suffix if settings.ingress_hostname else "",
         notes=tuple(dict.fromkeys(notes)),
     )
+    return fit(wanted, settings)
 
 
 def leaving(settings: Settings, service: Service) -> Desired:

@@ -1,12 +1,22 @@
 """Keeps a Service's security group as it shall be, where the configuration asks for it."""
 
+from dataclasses import dataclass, field
+
 from vrata.kube.objects import Service
 from vrata.provider.apply import apply_call
 from vrata.provider.cloud import Cloud
-from vrata.provider.groups import group_name, plan_group, plan_no_group
+from vrata.provider.groups import Group, Port, group_name, plan_group, plan_no_group
 from vrata.provider.model import Desired
-from vrata.provider.observe import observe_group, observe_ports
+from vrata.provider.observe import observe_group, observe_groups, observe_ports
 from vrata.provider.surroundings import Surroundings
+
+
+@dataclass
+class Guards:
+    """The groups and ports of a project as one look found them; ports are looked up where members are."""
+
+    groups: dict[str, Group]
+    ports: dict[str, list[Port]] = field(default_factory=dict)  # by subnet
 
 
 class Guarding:
@@ -30,6 +40,20 @@ class Guarding:
                 await apply_call(self._cloud, call)
             if group:
                 return
+
+    async def look(self) -> Guards | None:
+        """All groups in one list, for a comparison of many Services; None if they are none of ours."""
+        return Guards(await observe_groups(self._cloud)) if self._manages else None
+
+    async def is_right(self, service: Service, desired: Desired, seen: Guards | None) -> bool:
+        """Whether a look has found the Service's group as it shall be."""
+        if seen is None:
+            return True
+        name = group_name(service)
+        subnet_id, cidr = await self._surroundings.member_subnet(desired)
+        if subnet_id not in seen.ports:
+            seen.ports[subnet_id] = await observe_ports(self._cloud, subnet_id)
+        return not plan_group(name, desired, cidr, seen.groups.get(name), seen.ports[subnet_id])
 
     async def remove(self, service: Service, desired: Desired) -> None:
         """No group, on no port."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+Version = tuple[int, int]
+NEWEST: Version = (2, 9999)  # than any; what is taken for granted of a cloud that was not asked yet
 PENDING = frozenset({"PENDING_CREATE", "PENDING_UPDATE", "PENDING_DELETE"})
 
 
@@ -27,6 +29,7 @@ class Settings:
 
     cluster: str = "kubernetes"
     cluster_uid: str = ""  # uid of the namespace kube-system: no other cluster has it
+    octavia: Version = NEWEST  # the newest version of its API
     provider: str = ""  # lb-provider; empty: the cloud's default
     subnet_id: str = ""  # VIP subnet; empty: the one the nodes are on
     network_id: str = ""  # VIP network, where no subnet is named

@@ -5,13 +5,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from vrata.base import clock
-from vrata.base.errors import VrataError
+from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube.objects import Node
 from vrata.provider.cloud import Cloud
 from vrata.provider.floating import asks_for_subnets
 from vrata.provider.members import node_address, serving_nodes
 from vrata.provider.model import Desired, Subnet, World
-from vrata.provider.observe import observe_cidr, observe_external_network, observe_node_subnet, observe_subnets
+from vrata.provider.observe import (
+    is_unknown,
+    observe_cidr,
+    observe_external_network,
+    observe_node_subnet,
+    observe_subnets,
+)
+from vrata.provider.references import FIELD, new_references, reference_path
 
 KEPT_S = 300.0
 
@@ -19,8 +26,9 @@ KEPT_S = 300.0
 class Surroundings:
     """Of one project and cluster; what was not found is looked for again."""
 
-    def __init__(self, cloud: Cloud, nodes: Callable[[], Iterable[Node]]) -> None:
+    def __init__(self, cloud: Cloud, nodes: Callable[[], Iterable[Node]], *, asks_key_manager: bool = True) -> None:
         self._cloud = cloud
+        self._asks_key_manager = asks_key_manager
         self._nodes = nodes
         self._lock = asyncio.Lock()
         self._external: str | None = None
@@ -29,7 +37,11 @@ class Surroundings:
         self._subnets: dict[str, tuple[float, tuple[Subnet, ...]]] = {}
 
     async def complete(self, world: World, desired: Desired) -> World:
-        """What was read about the Service, and what else a plan looks at."""
+        """What was read about the Service, and what else a plan looks at; InvalidInput for a TLS reference to nothing."""
+        if self._asks_key_manager:
+            for reference in new_references(desired, world.balancer):
+                if await is_unknown(self._cloud, reference_path(reference)):
+                    raise InvalidInput(FIELD, reference, "name a container or secret that the key manager has")
         network_id = await self.floating_network(desired)
         return replace(
             world,
