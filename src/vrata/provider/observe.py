@@ -7,7 +7,7 @@ from vrata.provider.call import BALANCING, KEY_MANAGER, LBAAS, NETWORK, Json
 from vrata.provider.cloud import Cloud, CloudError, NoService
 from vrata.provider.groups import Group, Port, Rule
 from vrata.provider.members import node_address
-from vrata.provider.model import Desired, Subnet, Version
+from vrata.provider.model import NEWEST, Desired, Subnet, Version
 from vrata.provider.rows import Rows, compact, parse_members
 from vrata.provider.versions import parse_version
 
@@ -158,8 +158,13 @@ async def observe_node_subnet(cloud: Cloud, node: Node, version: int) -> str:
 
 
 async def observe_version(cloud: Cloud) -> Version:
-    """The newest version of the balancing API."""
-    return parse_version(await cloud.get(BALANCING, "/"))
+    """The newest version of the balancing API; the newest of all where the root is not shown to us."""
+    try:
+        return parse_version(await cloud.get(BALANCING, "/"))
+    except CloudError as error:
+        if error.retriable:
+            raise
+        return NEWEST
 
 
 async def is_unknown(cloud: Cloud, path: str) -> bool:
