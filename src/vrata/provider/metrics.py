@@ -106,8 +106,9 @@ class Metrics:
 
     @contextlib.contextmanager
     def updating_hosts(self) -> Iterator[None]:
-        """Time one change of a balancer's members."""
-        with self._hosts_seconds.time():
+        """Count and time one change of a balancer's members; an exception is an error."""
+        counted = self._counted("loadbalancer_update", self._pass_seconds, self._passes, self._pass_errors)
+        with counted, self._hosts_seconds.time():
             yield
 
     def nodes_followed(self, seconds: float) -> None:

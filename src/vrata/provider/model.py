@@ -157,6 +157,7 @@ class Desired:
     proxy_protocol: bool = False
     hostname: str = ""  # what the status shows instead of an address
     hostname_suffix: str = ""  # the status shows `address.suffix`
+    clients: frozenset[str] = frozenset()  # who reaches members from their own addresses (provider ovn); empty: nobody
     notes: tuple[Note, ...] = ()
 
     @property
