@@ -140,7 +140,8 @@ async def test_what_a_cluster_left_is_listed_and_with_yes_removed(
     assert "nothing of cluster" in run("sweep", *mine).stdout
     # The cluster is not gone, after all: its provider builds everything anew.
     await ground.start()
-    await ground.served("web")
+    await ground.rest()
+    assert len(await ground.balancers("web")) == 1
 
 
 def test_what_is_wrong_is_one_line_that_says_what_would_do(

@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
+from tests.provider.conftest import node
 from tests.support import pki
-from tests.support.provided import Ground
+from tests.support.provided import NODES, Ground
 
 from vrata.provider.annotations import PREFIX
 from vrata.provider.call import KEY_MANAGER, NETWORK
@@ -23,9 +25,20 @@ async def groups(it: Ground) -> list[dict[str, Any]]:
     return [one for one in found if one["name"].startswith("lb-sg-") and f"-{it.namespace}-" in one["name"]]
 
 
+async def dual_nodes(it: Ground) -> None:
+    """The nodes have the IPv6 addresses of their ports, too."""
+    ports = {one["name"]: one for one in await it.seen(NETWORK, "/v2.0/ports", "ports")}
+    for name, four in NODES.items():
+        body = json.loads(node(name, four))
+        addresses = [one["ip_address"] for one in ports[name]["fixed_ips"] if ":" in one["ip_address"]]
+        body["status"]["addresses"] += [{"type": "InternalIP", "address": one} for one in addresses]
+        await it.kubectl("replace", "--subresource=status", "-f", "-", stdin=json.dumps(body))
+
+
 @pytest.mark.parametrize("families", [["IPv4", "IPv6"], ["IPv6", "IPv4"]])
 async def test_both_families_have_an_address_and_an_entry(ground: Ground, families: list[str]) -> None:
     """The second family was left out (complaint E13)."""
+    await dual_nodes(ground)
     await ground.apply("web", ipFamilyPolicy="RequireDualStack", ipFamilies=families)
     await ground.served("web")
     balancer, floating = await ground.balancer("web"), await ground.floating()

@@ -40,6 +40,8 @@ class Group:
 
     id: str
     rules: tuple[tuple[Rule, str], ...] = ()
+    name: str = ""
+    description: str = ""
 
 
 def group_name(service: Service) -> str:
@@ -85,10 +87,8 @@ def plan_group(name: str, desired: Desired, cidr: str, group: Group | None, port
     return calls
 
 
-def plan_no_group(group: Group | None, ports: Iterable[Port]) -> list[Call]:
+def plan_no_group(group: Group, ports: Iterable[Port]) -> list[Call]:
     """Off every port, then away."""
-    if group is None:
-        return []
     off = [_without(port, group.id) for port in ports if group.id in port.groups]
     return [*off, network("DELETE", f"/security-groups/{group.id}", "the Service is gone")]
 

@@ -121,12 +121,13 @@ def _group(row: Json) -> Group:
         for one in row["security_group_rules"]
         if one["direction"] == "ingress"
     )
-    return Group(row["id"], rules)
+    return Group(row["id"], rules, row["name"], row.get("description") or "")
 
 
-async def observe_ports(cloud: Cloud, subnet_id: str) -> list[Port]:
-    """The ports on a subnet."""
-    rows = await cloud.find(NETWORK, "/v2.0/ports", "ports", fixed_ips=f"subnet_id={subnet_id}")
+async def observe_ports(cloud: Cloud, subnet_id: str | None = None) -> list[Port]:
+    """The ports on a subnet, or all of the project."""
+    filters = {"fixed_ips": f"subnet_id={subnet_id}"} if subnet_id else {}
+    rows = await cloud.find(NETWORK, "/v2.0/ports", "ports", **filters)
     return [
         Port(
             one["id"],

@@ -34,14 +34,14 @@ class Surroundings:
         self._external: str | None = None
         self._node_subnets: dict[int, str] = {}
         self._cidrs: dict[str, str] = {}
+        self._references: dict[str, tuple[float, bool]] = {}  # when it was asked for, and whether it is unknown
         self._subnets: dict[str, tuple[float, tuple[Subnet, ...]]] = {}
 
     async def complete(self, world: World, desired: Desired) -> World:
         """What was read about the Service, and what else a plan looks at; InvalidInput for a TLS reference to nothing."""
-        if self._asks_key_manager:
-            for reference in new_references(desired, world.balancer):
-                if await is_unknown(self._cloud, reference_path(reference)):
-                    raise InvalidInput(FIELD, reference, "name a container or secret that the key manager has")
+        for reference in new_references(desired, world.balancer) if self._asks_key_manager else ():
+            if await self._is_unknown(reference):
+                raise InvalidInput(FIELD, reference, "name a container or secret that the key manager has")
         network_id = await self.floating_network(desired)
         return replace(
             world,
@@ -49,6 +49,13 @@ class Surroundings:
             floating_subnets=await self.floating_subnets(desired, network_id),
             subnets=() if world.balancer else await self.vip_subnets(desired),
         )
+
+    async def _is_unknown(self, reference: str) -> bool:
+        now_s = clock.monotonic_s()
+        self._references = {one: seen for one, seen in self._references.items() if now_s < seen[0] + KEPT_S}
+        if reference not in self._references:
+            self._references[reference] = now_s, await is_unknown(self._cloud, reference_path(reference))
+        return self._references[reference][1]
 
     async def floating_network(self, desired: Desired) -> str | None:
         """Where the Service's floating IP comes from; None if there is no such network."""
