@@ -7,7 +7,7 @@ that it depends on, so an unchanged Service costs no call; the drift check compa
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -25,7 +25,7 @@ from vrata.kube.objects import EndpointSlice, Namespace, Node, Service
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
 from vrata.provider import rows as reading
 from vrata.provider.adopt import address_hints
-from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, TARGET
+from vrata.provider.annotations import TARGET
 from vrata.provider.apply import apply_call
 from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
@@ -41,8 +41,8 @@ from vrata.provider.settled import Settled, is_known, plan_members, settled
 from vrata.provider.surroundings import Surroundings
 from vrata.provider.telling import Telling, has_endpoints
 from vrata.provider.waiting import Waiting
+from vrata.provider.writing import FINALIZER, Writing
 
-FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 SYSTEM_NAMESPACE = "kube-system"
 AGAIN_S = 0.1
 DRIFT_CHECK_S = 300.0
@@ -71,6 +71,7 @@ class Provider:
         self.queue: WorkQueue[str] = WorkQueue()
         self.events = Recorder(kube, "vrata-provider")
         self.telling = Telling(self.events)
+        self.writing = Writing(kube, self.telling)
         self.services = Informer(kube, resources.SERVICES, Service)
         self.nodes = Informer(kube, resources.NODES, Node)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
@@ -218,10 +219,8 @@ class Provider:
             return await self._follow_members(service, wanted, known)
         self._settled.pop(key, None)  # half-way it is not settled, even if the wish is taken back meanwhile
         self.telling.begins(service)
-        if FINALIZER not in service.metadata.finalizers:
-            marked = {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}}
-            if not await self._patch(service, marked):
-                return SETTLED  # nobody would be there to clean up after
+        if FINALIZER not in service.metadata.finalizers and not await self.writing.mark(service):
+            return SETTLED  # nobody would be there to clean up after
         async with self._turn(wanted):
             return await self._bring(service, wanted)
 
@@ -244,8 +243,8 @@ class Provider:
             if of_nodes and not _is_busy(error):
                 metrics.nodes_missed()
             raise
-        self._settled[key] = then
         await self.guarding.ensure(service, wanted)
+        self._settled[key] = then
         if plan_members(then, wanted):
             self.waiting.wait_for(known.balancer_id, key)
         elif of_nodes:
@@ -278,7 +277,7 @@ class Provider:
             self.telling.failed(service, plan.problem)
         balancer = world.balancer
         if balancer and plan.addresses:
-            await self._write_status(service, wanted, balancer.id, plan.addresses)
+            await self.writing.show(service, status_entries(wanted, plan.addresses), balancer.id, plan.addresses[0])
         if plan.settled and balancer:
             await self.guarding.ensure(service, wanted)
             self.drift.seen(rows)
@@ -321,43 +320,8 @@ class Provider:
             return Requeue(after_s=AGAIN_S)
         await self.guarding.remove(service, wanted)
         self.telling.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
-        if service.status.load_balancer.ingress and not service.metadata.deletion_timestamp:
-            await self._patch(service, {"status": {"loadBalancer": {"ingress": None}}}, subresource="status")
-        left = [entry for entry in service.metadata.finalizers if entry != FINALIZER]
-        ours: Mapping[str, None] = dict.fromkeys((BALANCER_ID, BALANCER_ADDRESS))
-        await self._patch(service, {"metadata": {"finalizers": left, "annotations": ours}})
+        await self.writing.release(service)
         return SETTLED
-
-    async def _write_status(
-        self, service: Service, wanted: Desired, balancer_id: str, addresses: tuple[str, ...]
-    ) -> None:
-        entries = status_entries(wanted, addresses)
-        shown = [
-            {
-                name: value
-                for name, value in (("ip", one.ip), ("hostname", one.hostname), ("ipMode", one.ip_mode))
-                if value
-            }
-            for one in service.status.load_balancer.ingress
-        ]
-        if shown != entries:
-            await self._patch(service, {"status": {"loadBalancer": {"ingress": entries}}}, subresource="status")
-            self.telling.normal(service, "EnsuredLoadBalancer", f"Ensured load balancer: {addresses[0]} answers")
-        told = {BALANCER_ID: balancer_id, BALANCER_ADDRESS: addresses[0]}
-        if not told.items() <= service.metadata.annotations.items():
-            await self._patch(service, {"metadata": {"annotations": told}})
-
-    async def _patch(self, service: Service, body: dict[str, Any], subresource: str | None = None) -> bool:
-        """Change the Service; False if it is gone, or another one has its name by now."""
-        metadata = service.metadata
-        only = {**body, "metadata": {**body.get("metadata", {}), "uid": metadata.uid}}
-        try:
-            await self.kube.patch(resources.SERVICES, metadata.name, only, metadata.namespace, subresource=subresource)
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-            return False
-        return True
 
     def _watch_endpoints(self, service: Service) -> Requeue:
         """Settled; but say so if, some time later, no pod answers behind the address."""
