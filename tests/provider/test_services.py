@@ -82,6 +82,9 @@ async def test_a_change_of_nodes_is_one_write_and_no_question(ground: Ground) ->
     await ground.rest()
     assert ground.cloud.writes() == {BALANCING: len(names)}
     assert ground.cloud.reads() == 0
+    for counted in ("nodesync_latency_seconds", "update_loadbalancer_host_latency_seconds"):
+        value = ground.cloud.metrics.registry.get_sample_value(f"service_controller_{counted}_count")
+        assert value == len(names), counted
 
 
 async def test_local_policy_works_without_any_setting(ground: Ground) -> None:
