@@ -140,7 +140,7 @@ async def tree(it: Ground, balancer_id: str) -> Json:
 
     found: Json = {kind: still(await it.read(kind, loadbalancer_id=balancer_id)) for kind in ("listeners", "pools")}
     found["members"] = [still(await it.read(f"pools/{pool['id']}/members")) for pool in found["pools"]]
-    ids = {pool["healthmonitor_id"] for pool in found["pools"]}
+    ids = {pool.get("healthmonitor_id") for pool in found["pools"]}
     found["monitors"] = still([one for one in await it.read("healthmonitors") if one["id"] in ids])
     return found
 

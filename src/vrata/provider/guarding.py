@@ -1,9 +1,13 @@
 """Keeps a Service's security group as it shall be, where the configuration asks for it."""
 
+import asyncio
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vrata.kube.objects import Service
 from vrata.provider.apply import apply_call
+from vrata.provider.call import Call
 from vrata.provider.cloud import Cloud
 from vrata.provider.groups import Group, Port, group_name, plan_group, plan_no_group
 from vrata.provider.model import Desired
@@ -26,6 +30,7 @@ class Guarding:
         self._cloud = cloud
         self._surroundings = surroundings
         self._manages = manages
+        self._lock = asyncio.Lock()  # a port has the groups of many Services, and is written as a whole
 
     async def ensure(self, service: Service, desired: Desired) -> None:
         """The group with its rules, on every member's port."""
@@ -33,13 +38,13 @@ class Guarding:
             return
         name = group_name(service)
         subnet_id, cidr = await self._surroundings.member_subnet(desired)
-        for _ in range(2):  # a new group is filled at the second look
-            group = await observe_group(self._cloud, name)
-            ports = await observe_ports(self._cloud, subnet_id)
-            for call in plan_group(name, desired, cidr, group, ports):
-                await apply_call(self._cloud, call)
-            if group:
-                return
+        async with self._lock:
+            for _ in range(2):  # a new group is filled at the second look
+                group = await observe_group(self._cloud, name)
+                ports = await observe_ports(self._cloud, subnet_id) if group else ()
+                await self._apply(plan_group(name, desired, cidr, group, ports))
+                if group:
+                    return
 
     async def look(self) -> Guards | None:
         """All groups in one list, for a comparison of many Services; None if they are none of ours."""
@@ -59,5 +64,17 @@ class Guarding:
         """No group, on no port."""
         if self._manages and (group := await observe_group(self._cloud, group_name(service))):
             subnet_id, _ = await self._surroundings.member_subnet(desired)
-            for call in plan_no_group(group, await observe_ports(self._cloud, subnet_id)):
-                await apply_call(self._cloud, call)
+            async with self._lock:
+                await self._apply(plan_no_group(group, await observe_ports(self._cloud, subnet_id)))
+
+    async def _apply(self, calls: Iterable[Call]) -> None:
+        """In their order, those of ports side by side; all have ended before an error is raised."""
+        for beside, some in itertools.groupby(calls, key=lambda one: one.resource == "ports"):
+            if beside:
+                ended = await asyncio.gather(*(apply_call(self._cloud, call) for call in some), return_exceptions=True)
+                for one in ended:
+                    if isinstance(one, BaseException):
+                        raise one
+            else:
+                for call in some:
+                    await apply_call(self._cloud, call)
