@@ -1,5 +1,7 @@
 """What a Service asks of the cloud, and what it may not ask."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -65,11 +67,12 @@ def test_a_family_has_a_nodes_internal_address_else_its_external_one() -> None:
 
 def test_with_ovn_clients_reach_members_themselves() -> None:
     """Only the subnet was let in: with managed security groups nobody got through."""
-    ranges = {"loadBalancerSourceRanges": ["192.0.2.0/24"]}
+    ranges: Any = {"loadBalancerSourceRanges": ["192.0.2.0/24"]}
     guarded = Settings(provider="ovn", manage_security_groups=True)
     assert desired(guarded, make_service(), NODES).clients == {"0.0.0.0/0"}
     found = desired(guarded, make_service(**ranges), NODES)
-    assert (found.clients, found.listeners[0].allowed_cidrs, found.notes) == ({"192.0.2.0/24"}, frozenset(), ())
+    assert found.clients == {"192.0.2.0/24"}
+    assert (len(found.listeners[0].allowed_cidrs), found.notes) == (0, ())
     [note] = desired(Settings(provider="ovn"), make_service(**ranges), NODES).notes
     assert note.reason == "LoadBalancerSourceRangesIgnored"
     assert not desired(Settings(), make_service(**ranges), NODES).clients

@@ -1,5 +1,7 @@
 """What an older Octavia lacks is left out and told with its version, or refused where it would mean something else."""
 
+from typing import Any
+
 import pytest
 from tests.unit.provider.test_desired import NODES, make_service
 
@@ -10,8 +12,8 @@ from vrata.provider.model import NEWEST, Desired, Settings, Version
 from vrata.provider.versions import parse_version
 
 FLAVOR = "11111111-1111-4111-8111-111111111111"
-LOCAL = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000}
-UDP = {"ports": [{"port": 53, "protocol": "UDP", "nodePort": 30053}]}
+LOCAL: Any = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000}
+UDP: Any = {"ports": [{"port": 53, "protocol": "UDP", "nodePort": 30053}]}
 
 
 def wanted(octavia: Version, annotations: dict[str, str] | None = None, **spec: object) -> Desired:
@@ -34,7 +36,7 @@ def test_of_a_cloud_that_does_not_say_everything_is_expected(body: dict[str, obj
 
 
 def test_an_older_one_has_one_family() -> None:
-    families = {"ipFamilies": ["IPv4", "IPv6"]}
+    families: Any = {"ipFamilies": ["IPv4", "IPv6"]}
     assert wanted((2, 26), **families).vip.families == (4, 6)
     old = wanted((2, 25), **families)
     assert old.vip.families == (4,)
@@ -43,7 +45,7 @@ def test_an_older_one_has_one_family() -> None:
 
 
 def test_an_older_one_has_no_source_ranges() -> None:
-    ranges = {"loadBalancerSourceRanges": ["192.0.2.0/24"]}
+    ranges: Any = {"loadBalancerSourceRanges": ["192.0.2.0/24"]}
     assert wanted((2, 12), **ranges).listeners[0].allowed_cidrs
     old = wanted((2, 11), **ranges)
     assert not old.listeners[0].allowed_cidrs
