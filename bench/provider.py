@@ -36,9 +36,9 @@ from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID
 from vrata.provider.bodies import balancer_body
 from vrata.provider.call import BALANCING, LBAAS, NETWORK
 from vrata.provider.cloud import Cloud
-from vrata.provider.controller import FINALIZER
 from vrata.provider.desired import desired
 from vrata.provider.model import PENDING, Settings
+from vrata.provider.writing import FINALIZER
 
 Json = dict[str, Any]
 SERVICES, NODES = 1000, 100

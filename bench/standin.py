@@ -214,6 +214,7 @@ def main() -> None:
         Route("/v3/auth/tokens", state.token, methods=["POST"]),
         Route("/v3", version),
         Route("/v3/", version),
+        Route("/lb/", lambda _: answer({"versions": [{"id": "v2.27", "status": "CURRENT"}]})),
         Route("/lb/v2.0/lbaas/{path:path}", state.call, methods=every),
         Route("/net/v2.0/{path:path}", state.call, methods=every),
     ]

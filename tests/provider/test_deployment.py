@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.provider.conftest import node
 from tests.support.cloud import Cloud
 from tests.support.front import Front
 from tests.support.kubernetes import Cluster, own_cluster, wait_for
@@ -23,14 +24,8 @@ PATH = re.compile(
     r"/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[a-z]+))?)?"
 )
 VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
-OBJECTS = """
-apiVersion: v1
-kind: Node
-metadata: {name: worker-0}
-status:
-  addresses: [{type: InternalIP, address: 10.10.0.20}]
-  conditions: [{type: Ready, status: "True"}]
----
+NODE = node("worker-0", "10.10.0.20")
+SERVICES = """
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -114,8 +109,9 @@ def test_rights_are_exactly_those_that_are_used(
 
     try:
         first = start()
-        cluster.kubectl("apply", "-f", "-", stdin=OBJECTS)
-        cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=OBJECTS.partition("---")[0])
+        cluster.kubectl("apply", "-f", "-", stdin=NODE)
+        cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=NODE)
+        cluster.kubectl("apply", "-f", "-", stdin=SERVICES)
         wait_for(lambda: cluster.get("service", "web").get("status", {}).get("loadBalancer"), "an address", DEADLINE_S)
         wait_for(lambda: told(cluster, "broken"), "what is wrong is told", DEADLINE_S)
         first.end()

@@ -7,19 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.provider.conftest import node
 from tests.support.cloud import Cloud
 from tests.support.kubernetes import Cluster, own_cluster, wait_for
 from tests.support.provider import Replica
 
 DEADLINE_S = 60.0
-NODE = """
-apiVersion: v1
-kind: Node
-metadata: {name: worker-0}
-status:
-  addresses: [{type: InternalIP, address: 10.10.0.20}]
-  conditions: [{type: Ready, status: "True"}]
-"""
+NODE = node("worker-0", "10.10.0.20")
 SERVICE = """
 apiVersion: v1
 kind: Service
@@ -113,3 +107,19 @@ def test_leader_that_stood_still_does_not_work_beside_its_successor(
     assert "the lease is lost" in leader.log.read_text()
     assert leader.writes == before
     assert waiting.leads()
+
+
+def test_it_is_ready_when_it_has_compared_the_cluster_with_the_cloud(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "cloud").mkdir()
+    behind = Cloud(tmp_path / "cloud", None, "--noop")
+    behind.start()
+    behind.kill()
+    replica = Replica(tmp_path / "early", behind, cluster.kubeconfig, "kube-system/provider")
+    try:
+        waits = (503, "not compared with the cloud yet\n")
+        wait_for(lambda: replica.ask("/readyz") == waits, "it has read the cluster", DEADLINE_S)
+        behind.start()
+        wait_for(lambda: replica.ask("/readyz") == (200, "ok\n"), "the cloud is there", DEADLINE_S)
+    finally:
+        replica.end()
+        behind.stop()

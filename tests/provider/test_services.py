@@ -82,6 +82,9 @@ async def test_a_change_of_nodes_is_one_write_and_no_question(ground: Ground) ->
     await ground.rest()
     assert ground.cloud.writes() == {BALANCING: len(names)}
     assert ground.cloud.reads() == 0
+    for counted in ("nodesync_latency_seconds", "update_loadbalancer_host_latency_seconds"):
+        value = ground.cloud.metrics.registry.get_sample_value(f"service_controller_{counted}_count")
+        assert value == len(names), counted
 
 
 async def test_local_policy_works_without_any_setting(ground: Ground) -> None:
@@ -190,6 +193,7 @@ async def test_services_share_a_balancer(ground: Ground) -> None:
     assert await ground.addresses("more-1") == await ground.addresses("web")
     await ground.apply("greedy", annotations=annotations, ports=[{"port": 80}])
     assert ground.name("web") in await ground.told("greedy", "belongs to", "another port")
+    await ground.kubectl("delete", "service", "greedy")  # or it takes the port as soon as it is free
     await ground.kubectl("delete", "service", "web", "more-0", "--wait=false")
     async with asyncio.timeout(30):
         while len(await ground.read("listeners", loadbalancer_id=shared["id"])) != 2:

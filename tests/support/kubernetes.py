@@ -20,6 +20,7 @@ import yaml
 START_S = 15.0
 WAIT_S = 15.0
 KUBECTL_S = 60.0
+SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class OwnServer:
         """Start (again on the same port) and wait until it accepts connections."""
         argv = [sys.executable, "-c", "from vrata.cli.main import main; main()", "apiserver"]
         argv += ["--data-dir", str(self.directory / "data"), "--kubeconfig", str(self.kubeconfig)]
-        argv += ["--listen", f"127.0.0.1:{self.port}"]
+        argv += ["--listen", f"127.0.0.1:{self.port}", "--service-cidr", SERVICE_CIDRS]
         with self.log.open("ab") as log:
             offset = log.tell()
             self._process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -213,14 +213,15 @@ class Ground:
 
     async def read(self, kind: str, **filters: str) -> list[Json]:
         """A list of the balancing API that does not count as the provider's."""
-        return await self._uncounted(BALANCING, f"{LBAAS}/{kind}", kind.rpartition("/")[2], **filters)
+        return await self.seen(BALANCING, f"{LBAAS}/{kind}", kind.rpartition("/")[2], **filters)
 
     async def floating(self) -> list[Json]:
         """Floating IPs that this cluster made."""
-        rows = await self._uncounted(NETWORK, "/v2.0/floatingips", "floatingips")
+        rows = await self.seen(NETWORK, "/v2.0/floatingips", "floatingips")
         return [one for one in rows if (one["description"] or "").endswith(f" from cluster {self.settings.cluster}")]
 
-    async def _uncounted(self, service: str, path: str, key: str, **filters: str) -> list[Json]:
+    async def seen(self, service: str, path: str, key: str, **filters: str) -> list[Json]:
+        """A list that does not count as the provider's."""
         with _as_somebody_else():
             return await self.cloud.find(service, path, key, **filters)
 
@@ -302,7 +303,7 @@ async def ground(
             if made.task is None or made.task.done():
                 await made.start()
             await made.kubectl("delete", "services", "--all", "--wait=false")
-            for row in await made._uncounted(BALANCING, f"{LBAAS}/loadbalancers", "loadbalancers"):
+            for row in await made.seen(BALANCING, f"{LBAAS}/loadbalancers", "loadbalancers"):
                 if row["name"].startswith(f"kube_service_{namespace}_"):
                     await made.gone(row["name"].rpartition("_")[2])
             await made.stop()

@@ -49,7 +49,7 @@ def _port_range(text: str) -> range:
 @click.option(
     "--san", "sans", multiple=True, metavar="IP_OR_NAME", help="Further names of the certificate; repeatable."
 )
-@click.option("--service-cidr", default="10.96.0.0/16", show_default=True)
+@click.option("--service-cidr", default="10.96.0.0/16", show_default=True, help="With a comma, one of IPv6, too.")
 @click.option("--node-port-range", default="30000-32767", show_default=True)
 @click.option(
     "--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Write a kubeconfig for the first listener."
@@ -73,10 +73,13 @@ def command(
 
     log.configure()
     try:
-        cidr = ipaddress.IPv4Network(service_cidr)
+        first, _, second = service_cidr.partition(",")
+        cidr, cidr_6 = ipaddress.IPv4Network(first), ipaddress.IPv6Network(second) if second else None
     except ValueError as error:
-        raise VrataError(f"--service-cidr {service_cidr}: {error}", remedy="say e.g. 10.96.0.0/16") from error
-    settings = Settings(data_dir, cidr, _port_range(node_port_range))
+        raise VrataError(
+            f"--service-cidr {service_cidr}: {error}", remedy="say e.g. 10.96.0.0/16,fd00:96::/112"
+        ) from error
+    settings = Settings(data_dir, cidr, _port_range(node_port_range), cidr_6)
     sockets = [_listen(address) for address in listens or (() if descriptors else ("127.0.0.1:6443",))]
     sockets += [socket.socket(fileno=number) for number in descriptors]
     addresses = [str(opened.getsockname()[0]) for opened in sockets]

@@ -119,18 +119,17 @@ def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) ->
     from vrata.provider.controller import Provider
 
     runs: list[Run] = []
-    informers: list[Any] = []
+    lacks: list[Callable[[], str]] = []
     if "service" in chosen and said.conf.enabled:
         provider = Provider(kube, cloud, said.settings)
         runs.append(provider.run)
-        informers += [provider.services, provider.nodes]
+        lacks.append(provider.lacks)
         cloud.metrics.watch_queue(lambda: len(provider.queue))
 
     if not runs:
         raise InvalidInput("[loadbalancer] enabled", "false", "enable it, or end this program: nothing is left to do")
 
     def missing() -> str:
-        waiting = [one for one in informers if not one.synced.is_set()]
-        return f"{len(waiting)} of {len(informers)} collections not read yet" if waiting else ""
+        return "; ".join(said for said in (one() for one in lacks) if said)
 
     return runs, missing

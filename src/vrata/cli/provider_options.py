@@ -11,6 +11,7 @@ from vrata.base.errors import InvalidInput
 from vrata.provider.conf import Conf, parse_conf
 from vrata.provider.login import Login
 from vrata.provider.model import Settings
+from vrata.provider.recovery import POLICIES
 from vrata.provider.session import login_by_name
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -24,6 +25,7 @@ _OPTIONS = (
     click.option("--floating-network-id", help="Network of floating IPs; default: the first external one."),
     click.option("--internal", is_flag=True, help="No Service gets a floating IP, whatever it says."),
     click.option("--monitor/--no-monitor", default=None, help="Health monitors on every pool."),
+    click.option("--on-error", type=click.Choice(POLICIES), help="With a load balancer in ERROR; default: failover."),
 )  # fmt: skip
 
 
@@ -61,6 +63,7 @@ def given(
     floating_network_id: str | None,
     internal: bool,
     monitor: bool | None,
+    on_error: str | None,
 ) -> Given:
     """Read the files that the options name; InvalidInput for what can not be."""
     login = login_by_name(os_cloud, clouds_file)
@@ -69,6 +72,7 @@ def given(
         conf = parse_conf(_text_of(cloud_config), cluster_name)
         conf = replace(conf, login=login) if os_cloud or clouds_file else conf
     said: dict[str, Any] = {"subnet_id": subnet_id, "floating_network_id": floating_network_id, "monitor": monitor}
+    said |= {"on_error": on_error}
     said |= {"internal": True} if internal else {}
     said = {name: value for name, value in said.items() if value is not None}
     return Given(kubeconfig, replace(conf, settings=replace(conf.settings, **said)))

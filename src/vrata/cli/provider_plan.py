@@ -9,7 +9,7 @@ import click
 import msgspec
 import yaml
 
-from vrata.base.errors import InvalidInput
+from vrata.base.errors import InvalidInput, VrataError
 from vrata.cli.provider_options import given, with_cloud_options
 from vrata.kube import config
 from vrata.kube.client import Kube
@@ -30,11 +30,17 @@ def command(filename: Path, namespace: str, **options: Any) -> None:
     said = given(**options)
 
     async def work() -> None:
+        import aiohttp
+
         from vrata.provider.cloud import Cloud
         from vrata.provider.preview import preview
 
         async with Kube(config.load(said.kubeconfig)) as kube, Cloud(login=said.login) as cloud:
-            for one in await preview(kube, cloud, said.settings, services):
+            try:
+                found = await preview(kube, cloud, said.settings, services)
+            except (aiohttp.ClientError, OSError) as error:  # of the cloud's it would be a CloudError
+                raise VrataError(f"the API server does not answer: {error}", remedy="check --kubeconfig") from error
+            for one in found:
                 click.echo(f"Service {one.service}")
                 for call in one.calls:
                     click.echo(f"  {call.method} {call.service} {call.path}: {call.reason}")

@@ -21,20 +21,20 @@ def command(*, yes: bool, **options: Any) -> None:
 
     async def work() -> None:
         from vrata.provider.apply import apply_call
-        from vrata.provider.call import NETWORK
         from vrata.provider.cloud import Cloud, CloudError
-        from vrata.provider.observe import observe_project
+        from vrata.provider.observe import observe_groups, observe_ports, observe_project
         from vrata.provider.sweep import plan_sweep
 
         async with Cloud(login=said.login) as cloud:
             rows = await observe_project(cloud)
-            groups = await cloud.find(NETWORK, "/v2.0/security-groups", "security_groups")
-            found, failed = plan_sweep(said.settings.cluster, rows, groups), 0
+            groups, ports = await observe_groups(cloud), await observe_ports(cloud)
+            found, failed = plan_sweep(said.settings.cluster, rows, groups.values(), ports), 0
             for one in found:
-                click.echo(f"{one.what} {one.name} ({one.detail}){'' if one.call else ': kept'}")
-                if yes and one.call:
+                click.echo(f"{one.what} {one.name} ({one.detail}){'' if one.calls else ': kept'}")
+                if yes:
                     try:
-                        await apply_call(cloud, one.call)
+                        for call in one.calls:
+                            await apply_call(cloud, call)
                     except CloudError as error:
                         failed += 1
                         click.echo(f"  not removed: {error}", err=True)

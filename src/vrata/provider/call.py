@@ -6,6 +6,7 @@ from typing import Any
 Json = dict[str, Any]
 BALANCING = "load-balancer"
 NETWORK = "network"
+KEY_MANAGER = "key-manager"
 LBAAS = "/v2.0/lbaas"
 
 

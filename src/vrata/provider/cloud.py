@@ -20,9 +20,9 @@ from vrata.base.errors import VrataError
 from vrata.provider.login import Login
 from vrata.provider.metrics import Metrics, request_name
 from vrata.provider.retry import may_send_again, retry_after_s, wait_before_retry_s
-from vrata.provider.session import Access, CloudError, Session, login_by_name
+from vrata.provider.session import Access, CloudError, NoService, Session, login_by_name
 
-__all__ = ["Cloud", "CloudError", "Json"]
+__all__ = ["Cloud", "CloudError", "Json", "NoService"]
 
 REQUEST_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 5.0

@@ -135,7 +135,6 @@ _LOAD_BALANCER: dict[str, Key] = {
     "manage-security-groups": ("manage_security_groups", _flag),
     "internal-lb": ("internal", _flag),
     "node-selector": ("node_selector", _text),
-    "cascade-delete": ("cascade_delete", _flag),
     "flavor-id": ("flavor_id", _uuid),
     "availability-zone": ("availability_zone", _text),
     "enable-ingress-hostname": ("ingress_hostname", _flag),
@@ -191,6 +190,7 @@ _SECTIONS: dict[str, dict[str, Key]] = {
 _NO_NEED: dict[str, dict[str, Key]] = {
     "loadbalancer": {
         "use-octavia": ("", _flag),
+        "cascade-delete": ("", _flag),
         "lb-version": ("", _one_of("", "v2")),
         "max-shared-lb": ("", _number),
         "provider-requires-serial-api-calls": ("", _flag),

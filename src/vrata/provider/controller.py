@@ -7,7 +7,7 @@ that it depends on, so an unchanged Service costs no call; the drift check compa
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 
 from vrata.base import clock
-from vrata.base.errors import InvalidInput, VrataError
+from vrata.base.errors import VrataError
 from vrata.kube import resources
 from vrata.kube.client import ApiError, Kube
 from vrata.kube.events import Recorder
@@ -25,7 +25,7 @@ from vrata.kube.objects import EndpointSlice, Namespace, Node, Service
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
 from vrata.provider import rows as reading
 from vrata.provider.adopt import address_hints
-from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, TARGET
+from vrata.provider.annotations import TARGET
 from vrata.provider.apply import apply_call
 from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
@@ -33,27 +33,32 @@ from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
 from vrata.provider.guarding import Guarding
 from vrata.provider.members import Nodes, is_serving
-from vrata.provider.model import Desired, Observed, Settings, World
-from vrata.provider.observe import observe_service
-from vrata.provider.plan import Plan, plan_ensure, plan_recovery, plan_remove, status_entries
+from vrata.provider.model import NEWEST, Desired, Observed, Settings, World
+from vrata.provider.observe import observe_service, observe_version
+from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
+from vrata.provider.recovery import Recovery
 from vrata.provider.settled import Settled, is_known, plan_members, settled
 from vrata.provider.surroundings import Surroundings
 from vrata.provider.telling import Telling, has_endpoints
 from vrata.provider.waiting import Waiting
+from vrata.provider.writing import FINALIZER, Writing
 
-FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 SYSTEM_NAMESPACE = "kube-system"
 AGAIN_S = 0.1
 DRIFT_CHECK_S = 300.0
 NO_ENDPOINTS_S = 10.0
 WORKERS = 64  # the cloud client bounds what is under way
 RETRY_S = 5.0
-FAILOVER_EACH_S = 600.0
 GONE, CONFLICT = 404, 409
 
 _BUSY = re.compile("immutable|Invalid state PENDING")  # what Octavia says of load balancers that it is changing
 
 log = structlog.get_logger(__name__)
+
+
+def _is_busy(error: CloudError) -> bool:
+    """Whether the cloud is at work on that load balancer: no fault, but a reason to come again."""
+    return error.status == CONFLICT and _BUSY.search(str(error)) is not None
 
 
 class Provider:
@@ -66,19 +71,23 @@ class Provider:
         self.queue: WorkQueue[str] = WorkQueue()
         self.events = Recorder(kube, "vrata-provider")
         self.telling = Telling(self.events)
+        self.writing = Writing(kube, self.telling)
         self.services = Informer(kube, resources.SERVICES, Service)
         self.nodes = Informer(kube, resources.NODES, Node)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
-        self.surroundings = Surroundings(cloud, self.nodes.objects.values)
+        asks = settings.check_tls_container
+        self.surroundings = Surroundings(cloud, self.nodes.objects.values, asks_key_manager=asks)
         self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
+        self.recovery = Recovery(settings.on_error)
         self.waiting = Waiting(cloud, self.queue.add, self._is_stuck)
-        self.drift = DriftCheck(cloud, self.surroundings, self._desired, self._is_right, self._differs)
+        self.drift = DriftCheck(cloud, self.surroundings, self.guarding, self._desired, self._is_right, self._differs)
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Settled] = {}
         self._nodes_now = Nodes(())
-        self._compared = asyncio.Event()  # all Services with the cloud, once
+        self._nodes_since_s = clock.monotonic_s()
+        self.compared = False  # all Services with the cloud, once
+        self._at_work = False
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
-        self._failed_over: dict[str, float] = {}  # load balancer -> when it was found in ERROR
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
         self.services.on_change(lambda old, new: self.queue.add((new or old).metadata.key))  # type: ignore[union-attr]
@@ -89,8 +98,9 @@ class Provider:
         def relevant(node: Node | None) -> object:
             return (node.status.addresses, is_serving(node), node.metadata.labels) if node else None
 
-        self._nodes_now = Nodes(self.nodes.objects.values())
         if relevant(old) != relevant(new):
+            self._nodes_now = Nodes(self.nodes.objects.values())
+            self._nodes_since_s = clock.monotonic_s()
             for key in self.services.objects:
                 self.queue.add(key)
 
@@ -115,11 +125,19 @@ class Provider:
                 await informer.synced.wait()
             await self._who_we_are()
             await self.check_drift()
-            self._compared.set()
+            self._at_work = True
             group.create_task(self.drift.run())
             group.create_task(self.waiting.run())
             group.create_task(self._check_again())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
+
+    def lacks(self) -> str:
+        """What it still takes to be ready; empty if nothing."""
+        informers = (self.services, self.nodes, self.slices)
+        waiting = [one for one in informers if not one.synced.is_set()]
+        if waiting:
+            return f"{len(waiting)} of {len(informers)} collections not read yet"
+        return "" if self.compared else "not compared with the cloud yet"
 
     async def _who_we_are(self) -> None:
         """No two clusters have the same uid of this namespace, whatever their names."""
@@ -129,15 +147,18 @@ class Provider:
 
     async def _check_again(self) -> None:
         while True:
-            await asyncio.sleep(self._drift_check_s)
+            await asyncio.sleep(self._drift_check_s if self.compared else RETRY_S)
             await self.check_drift()
 
     async def check_drift(self) -> None:
         """Compare the whole project with all Services now."""
         try:
             await self.cloud.connect(BALANCING, NETWORK)
+            if self.settings.octavia == NEWEST:
+                self.settings = replace(self.settings, octavia=await observe_version(self.cloud))
             ours = [one for one in self.services.objects.values() if wants_balancer(one)]
             await self.drift.check(ours)
+            self.compared = True
         except (CloudError, aiohttp.ClientError, OSError) as error:
             log.warning("the cloud could not be compared with the Services", error=str(error))
 
@@ -152,7 +173,7 @@ class Provider:
         if not service.status.load_balancer.ingress or self.services.objects.get(key) is not service:
             return
         self._settled[key] = settled(wanted, balancer)
-        if not self._compared.is_set():
+        if not self._at_work:
             self.queue.discard(key)  # a start has nothing to do for what is as it should be
 
     def _differs(self, key: str) -> None:
@@ -168,6 +189,7 @@ class Provider:
         service = self.services.objects.get(key)
         if service is None:
             self._settled.pop(key, None)
+            self._warned_empty.discard(key)
             self.telling.forget(key)
             return SETTLED
         try:
@@ -177,15 +199,17 @@ class Provider:
             if FINALIZER in service.metadata.finalizers:
                 with self.cloud.metrics.reconciling("loadbalancer_delete"):
                     return await self._remove(service)
-        except InvalidInput as error:
-            self.telling.failed(service, str(error))
-            raise
         except CloudError as error:
-            if error.status == CONFLICT and _BUSY.search(str(error)):
+            if _is_busy(error):
                 return Requeue(after_s=AGAIN_S)
             self.telling.failed(service, f"the cloud said: {error}")
             # A quota may be raised, an address freed: retried, with growing pauses.
             raise VrataError(str(error)) from error
+        except ApiError:
+            raise  # nothing that the Service could mend, or could be told of
+        except VrataError as error:
+            self.telling.failed(service, str(error))
+            raise
         return SETTLED
 
     async def _ensure(self, service: Service) -> Requeue:
@@ -195,10 +219,8 @@ class Provider:
             return await self._follow_members(service, wanted, known)
         self._settled.pop(key, None)  # half-way it is not settled, even if the wish is taken back meanwhile
         self.telling.begins(service)
-        if FINALIZER not in service.metadata.finalizers:
-            marked = {"metadata": {"finalizers": [*service.metadata.finalizers, FINALIZER]}}
-            if not await self._patch(service, marked):
-                return SETTLED  # nobody would be there to clean up after
+        if FINALIZER not in service.metadata.finalizers and not await self.writing.mark(service):
+            return SETTLED  # nobody would be there to clean up after
         async with self._turn(wanted):
             return await self._bring(service, wanted)
 
@@ -210,17 +232,23 @@ class Provider:
             return self._watch_endpoints(service)
         call, then = found
         del self._settled[key]  # until the cloud has said yes; else a whole pass looks why
+        of_nodes, metrics = TARGET not in service.metadata.annotations, self.cloud.metrics
         try:
             async with self._turn(wanted):
-                await apply_call(self.cloud, call)
+                with metrics.updating_hosts():
+                    await apply_call(self.cloud, call)
         except CloudError as error:
             if error.status == GONE:
                 return Requeue(after_s=0.0)
+            if of_nodes and not _is_busy(error):
+                metrics.nodes_missed()
             raise
-        self._settled[key] = then
         await self.guarding.ensure(service, wanted)
+        self._settled[key] = then
         if plan_members(then, wanted):
             self.waiting.wait_for(known.balancer_id, key)
+        elif of_nodes:
+            metrics.nodes_followed(clock.monotonic_s() - self._nodes_since_s)
         return self._watch_endpoints(service)
 
     @contextlib.asynccontextmanager
@@ -234,7 +262,8 @@ class Provider:
     async def _bring(self, service: Service, wanted: Desired) -> Requeue:
         key = service.metadata.key
         rows = await observe_service(self.cloud, wanted)
-        world = await self._world(rows, service, wanted)
+        seen = reading.world(rows, wanted, address_hints(wanted, service))
+        world = await self.surroundings.complete(seen, wanted)
         plan = self._plan(service, wanted, world)
         answers = await self._apply(plan)
         if world.balancer is None and answers:
@@ -248,7 +277,7 @@ class Provider:
             self.telling.failed(service, plan.problem)
         balancer = world.balancer
         if balancer and plan.addresses:
-            await self._write_status(service, wanted, balancer.id, plan.addresses)
+            await self.writing.show(service, status_entries(wanted, plan.addresses), balancer.id, plan.addresses[0])
         if plan.settled and balancer:
             await self.guarding.ensure(service, wanted)
             self.drift.seen(rows)
@@ -261,22 +290,12 @@ class Provider:
 
     def _plan(self, service: Service, wanted: Desired, world: World) -> Plan:
         balancer = world.balancer
-        if balancer is None or balancer.provisioning_status != "ERROR":
-            return plan_ensure(wanted, world)
-        tried = clock.monotonic_s() < self._failed_over.get(balancer.id, float("-inf")) + FAILOVER_EACH_S
-        self._failed_over.setdefault(balancer.id, clock.monotonic_s())
-        served = bool(service.status.load_balancer.ingress)
-        return plan_recovery(wanted, balancer, self.settings.on_error, served=served, tried=tried)
-
-    async def _world(self, rows: reading.Rows, service: Service, wanted: Desired) -> World:
-        found = reading.world(rows, wanted, address_hints(wanted, service))
-        network_id = await self.surroundings.floating_network(wanted)
-        return replace(
-            found,
-            floating_network_id=network_id,
-            floating_subnets=await self.surroundings.floating_subnets(wanted, network_id),
-            subnets=() if found.balancer else await self.surroundings.vip_subnets(wanted),
-        )
+        if balancer and balancer.provisioning_status == "ERROR":
+            served = bool(service.status.load_balancer.ingress)
+            return self.recovery.plan(wanted, balancer, served=served, now_s=clock.monotonic_s())
+        if balancer:
+            self.recovery.well(balancer)
+        return plan_ensure(wanted, world)
 
     async def _apply(self, plan: Plan) -> list[dict[str, Any]]:
         return [await apply_call(self.cloud, call) for call in plan.calls]
@@ -301,43 +320,8 @@ class Provider:
             return Requeue(after_s=AGAIN_S)
         await self.guarding.remove(service, wanted)
         self.telling.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
-        if service.status.load_balancer.ingress and not service.metadata.deletion_timestamp:
-            await self._patch(service, {"status": {"loadBalancer": {"ingress": None}}}, subresource="status")
-        left = [entry for entry in service.metadata.finalizers if entry != FINALIZER]
-        ours: Mapping[str, None] = dict.fromkeys((BALANCER_ID, BALANCER_ADDRESS))
-        await self._patch(service, {"metadata": {"finalizers": left, "annotations": ours}})
+        await self.writing.release(service)
         return SETTLED
-
-    async def _write_status(
-        self, service: Service, wanted: Desired, balancer_id: str, addresses: tuple[str, ...]
-    ) -> None:
-        entries = status_entries(wanted, addresses)
-        shown = [
-            {
-                name: value
-                for name, value in (("ip", one.ip), ("hostname", one.hostname), ("ipMode", one.ip_mode))
-                if value
-            }
-            for one in service.status.load_balancer.ingress
-        ]
-        if shown != entries:
-            await self._patch(service, {"status": {"loadBalancer": {"ingress": entries}}}, subresource="status")
-            self.telling.normal(service, "EnsuredLoadBalancer", f"Ensured load balancer: {addresses[0]} answers")
-        told = {BALANCER_ID: balancer_id, BALANCER_ADDRESS: addresses[0]}
-        if not told.items() <= service.metadata.annotations.items():
-            await self._patch(service, {"metadata": {"annotations": told}})
-
-    async def _patch(self, service: Service, body: dict[str, Any], subresource: str | None = None) -> bool:
-        """Change the Service; False if it is gone, or another one has its name by now."""
-        metadata = service.metadata
-        only = {**body, "metadata": {**body.get("metadata", {}), "uid": metadata.uid}}
-        try:
-            await self.kube.patch(resources.SERVICES, metadata.name, only, metadata.namespace, subresource=subresource)
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-            return False
-        return True
 
     def _watch_endpoints(self, service: Service) -> Requeue:
         """Settled; but say so if, some time later, no pod answers behind the address."""

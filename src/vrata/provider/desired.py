@@ -14,9 +14,11 @@ from vrata.provider.adopt import OWNER_TAG
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, SOURCE_RANGES, TARGET, Annotations
 from vrata.provider.members import Nodes, node_members, pod_members
 from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monitor, Note, Pick, Pool, Settings, Vip
+from vrata.provider.versions import OVN, UDP_DELAY_LEAST_S, fit
 
 NAME_MAX = 255
 CLASS_PREFIX = "vrata.dev/"
+FLOATING_FOR = "Floating IP for Kubernetes external service "
 # Annotation -> attribute of a listener, and the cloud's default in milliseconds.
 TIMEOUTS = {
     "timeout-client-data": ("timeout_client_data", 50_000),
@@ -28,8 +30,6 @@ TIMEOUT_MAX_MS = 24 * 86_400_000
 ALGORITHMS = ("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")
 PROXY = {"false": None, "true": "PROXY", "v1": "PROXY", "v2": "PROXYV2"}
 MONITORS = {"TCP": "TCP", "UDP": "UDP-CONNECT", "SCTP": "SCTP"}
-UDP_DELAY_LEAST_S = 3
-OVN = "ovn"  # which balances below TCP, and has neither time-outs nor source ranges
 DEFAULT_AFFINITY_S = 10_800
 
 
@@ -40,7 +40,7 @@ def balancer_name(settings: Settings, service: Service) -> str:
 
 def floating_description(settings: Settings, service: Service) -> str:
     """The owner's mark on a floating IP."""
-    return f"Floating IP for Kubernetes external service {service.metadata.key} from cluster {settings.cluster}"
+    return f"{FLOATING_FOR}{service.metadata.key} from cluster {settings.cluster}"
 
 
 def wants_balancer(service: Service) -> bool:
@@ -64,8 +64,9 @@ def desired(
         notes.append(Note("LoadBalancerFloatingIPSkipped", "spec.ipFamilies: IPv6 addresses need no floating IP"))
     fixed = _fixed_address(service, vip.families[0])
     known = nodes if isinstance(nodes, Nodes) else Nodes(nodes)
-    chains = tuple(_Ports(settings, service, read, chosen, known, slices, notes).listeners())
-    return Desired(
+    ports = _Ports(settings, service, read, chosen, known, slices, notes)
+    chains = tuple(ports.listeners())
+    wanted = Desired(
         name=balancer_name(settings, service),
         description=f"Kubernetes external service {service.metadata.key} from cluster {settings.cluster}",
         floating_description=floating_description(settings, service),
@@ -84,8 +85,10 @@ def desired(
         proxy_protocol=read.choice("proxy-protocol", PROXY, "false") is not None,
         hostname=read.text("hostname"),
         hostname_suffix=settings.ingress_hostname_suffix if settings.ingress_hostname else "",
+        clients=ports.clients(),
         notes=tuple(dict.fromkeys(notes)),
     )
+    return fit(wanted, settings)
 
 
 def leaving(settings: Settings, service: Service) -> Desired:
@@ -178,6 +181,7 @@ class _Ports:
         self.nodes = nodes.serving(read.text("node-selector") or settings.node_selector, self.version)
         local = service.spec.external_traffic_policy == "Local" and not self.pods and not self.ovn
         self.health_port = (service.spec.health_check_node_port or None) if local else None
+        self.sources = self._sources()
 
     def listeners(self) -> Iterable[Listener]:
         for port in self.service.spec.ports:
@@ -196,7 +200,7 @@ class _Ports:
             port=port.port,
             pool=self._pool(port, protocol),
             connection_limit=self.read.number("connection-limit", -1, 2**31 - 1, -1),
-            allowed_cidrs=self._sources(),
+            allowed_cidrs=frozenset() if self.ovn else self.sources,
             timeouts_ms=() if self.ovn else tuple(sorted(timeouts.items())),
             tls_ref=secure or None,
             forwards_client=tcp and self.forwards,
@@ -245,15 +249,18 @@ class _Ports:
             self.notes.append(Note("SessionAffinityTimeoutIgnored", message))
         return None
 
+    def clients(self) -> frozenset[str]:
+        """The provider ovn leaves packets the address that they came from, and refuses nobody itself."""
+        return (self.sources or frozenset({"::/0" if self.version == 6 else "0.0.0.0/0"})) if self.ovn else frozenset()
+
     def _sources(self) -> frozenset[str]:
         field, texts = "spec.loadBalancerSourceRanges", list(self.service.spec.load_balancer_source_ranges)
         if not texts and (text := self.read.text(SOURCE_RANGES)):
             field, texts = f"annotation {SOURCE_RANGES}", text.split(",")
         found = frozenset(_cidr(field, text) for text in texts)
-        if found and self.ovn:
+        if found and self.ovn and not self.settings.manage_security_groups:
             message = f"{field}: the provider ovn refuses nobody; restrict with security groups"
             self.notes.append(Note("LoadBalancerSourceRangesIgnored", message))
-            return frozenset()
         return open_to_all(found)
 
     def _monitor(self, port: ServicePort) -> Monitor | None:

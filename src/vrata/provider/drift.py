@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import aiohttp
 import structlog
 
-from vrata.base.errors import InvalidInput
+from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube.objects import Service
 from vrata.provider.adopt import address_hints
 from vrata.provider.cloud import Cloud, CloudError
+from vrata.provider.guarding import Guarding, Guards
 from vrata.provider.model import Desired, Observed
 from vrata.provider.observe import observe_members, observe_project
 from vrata.provider.plan import plan_ensure
@@ -36,12 +37,14 @@ class DriftCheck:
         self,
         cloud: Cloud,
         surroundings: Surroundings,
+        guarding: Guarding,
         desire: Callable[[Service], Desired],
         right: Callable[[Service, Desired, Observed], None],
         differs: Callable[[str], None],
     ) -> None:
         self._cloud = cloud
         self._surroundings = surroundings
+        self._guarding = guarding
         self._desire = desire
         self._right = right
         self._differs = differs
@@ -59,12 +62,12 @@ class DriftCheck:
     async def check(self, services: Iterable[Service]) -> None:
         """Compare; members that may have changed are compared later."""
         rows = await observe_project(self._cloud)
-        external = await self._surroundings.external_network()
+        external, guards = await self._surroundings.external_network(), await self._guarding.look()
         present: set[str] = set()
         for number, service in enumerate(list(services)):
             if number % PAUSE_EACH == 0:
                 await asyncio.sleep(0)
-            present |= self._compare(service, rows, external)
+            present |= await self._compare(service, rows, external, guards)
         self._members = {pool_id: known for pool_id, known in self._members.items() if pool_id in present}
         if self._unread:
             log.info("reading members", pools=len(self._unread))
@@ -90,7 +93,7 @@ class DriftCheck:
             if found != one.wanted:
                 self._differs(one.key)
 
-    def _compare(self, service: Service, rows: Rows, external: str | None) -> set[str]:
+    async def _compare(self, service: Service, rows: Rows, external: str | None, guards: Guards | None) -> set[str]:
         """Ids of the pools that belong to the Service."""
         key = service.metadata.key
         try:
@@ -102,7 +105,8 @@ class DriftCheck:
             plan = plan_ensure(wanted, seen) if seen.balancer else None
         except InvalidInput:
             return set()  # a pass of its own tells of it
-        if plan is None or seen.balancer is None or not plan.settled:
+        right = plan is not None and plan.settled and await self._is_guarded(service, wanted, guards)
+        if seen.balancer is None or not right:
             self._differs(key)
             return set(pools)
         self._right(service, wanted, seen.balancer)
@@ -117,6 +121,12 @@ class DriftCheck:
             elif members != expected:
                 self._differs(key)
         return set(pools)
+
+    async def _is_guarded(self, service: Service, wanted: Desired, guards: Guards | None) -> bool:
+        try:
+            return await self._guarding.is_right(service, wanted, guards)
+        except VrataError:
+            return False  # a pass of its own tells of it
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The security group that lets a Service's traffic in at the nodes (manage-security-groups): pure.
 
-One group a Service, with a rule for each NodePort and for the health port, from the subnet that members are reached from.
+One group a Service, with a rule for each NodePort and for the health port, from the subnet that members are reached from and,
+with the provider ovn, from the clients that the Service lets in.
 It is added to the ports that hold the members' addresses, beside the groups that these have.
 """
 
@@ -39,6 +40,8 @@ class Group:
 
     id: str
     rules: tuple[tuple[Rule, str], ...] = ()
+    name: str = ""
+    description: str = ""
 
 
 def group_name(service: Service) -> str:
@@ -48,12 +51,12 @@ def group_name(service: Service) -> str:
 
 
 def wanted_rules(desired: Desired, cidr: str) -> frozenset[Rule]:
-    """From the members' own ports."""
-    rules = set()
+    """From the members' own ports; `cidr` is where the load balancer asks from."""
+    rules, sources = set(), {cidr, *desired.clients}
     for listener in desired.listeners:
         protocol = listener.protocol.lower() if listener.protocol in ("UDP", "SCTP") else "tcp"
         for member in listener.pool.members:
-            rules.add(Rule(protocol, member.port, cidr))
+            rules |= {Rule(protocol, member.port, source) for source in sources}
             if member.monitor_port:
                 rules.add(Rule("tcp", member.monitor_port, cidr))
     return frozenset(rules)
@@ -65,7 +68,10 @@ def plan_group(name: str, desired: Desired, cidr: str, group: Group | None, port
         body = {"security_group": {"name": name, "description": desired.description}}
         return [network("POST", "/security-groups", "the Service has none", body)]
     wanted, known = wanted_rules(desired, cidr), dict(group.rules)
-    calls = [_allow(group.id, rule) for rule in sorted(wanted - known.keys(), key=lambda one: (one.protocol, one.port))]
+    calls = [
+        _allow(group.id, rule)
+        for rule in sorted(wanted - known.keys(), key=lambda one: (one.protocol, one.port, one.cidr))
+    ]
     addresses = {member.address for listener in desired.listeners for member in listener.pool.members}
     for port in ports:
         if port.guarded and port.addresses & addresses:
@@ -81,10 +87,8 @@ def plan_group(name: str, desired: Desired, cidr: str, group: Group | None, port
     return calls
 
 
-def plan_no_group(group: Group | None, ports: Iterable[Port]) -> list[Call]:
+def plan_no_group(group: Group, ports: Iterable[Port]) -> list[Call]:
     """Off every port, then away."""
-    if group is None:
-        return []
     off = [_without(port, group.id) for port in ports if group.id in port.groups]
     return [*off, network("DELETE", f"/security-groups/{group.id}", "the Service is gone")]
 

@@ -1,12 +1,26 @@
 """Keeps a Service's security group as it shall be, where the configuration asks for it."""
 
+import asyncio
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 from vrata.kube.objects import Service
 from vrata.provider.apply import apply_call
+from vrata.provider.call import Call
 from vrata.provider.cloud import Cloud
-from vrata.provider.groups import group_name, plan_group, plan_no_group
+from vrata.provider.groups import Group, Port, group_name, plan_group, plan_no_group
 from vrata.provider.model import Desired
-from vrata.provider.observe import observe_group, observe_ports
+from vrata.provider.observe import observe_group, observe_groups, observe_ports
 from vrata.provider.surroundings import Surroundings
+
+
+@dataclass
+class Guards:
+    """The groups and ports of a project as one look found them; ports are looked up where members are."""
+
+    groups: dict[str, Group]
+    ports: dict[str, list[Port]] = field(default_factory=dict)  # by subnet
 
 
 class Guarding:
@@ -16,6 +30,7 @@ class Guarding:
         self._cloud = cloud
         self._surroundings = surroundings
         self._manages = manages
+        self._lock = asyncio.Lock()  # a port has the groups of many Services, and is written as a whole
 
     async def ensure(self, service: Service, desired: Desired) -> None:
         """The group with its rules, on every member's port."""
@@ -23,17 +38,43 @@ class Guarding:
             return
         name = group_name(service)
         subnet_id, cidr = await self._surroundings.member_subnet(desired)
-        for _ in range(2):  # a new group is filled at the second look
-            group = await observe_group(self._cloud, name)
-            ports = await observe_ports(self._cloud, subnet_id)
-            for call in plan_group(name, desired, cidr, group, ports):
-                await apply_call(self._cloud, call)
-            if group:
-                return
+        async with self._lock:
+            for _ in range(2):  # a new group is filled at the second look
+                group = await observe_group(self._cloud, name)
+                ports = await observe_ports(self._cloud, subnet_id) if group else ()
+                await self._apply(plan_group(name, desired, cidr, group, ports))
+                if group:
+                    return
+
+    async def look(self) -> Guards | None:
+        """All groups in one list, for a comparison of many Services; None if they are none of ours."""
+        return Guards(await observe_groups(self._cloud)) if self._manages else None
+
+    async def is_right(self, service: Service, desired: Desired, seen: Guards | None) -> bool:
+        """Whether a look has found the Service's group as it shall be."""
+        if seen is None:
+            return True
+        name = group_name(service)
+        subnet_id, cidr = await self._surroundings.member_subnet(desired)
+        if subnet_id not in seen.ports:
+            seen.ports[subnet_id] = await observe_ports(self._cloud, subnet_id)
+        return not plan_group(name, desired, cidr, seen.groups.get(name), seen.ports[subnet_id])
 
     async def remove(self, service: Service, desired: Desired) -> None:
         """No group, on no port."""
         if self._manages and (group := await observe_group(self._cloud, group_name(service))):
             subnet_id, _ = await self._surroundings.member_subnet(desired)
-            for call in plan_no_group(group, await observe_ports(self._cloud, subnet_id)):
-                await apply_call(self._cloud, call)
+            async with self._lock:
+                await self._apply(plan_no_group(group, await observe_ports(self._cloud, subnet_id)))
+
+    async def _apply(self, calls: Iterable[Call]) -> None:
+        """In their order, those of ports side by side; all have ended before an error is raised."""
+        for beside, some in itertools.groupby(calls, key=lambda one: one.resource == "ports"):
+            if beside:
+                ended = await asyncio.gather(*(apply_call(self._cloud, call) for call in some), return_exceptions=True)
+                for one in ended:
+                    if isinstance(one, BaseException):
+                        raise one
+            else:
+                for call in some:
+                    await apply_call(self._cloud, call)

@@ -12,6 +12,7 @@ from vrata.provider.model import Member
 
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
 AUTOSCALER_TAINT = "ToBeDeletedByClusterAutoscaler"
+ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # the first one of a family counts
 
 
 def serving_nodes(nodes: Iterable[Node], selector: str = "") -> list[Node]:
@@ -34,7 +35,8 @@ def is_healthy(node: Node) -> bool:
 
 
 def _may_serve(node: Node) -> bool:
-    return EXCLUDE_LABEL not in node.metadata.labels and bool(_addresses(node))
+    has_address = any(one.type in ADDRESS_TYPES for one in node.status.addresses)
+    return EXCLUDE_LABEL not in node.metadata.labels and has_address
 
 
 def parse_selector(text: str) -> dict[str, str | None]:
@@ -50,17 +52,10 @@ def _matches(node: Node, wanted: dict[str, str | None]) -> bool:
     return all(key in labels and value in (None, labels[key]) for key, value in wanted.items())
 
 
-def _addresses(node: Node) -> list[str]:
-    kinds = {
-        kind: [a.address for a in node.status.addresses if a.type == kind] for kind in ("InternalIP", "ExternalIP")
-    }
-    return kinds["InternalIP"] or kinds["ExternalIP"]
-
-
 def node_address(node: Node, version: int) -> str | None:
     """A node's internal address of an IP version, else an external one; None if it has none."""
-    found = (address for address in _addresses(node) if (6 if ":" in address else 4) == version)
-    return next(found, None)
+    known = [one for one in node.status.addresses if (6 if ":" in one.address else 4) == version]
+    return next((one.address for kind in ADDRESS_TYPES for one in known if one.type == kind), None)
 
 
 class Nodes:

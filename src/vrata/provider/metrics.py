@@ -106,15 +106,18 @@ class Metrics:
 
     @contextlib.contextmanager
     def updating_hosts(self) -> Iterator[None]:
-        """Time one change of a balancer's members."""
-        with self._hosts_seconds.time():
+        """Count and time one change of a balancer's members; an exception is an error."""
+        counted = self._counted("loadbalancer_update", self._pass_seconds, self._passes, self._pass_errors)
+        with counted, self._hosts_seconds.time():
             yield
 
-    def nodes_followed(self, seconds: float, *, failed: bool = False) -> None:
-        """Balancers have followed a change of nodes, so long after it; or one of them could not."""
+    def nodes_followed(self, seconds: float) -> None:
+        """A balancer has followed a change of nodes, so long after it."""
         self._node_seconds.observe(seconds)
-        if failed:
-            self._node_errors.inc()
+
+    def nodes_missed(self) -> None:
+        """A balancer could not follow a change of nodes; it is tried again."""
+        self._node_errors.inc()
 
     def leads(self, *, working: bool) -> None:
         """Whether this replica does the work."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+Version = tuple[int, int]
+NEWEST: Version = (2, 9999)  # than any; what is taken for granted of a cloud that was not asked yet
 PENDING = frozenset({"PENDING_CREATE", "PENDING_UPDATE", "PENDING_DELETE"})
 
 
@@ -27,6 +29,7 @@ class Settings:
 
     cluster: str = "kubernetes"
     cluster_uid: str = ""  # uid of the namespace kube-system: no other cluster has it
+    octavia: Version = NEWEST  # the newest version of its API
     provider: str = ""  # lb-provider; empty: the cloud's default
     subnet_id: str = ""  # VIP subnet; empty: the one the nodes are on
     network_id: str = ""  # VIP network, where no subnet is named
@@ -48,7 +51,6 @@ class Settings:
     availability_zone: str = ""
     tls_container_ref: str = ""  # default-tls-container-ref
     check_tls_container: bool = True  # container-store = barbican
-    cascade_delete: bool = True
     ingress_hostname: bool = False  # enable-ingress-hostname
     ingress_hostname_suffix: str = "nip.io"
     on_error: str = "failover"  # what is done about a load balancer in ERROR: wait, failover, rebuild
@@ -155,6 +157,7 @@ class Desired:
     proxy_protocol: bool = False
     hostname: str = ""  # what the status shows instead of an address
     hostname_suffix: str = ""  # the status shows `address.suffix`
+    clients: frozenset[str] = frozenset()  # who reaches members from their own addresses (provider ovn); empty: nobody
     notes: tuple[Note, ...] = ()
 
     @property

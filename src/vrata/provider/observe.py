@@ -3,12 +3,15 @@
 import asyncio
 
 from vrata.kube.objects import Node
-from vrata.provider.call import BALANCING, LBAAS, NETWORK, Json
-from vrata.provider.cloud import Cloud, CloudError
+from vrata.provider.call import BALANCING, KEY_MANAGER, LBAAS, NETWORK, Json
+from vrata.provider.cloud import Cloud, CloudError, NoService
 from vrata.provider.groups import Group, Port, Rule
 from vrata.provider.members import node_address
-from vrata.provider.model import Desired, Subnet
+from vrata.provider.model import NEWEST, Desired, Subnet, Version
 from vrata.provider.rows import Rows, compact, parse_members
+from vrata.provider.versions import parse_version
+
+GONE = 404
 
 
 async def observe_service(cloud: Cloud, desired: Desired) -> Rows:
@@ -66,7 +69,7 @@ async def observe_members(cloud: Cloud, pool_id: str) -> list[Json]:
     try:
         return await cloud.find(BALANCING, f"{LBAAS}/pools/{pool_id}/members", "members")
     except CloudError as error:
-        if error.status != 404:
+        if error.status != GONE:
             raise
         return []
 
@@ -85,7 +88,7 @@ async def _one(cloud: Cloud, path: str, key: str) -> list[Json]:
     try:
         return [(await cloud.get(BALANCING, path))[key]]
     except CloudError as error:
-        if error.status != 404:
+        if error.status != GONE:
             raise
         return []
 
@@ -103,19 +106,28 @@ async def observe_subnets(cloud: Cloud, network_id: str) -> tuple[Subnet, ...]:
 async def observe_group(cloud: Cloud, name: str) -> Group | None:
     """The security group of this name, with its ingress rules."""
     rows = await cloud.find(NETWORK, "/v2.0/security-groups", "security_groups", name=name)
-    if not rows:
-        return None
+    return _group(rows[0]) if rows else None
+
+
+async def observe_groups(cloud: Cloud) -> dict[str, Group]:
+    """The security groups of the project by name."""
+    rows = await cloud.find(NETWORK, "/v2.0/security-groups", "security_groups")
+    return {row["name"]: _group(row) for row in rows}
+
+
+def _group(row: Json) -> Group:
     rules = tuple(
         (Rule(one["protocol"], one["port_range_min"], one["remote_ip_prefix"]), str(one["id"]))
-        for one in rows[0]["security_group_rules"]
+        for one in row["security_group_rules"]
         if one["direction"] == "ingress"
     )
-    return Group(rows[0]["id"], rules)
+    return Group(row["id"], rules, row["name"], row.get("description") or "")
 
 
-async def observe_ports(cloud: Cloud, subnet_id: str) -> list[Port]:
-    """The ports on a subnet."""
-    rows = await cloud.find(NETWORK, "/v2.0/ports", "ports", fixed_ips=f"subnet_id={subnet_id}")
+async def observe_ports(cloud: Cloud, subnet_id: str | None = None) -> list[Port]:
+    """The ports on a subnet, or all of the project."""
+    filters = {"fixed_ips": f"subnet_id={subnet_id}"} if subnet_id else {}
+    rows = await cloud.find(NETWORK, "/v2.0/ports", "ports", **filters)
     return [
         Port(
             one["id"],
@@ -144,6 +156,27 @@ async def observe_node_subnet(cloud: Cloud, node: Node, version: int) -> str:
     raise CloudError(
         404, f"no port with the address {address} of node {node.metadata.name}; give --subnet-id for the VIPs"
     )
+
+
+async def observe_version(cloud: Cloud) -> Version:
+    """The newest version of the balancing API; the newest of all where the root is not shown to us."""
+    try:
+        return parse_version(await cloud.get(BALANCING, "/"))
+    except CloudError as error:
+        if error.retriable:
+            raise
+        return NEWEST
+
+
+async def is_unknown(cloud: Cloud, path: str) -> bool:
+    """Whether the key manager says that it has no such container or secret; one that we may not read is not unknown."""
+    try:
+        await cloud.get(KEY_MANAGER, path)
+    except NoService:
+        return False
+    except CloudError as error:
+        return error.status == GONE
+    return False
 
 
 async def observe_external_network(cloud: Cloud) -> str | None:

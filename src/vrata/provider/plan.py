@@ -138,24 +138,6 @@ def layer4(protocol: str) -> str:
     return protocol if protocol in ("UDP", "SCTP") else "TCP"
 
 
-def plan_recovery(desired: Desired, balancer: Observed, policy: str, *, served: bool, tried: bool) -> Plan:
-    """What is done about a load balancer in ERROR. `policy`: wait, failover, rebuild.
-
-    One in ERROR often serves on, so it is failed over, which keeps its address, and not deleted; but one that never had an
-    address to lose is built anew. `tried`: a failover was asked for a while ago.
-    """
-    path, said = f"/loadbalancers/{balancer.id}", f"load balancer {balancer.id} is in ERROR"
-    own = not is_guest(desired, balancer)
-    if own and policy != "wait" and (not served or (policy == "rebuild" and tried)):
-        delete = balancing("DELETE", path, "it is in ERROR", cascade="true")
-        return Plan((delete,), settled=False, problem=f"{said} and is built anew; if it happens again, see the quota")
-    if policy == "wait" or tried:
-        remedy = f"ask the cloud's operator why, and for `openstack loadbalancer failover {balancer.id}`"
-        return Plan((), settled=False, problem=f"{said}; {remedy}")
-    call = balancing("PUT", f"{path}/failover", "it is in ERROR")
-    return Plan((call,), settled=False, problem=f"{said} and is failed over; its address stays")
-
-
 def plan_remove(desired_name: str, world: World, *, keep_floating: bool) -> Plan:
     """Calls that leave nothing of the Service in the cloud, and what others use."""
     balancer = world.balancer

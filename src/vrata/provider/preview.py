@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from vrata.base.errors import InvalidInput
+from vrata.base.errors import VrataError
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.objects import EndpointSlice, Namespace, Node, Service
@@ -16,7 +16,7 @@ from vrata.provider.cloud import Cloud
 from vrata.provider.desired import desired, wants_balancer
 from vrata.provider.floating import plan_floating
 from vrata.provider.model import Settings
-from vrata.provider.observe import observe_service
+from vrata.provider.observe import observe_service, observe_version
 from vrata.provider.plan import plan_ensure
 from vrata.provider.rows import balancer, world
 from vrata.provider.surroundings import Surroundings
@@ -41,8 +41,9 @@ async def preview(kube: Kube, cloud: Cloud, settings: Settings, services: Iterab
     for entry in (await kube.list(resources.ENDPOINT_SLICES, EndpointSlice))[0]:
         slices[entry.service_key].append(entry)
     system = await kube.get(resources.NAMESPACES, Namespace, "kube-system")
-    settings = replace(settings, cluster_uid=system.metadata.uid if system else "")
-    surroundings = Surroundings(cloud, lambda: nodes)
+    uid, version = system.metadata.uid if system else "", await observe_version(cloud)
+    settings = replace(settings, cluster_uid=uid, octavia=version)
+    surroundings = Surroundings(cloud, lambda: nodes, asks_key_manager=settings.check_tls_container)
     found = []
     for given in services:
         # Node ports are the API server's to give: a Service that exists has them.
@@ -54,7 +55,7 @@ async def preview(kube: Kube, cloud: Cloud, settings: Settings, services: Iterab
             continue
         try:
             found.append(await _preview(cloud, settings, surroundings, service, nodes, slices[key]))
-        except InvalidInput as error:
+        except VrataError as error:
             found.append(Preview(key, problem=str(error)))
     return found
 
@@ -69,13 +70,7 @@ async def _preview(
 ) -> Preview:
     wanted = desired(settings, service, nodes, slices)
     seen = world(await observe_service(cloud, wanted), wanted, address_hints(wanted, service))
-    network_id = await surroundings.floating_network(wanted)
-    seen = replace(
-        seen,
-        floating_network_id=network_id,
-        floating_subnets=await surroundings.floating_subnets(wanted, network_id),
-        subnets=() if seen.balancer else await surroundings.vip_subnets(wanted),
-    )
+    seen = await surroundings.complete(seen, wanted)
     plan = plan_ensure(wanted, seen)
     calls = [*plan.calls, *plan.later]
     if seen.balancer is None:

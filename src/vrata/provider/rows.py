@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vrata.provider.adopt import choose
 from vrata.provider.call import Json
-from vrata.provider.desired import open_to_all
+from vrata.provider.desired import FLOATING_FOR, TIMEOUTS, open_to_all
 from vrata.provider.model import (
     Desired,
     FloatingIp,
@@ -20,9 +20,6 @@ from vrata.provider.model import (
     ObservedPool,
     World,
 )
-
-TIMEOUTS = ("timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect")
-FLOATING_FOR = "Floating IP for Kubernetes external service "
 
 
 @dataclass
@@ -164,7 +161,7 @@ def _listener(row: Json, pool: ObservedPool | None) -> ObservedListener:
         port=row["protocol_port"],
         connection_limit=row["connection_limit"],
         allowed_cidrs=open_to_all(row.get("allowed_cidrs") or ()),
-        timeouts_ms={name: row[name] for name in TIMEOUTS if row.get(name) is not None},
+        timeouts_ms={name: row[name] for name, _ in TIMEOUTS.values() if row.get(name) is not None},
         pool=pool,
         tags=frozenset(row.get("tags") or ()),
         tls_ref=row.get("default_tls_container_ref") or None,

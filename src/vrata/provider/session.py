@@ -35,6 +35,13 @@ class CloudError(VrataError):
         self.retry_after_s = retry_after_s
 
 
+class NoService(CloudError):
+    """The catalog has no service of this type."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(404, message)
+
+
 @dataclass(frozen=True)
 class Access:
     """What one call needs."""
@@ -89,7 +96,7 @@ class Session:
         except keystone.EndpointNotFound as error:
             region = f" in region {self._region.region_name}" if self._region.region_name else ""
             said = f"the catalog has no {service!r} service{region}; ask the cloud's operator for it"
-            raise CloudError(404, said) from error
+            raise NoService(said) from error
         except keystone.ClientException as error:
             raise CloudError(getattr(error, "http_status", None) or 503, f"Keystone: {error}") from error
 

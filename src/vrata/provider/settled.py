@@ -31,11 +31,10 @@ def members_print(members: frozenset[Member]) -> int:
     return hash(members)
 
 
-def is_known(known: Settled | None, desired: Desired) -> bool:
+def is_known(known: Settled, desired: Desired) -> bool:
     """Whether nothing but members may be missing; our own annotations tell what we know."""
     return (
-        known is not None
-        and desired.balancer_id in ("", known.balancer_id)
+        desired.balancer_id in ("", known.balancer_id)
         and len(known.pools) == len(desired.listeners)
         and known.shape == _shape(desired)
     )

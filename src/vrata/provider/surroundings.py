@@ -2,15 +2,23 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from vrata.base import clock
-from vrata.base.errors import VrataError
+from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube.objects import Node
 from vrata.provider.cloud import Cloud
 from vrata.provider.floating import asks_for_subnets
 from vrata.provider.members import node_address, serving_nodes
-from vrata.provider.model import Desired, Subnet
-from vrata.provider.observe import observe_cidr, observe_external_network, observe_node_subnet, observe_subnets
+from vrata.provider.model import Desired, Subnet, World
+from vrata.provider.observe import (
+    is_unknown,
+    observe_cidr,
+    observe_external_network,
+    observe_node_subnet,
+    observe_subnets,
+)
+from vrata.provider.references import FIELD, new_references, reference_path
 
 KEPT_S = 300.0
 
@@ -18,14 +26,36 @@ KEPT_S = 300.0
 class Surroundings:
     """Of one project and cluster; what was not found is looked for again."""
 
-    def __init__(self, cloud: Cloud, nodes: Callable[[], Iterable[Node]]) -> None:
+    def __init__(self, cloud: Cloud, nodes: Callable[[], Iterable[Node]], *, asks_key_manager: bool = True) -> None:
         self._cloud = cloud
+        self._asks_key_manager = asks_key_manager
         self._nodes = nodes
         self._lock = asyncio.Lock()
         self._external: str | None = None
         self._node_subnets: dict[int, str] = {}
         self._cidrs: dict[str, str] = {}
+        self._references: dict[str, tuple[float, bool]] = {}  # when it was asked for, and whether it is unknown
         self._subnets: dict[str, tuple[float, tuple[Subnet, ...]]] = {}
+
+    async def complete(self, world: World, desired: Desired) -> World:
+        """What was read about the Service, and what else a plan looks at; InvalidInput for a TLS reference to nothing."""
+        for reference in new_references(desired, world.balancer) if self._asks_key_manager else ():
+            if await self._is_unknown(reference):
+                raise InvalidInput(FIELD, reference, "name a container or secret that the key manager has")
+        network_id = await self.floating_network(desired)
+        return replace(
+            world,
+            floating_network_id=network_id,
+            floating_subnets=await self.floating_subnets(desired, network_id),
+            subnets=() if world.balancer else await self.vip_subnets(desired),
+        )
+
+    async def _is_unknown(self, reference: str) -> bool:
+        now_s = clock.monotonic_s()
+        self._references = {one: seen for one, seen in self._references.items() if now_s < seen[0] + KEPT_S}
+        if reference not in self._references:
+            self._references[reference] = now_s, await is_unknown(self._cloud, reference_path(reference))
+        return self._references[reference][1]
 
     async def floating_network(self, desired: Desired) -> str | None:
         """Where the Service's floating IP comes from; None if there is no such network."""

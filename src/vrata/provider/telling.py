@@ -12,13 +12,14 @@ class Telling:
 
     def __init__(self, events: Recorder) -> None:
         self._events = events
-        self._begun: set[str] = set()  # uids
+        self._begun: dict[str, str] = {}  # key -> uid
         self._said: dict[str, set[Note]] = {}  # by key
 
     def begins(self, service: Service) -> None:
         """A pass is about to change something for the first time."""
-        if service.metadata.uid not in self._begun:
-            self._begun.add(service.metadata.uid)
+        key, uid = service.metadata.key, service.metadata.uid
+        if self._begun.get(key) != uid:
+            self._begun[key] = uid
             self.normal(service, "EnsuringLoadBalancer", "Ensuring load balancer")
 
     def notes(self, service: Service, notes: Iterable[Note]) -> None:
@@ -46,6 +47,7 @@ class Telling:
     def forget(self, key: str) -> None:
         """The Service is gone."""
         self._said.pop(key, None)
+        self._begun.pop(key, None)
 
 
 def about(service: Service) -> About:

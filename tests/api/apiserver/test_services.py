@@ -123,3 +123,22 @@ def test_bad_ingresses_are_refused_by_field(cluster: Cluster, namespace: str) ->
     assert 'spec.rules[0].host: Invalid value: "1.2.3.4": must be a DNS name, not an IP address' in said
     assert 'spec.rules[0].http.paths[0].path: Invalid value: "x": must be an absolute path' in said
     assert "backend.service.port: Required value: port name or number is required" in said
+
+
+def test_both_families_are_given_taken_back_and_found_free_again(cluster: Cluster, namespace: str) -> None:
+    _create(cluster, namespace, _service("a", ipFamilyPolicy="PreferDualStack", ipFamilies=["IPv6"]))
+    spec = _spec(cluster, namespace, "a")
+    assert spec["ipFamilies"] == ["IPv6", "IPv4"]
+    first, second = spec["clusterIPs"]
+    assert (":" in first, "." in second, spec["clusterIP"]) == (True, True, first)
+    taken = _service("b", clusterIP=second)
+    assert "already allocated" in cluster.refused("-n", namespace, "create", "-f", "-", stdin=taken)
+    cluster.kubectl("-n", namespace, "patch", "svc", "a", "-p", '{"spec":{"ipFamilyPolicy":"SingleStack"}}')
+    spec = _spec(cluster, namespace, "a")
+    assert (spec["ipFamilies"], spec["clusterIPs"]) == (["IPv6"], [first])
+    _create(cluster, namespace, taken)
+    cluster.kubectl("-n", namespace, "patch", "svc", "b", "-p", '{"spec":{"ipFamilyPolicy":"RequireDualStack"}}')
+    assert _spec(cluster, namespace, "b")["ipFamilies"] == ["IPv4", "IPv6"]
+    several = _service("c", ipFamilies=["IPv4", "IPv6"])
+    said = cluster.refused("-n", namespace, "create", "-f", "-", stdin=several)
+    assert "multiple IP families" in said

@@ -97,7 +97,7 @@ def test_defaults_are_those_of_the_controller_that_wrote_the_file() -> None:
 
     assert not settings.monitor
     assert settings.provider == "amphora"
-    assert (settings.algorithm, settings.cascade_delete, settings.check_tls_container) == ("ROUND_ROBIN", True, True)
+    assert (settings.algorithm, settings.check_tls_container) == ("ROUND_ROBIN", True)
 
 
 @pytest.mark.parametrize(

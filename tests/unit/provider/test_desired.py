@@ -1,5 +1,7 @@
 """What a Service asks of the cloud, and what it may not ask."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -7,6 +9,7 @@ from vrata.base.errors import InvalidInput
 from vrata.kube.objects import Node, Service
 from vrata.provider.annotations import INTERNAL, PREFIX
 from vrata.provider.desired import desired
+from vrata.provider.members import node_address
 from vrata.provider.model import Settings
 
 
@@ -53,6 +56,26 @@ def test_local_policy_is_watched_through_the_health_check_port() -> None:
     assert pool.monitor
     assert (pool.monitor.type, pool.monitor.path) == ("HTTP", "/healthz")
     assert {member.monitor_port for member in pool.members} == {31000}
+
+
+def test_a_family_has_a_nodes_internal_address_else_its_external_one() -> None:
+    addresses = [("ExternalIP", "192.0.2.9"), ("InternalIP", "10.10.0.20"), ("ExternalIP", "2001:db8::9")]
+    status = {"addresses": [{"type": kind, "address": address} for kind, address in addresses]}
+    node = msgspec.convert({"metadata": {"name": "worker-0"}, "status": status}, Node)
+    assert [node_address(node, version) for version in (4, 6)] == ["10.10.0.20", "2001:db8::9"]
+
+
+def test_with_ovn_clients_reach_members_themselves() -> None:
+    """Only the subnet was let in: with managed security groups nobody got through."""
+    ranges: Any = {"loadBalancerSourceRanges": ["192.0.2.0/24"]}
+    guarded = Settings(provider="ovn", manage_security_groups=True)
+    assert desired(guarded, make_service(), NODES).clients == {"0.0.0.0/0"}
+    found = desired(guarded, make_service(**ranges), NODES)
+    assert found.clients == {"192.0.2.0/24"}
+    assert (len(found.listeners[0].allowed_cidrs), found.notes) == (0, ())
+    [note] = desired(Settings(provider="ovn"), make_service(**ranges), NODES).notes
+    assert note.reason == "LoadBalancerSourceRangesIgnored"
+    assert not desired(Settings(), make_service(**ranges), NODES).clients
 
 
 def test_internal_is_asked_for_by_annotation() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from vrata.provider.call import Call
-from vrata.provider.groups import Group, Port, Rule, plan_group, plan_no_group
+from vrata.provider.groups import Group, Port, Rule, plan_group, plan_no_group, wanted_rules
 from vrata.provider.model import Desired, Listener, Member, Pool
 
 CIDR = "10.10.0.0/24"
@@ -55,8 +55,13 @@ def test_a_port_without_port_security_takes_no_group() -> None:
     assert {path for _, path in brief(calls)} == {"security-group-rules"}
 
 
+def test_clients_that_reach_members_themselves_are_let_in() -> None:
+    open_to = frozenset({"192.0.2.0/24"})
+    rules = wanted_rules(replace(desired(1, protocol="UDP"), clients=open_to), CIDR)
+    assert rules == {Rule("udp", 30080, CIDR), Rule("udp", 30080, "192.0.2.0/24")}
+
+
 def test_removing_takes_it_off_every_port_first() -> None:
     calls = plan_no_group(Group("g"), ports(1, 2, groups=("other", "g")))
     assert brief(calls) == [("PUT", "ports/p1"), ("PUT", "ports/p2"), ("DELETE", "security-groups/g")]
     assert calls[0].body == {"port": {"security_groups": ["other"]}}
-    assert plan_no_group(None, []) == []

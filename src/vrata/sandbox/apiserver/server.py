@@ -38,6 +38,7 @@ class Settings:
     data_dir: Path
     service_cidr: ipaddress.IPv4Network
     node_ports: range
+    service_cidr_6: ipaddress.IPv6Network | None = None
 
 
 class Server:
@@ -48,7 +49,7 @@ class Server:
         self._credentials = credentials
         self.store = Store(settings.data_dir / "objects.sqlite")
         self.registry = Registry()
-        self.allocator = Allocator(settings.service_cidr, settings.node_ports)
+        self.allocator = Allocator(settings.service_cidr, settings.node_ports, settings.service_cidr_6)
         self.objects = Objects(self.store, self.registry, self.allocator, clock.now)
         deleter = Deleter(self.objects)
         self._load()

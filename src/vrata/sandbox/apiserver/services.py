@@ -19,6 +19,7 @@ class Allocator:
 
     cidr: ipaddress.IPv4Network
     ports: range
+    cidr_6: ipaddress.IPv6Network | None = None  # Services of both families
     addresses: dict[str, Owner] = field(default_factory=dict)
     node_ports: dict[tuple[int, str], Owner] = field(default_factory=dict)
 
@@ -26,8 +27,7 @@ class Allocator:
         """Take what a stored Service says."""
         owner = _owner(service)
         spec = service.get("spec") or {}
-        address = spec.get("clusterIP")
-        if address and address != "None":
+        for address in _held(spec):
             self.addresses[address] = owner
         for port in spec.get("ports") or []:
             if port.get("nodePort"):
@@ -39,22 +39,27 @@ class Allocator:
         """Give back everything that this Service holds."""
         owner = _owner(service)
         spec = service.get("spec") or {}
-        address = spec.get("clusterIP")
-        if address and self.addresses.get(address) == owner:
-            del self.addresses[address]
+        for address in _held(spec):
+            if self.addresses.get(address) == owner:
+                del self.addresses[address]
         numbers = {port.get("nodePort") for port in spec.get("ports") or []} | {spec.get("healthCheckNodePort")}
         for key in [key for key, held in self.node_ports.items() if held == owner and key[0] in numbers]:
             del self.node_ports[key]
 
-    def free_address(self) -> str | None:
+    def networks(self) -> dict[str, ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """The ranges by family, the first one first."""
+        return {"IPv4": self.cidr} | ({"IPv6": self.cidr_6} if self.cidr_6 else {})
+
+    def free_address(self, family: str) -> str | None:
         """A random free address, as the API server picks them; the lower band stays for those asked for."""
-        size = self.cidr.num_addresses
+        network = self.networks()[family]
+        size = network.num_addresses
         band = min(max(16, size // 16), 256)
         for _ in range(64):
-            address = str(self.cidr[random.randrange(band, size - 1)])
+            address = str(network[random.randrange(band, size - 1)])
             if address not in self.addresses:
                 return address
-        return next((str(host) for host in self.cidr.hosts() if str(host) not in self.addresses), None)
+        return next((str(host) for host in network.hosts() if str(host) not in self.addresses), None)
 
     def free_port(self, owner: Owner, protocols: set[str], taken: set[int]) -> int | None:
         """A random free node port, for all these protocols."""
@@ -62,6 +67,10 @@ class Allocator:
             if number not in taken and all(self.node_ports.get((number, p), owner) == owner for p in protocols):
                 return number
         return None
+
+
+def _held(spec: Obj) -> list[str]:
+    return [address for address in spec.get("clusterIPs") or [spec.get("clusterIP")] if address and address != "None"]
 
 
 def _owner(service: Obj) -> Owner:
@@ -73,7 +82,7 @@ def allocate(service: Obj, old: Obj | None, allocator: Allocator) -> list[Cause]
     spec = service["spec"]
     before = (old or {}).get("spec") or {}
     _carry_over(spec, before)
-    causes = _addresses(service, allocator)
+    causes = _addresses(service, before, allocator)
     causes += _ports(service, allocator)
     causes += _health_port(service, allocator)
     return causes
@@ -143,34 +152,59 @@ def _needs_health_port(spec: Obj) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
-def _addresses(service: Obj, allocator: Allocator) -> list[Cause]:
+def _addresses(service: Obj, before: Obj, allocator: Allocator) -> list[Cause]:
     spec = service["spec"]
     if spec.get("type") == "ExternalName":
         return []
-    given = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or []), None)
-    if not given:
-        given = allocator.free_address()
-        if given is None:
-            return [invalid("spec.clusterIPs[0]", "", "failed to allocate IP: range is full")]
-    elif given != "None":
-        cause = _unusable(given, service, allocator)
-        if cause:
-            return [cause]
-    spec["clusterIP"] = given
-    if not spec.get("clusterIPs"):
-        spec["clusterIPs"] = [given]
-    spec.setdefault("ipFamilies", ["IPv4"])
+    given = list(spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else []))
+    if given and spec.get("clusterIP"):
+        given[0] = spec["clusterIP"]
+    families, causes = _families(spec, before, given, allocator)
+    if causes:
+        return causes
+    if given != ["None"]:
+        given = given[: len(families)]
+        for i, family in enumerate(families):
+            if i < len(given):
+                cause = _unusable(given[i], family, service, allocator)
+            else:
+                given.append(allocator.free_address(family) or "")
+                said = "failed to allocate IP: range is full"
+                cause = None if given[i] else invalid(f"spec.clusterIPs[{i}]", "", said)
+            if cause:
+                return [cause]
+    spec |= {"clusterIP": given[0], "clusterIPs": given, "ipFamilies": families}
     spec.setdefault("ipFamilyPolicy", "SingleStack")
     return []
 
 
-def _unusable(given: str, service: Obj, allocator: Allocator) -> Cause | None:
+def _families(spec: Obj, before: Obj, given: list[str], allocator: Allocator) -> tuple[list[str], list[Cause]]:
+    """The families of a Service's addresses, in their order (KEP-563, Dual Stack)."""
+    configured, policy = list(allocator.networks()), spec.get("ipFamilyPolicy") or "SingleStack"
+    families = list(spec.get("ipFamilies") or [])
+    for i, family in enumerate(families):
+        if family not in configured:
+            return [], [invalid(f"spec.ipFamilies[{i}]", family, "not configured on this cluster")]
+    if policy == "RequireDualStack" and len(configured) == 1:
+        said = "this cluster is not configured for dual-stack services"
+        return [], [invalid("spec.ipFamilyPolicy", policy, said)]
+    families = families or ["IPv6" if given and ":" in given[0] and allocator.cidr_6 else "IPv4"]
+    if policy != "SingleStack":
+        return families + [one for one in configured if one not in families], []
+    if len(families) > 1 and families != before.get("ipFamilies"):
+        said = "must be RequireDualStack or PreferDualStack when multiple IP families are specified"
+        return [], [invalid("spec.ipFamilyPolicy", policy, said)]
+    return families[:1], []
+
+
+def _unusable(given: str, family: str, service: Obj, allocator: Allocator) -> Cause | None:
     try:
         address = ipaddress.ip_address(given)
     except ValueError:
         return invalid("spec.clusterIPs[0]", given, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
-    if address not in allocator.cidr:
-        why = f"the provided IP ({given}) is not in the valid range. The range of valid IPs is {allocator.cidr}"
+    network = allocator.networks()[family]
+    if address not in network:
+        why = f"the provided IP ({given}) is not in the valid range. The range of valid IPs is {network}"
         return invalid("spec.clusterIPs", [given], f"failed to allocate IP {given}: {why}".split(": ", 1)[1])
     if allocator.addresses.get(given, _owner(service)) != _owner(service):
         return invalid("spec.clusterIPs", [given], f"failed to allocate IP {given}: provided IP is already allocated")

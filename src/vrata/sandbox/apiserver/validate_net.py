@@ -90,11 +90,6 @@ def _service_networks(spec: Obj) -> list[Cause]:
     for i, family in enumerate(families):
         if family not in ("IPv4", "IPv6"):
             causes.append(not_supported(f"spec.ipFamilies[{i}]", family, ["IPv4", "IPv6"]))
-        elif family == "IPv6":
-            causes.append(invalid(f"spec.ipFamilies[{i}]", family, "not configured on this cluster"))
-    if spec.get("ipFamilyPolicy") == "RequireDualStack":
-        said = "this cluster is not configured for dual-stack services"
-        causes.append(invalid("spec.ipFamilyPolicy", "RequireDualStack", said))
     return causes
 
 
