@@ -29,7 +29,7 @@ async def measure() -> list[Row]:
             host = await pair.active()
             began = time.monotonic()
             await cut_off(pair, host)
-            await _complete(pair, without=host)
+            await complete(pair, without=host)
             times.append(time.monotonic() - began)
             print(f"whole again after {times[-1]:.2f} s", flush=True)
             sandbox = it.stage.sandbox
@@ -41,7 +41,8 @@ async def measure() -> list[Row]:
     ]
 
 
-async def _complete(pair: Pair, *, without: str) -> None:
+async def complete(pair: Pair, *, without: str) -> None:
+    """Wait until both instances are on other hosts, one active and one standing by; RuntimeError after a minute."""
     deadline = time.monotonic() + TIMEOUT_S
     async with pair.ground.stage.admin() as admin:
         while time.monotonic() < deadline:
