@@ -14,6 +14,7 @@ from vrata.cloud import schema
 def metadata() -> sa.MetaData:
     """The whole schema: importing the tables registers them."""
     from vrata.cloud.balancing import tables as _balancing  # noqa: F401
+    from vrata.cloud.compute import tables as _compute  # noqa: F401
     from vrata.cloud.identity import tables as _identity  # noqa: F401
     from vrata.cloud.keymanager import tables as _keymanager  # noqa: F401
     from vrata.cloud.network import tables as _network  # noqa: F401

@@ -15,6 +15,8 @@ from vrata.cloud import noop
 from vrata.cloud.agent import Agents
 from vrata.cloud.balancing import api as balancing
 from vrata.cloud.balancing.store import DIALECT as OCTAVIA
+from vrata.cloud.compute import api as compute
+from vrata.cloud.compute.access import DIALECT as NOVA
 from vrata.cloud.http import Dialect, Endpoint, Frame, routes, unavailable
 from vrata.cloud.identity import api as identity
 from vrata.cloud.identity import auth, tokens
@@ -49,6 +51,8 @@ def application(store: Store, settings: Settings) -> Starlette:
         *mount(identity.ENDPOINTS, ("/identity",), KEYSTONE),
         *mount(network.ROOT, ("/network",), NEUTRON),
         *mount(network.ENDPOINTS, ("/network/v2.0",), NEUTRON),
+        *mount(compute.ROOT, ("/compute",), NOVA),
+        *mount(compute.ENDPOINTS, ("/compute/v2.1",), NOVA),
         *mount(keymanager.ROOT, ("/key-manager",), BARBICAN),
         *mount(keymanager.ENDPOINTS, ("/key-manager/v1",), BARBICAN),
         *mount([*balancing.ROOT, *balancing.DESCRIPTION], (balancer,), OCTAVIA),

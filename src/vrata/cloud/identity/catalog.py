@@ -5,6 +5,7 @@ from typing import Any
 from vrata.cloud.settings import Settings
 
 SERVICES = (("identity", "keystone", "/identity"), ("network", "neutron", "/network"),
+            ("compute", "nova", "/compute/v2.1"),
             ("load-balancer", "octavia", "/load-balancer"), ("key-manager", "barbican", "/key-manager"))  # fmt: skip
 INTERFACES = ("public", "internal", "admin")
 
