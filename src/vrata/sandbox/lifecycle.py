@@ -192,6 +192,7 @@ class Sandbox:
             network_id, subnet_id = await tenant.ensure_tenant_network(admin, projects[0]["id"])
             await tenant.ensure_router(demo, external_id, subnet_id)
             await tenant.ensure_node_ports(demo, self.options, self.layout, network_id, subnet_id)
+            await tenant.ensure_servers(admin, self.layout, network_id, projects[0]["id"])
 
     async def _start_rest(self, wanted: tuple[Part, ...]) -> None:
         for part in wanted:
