@@ -210,7 +210,11 @@ def traefik(it: Ground) -> Iterator[int]:
     argv = [str(Path(sys.executable).with_name("traefik")), f"--entrypoints.web.address=127.0.0.1:{port}"]
     argv += ["--providers.kubernetesingress=true", f"--providers.kubernetesingress.endpoint={cluster['server']}"]
     argv += [f"--providers.kubernetesingress.token={token}", "--providers.kubernetesingress.ingressclass=vrata"]
-    argv += [f"--providers.kubernetesingress.certauthfilepath={authority}", "--log.level=ERROR", "--global.checknewversion=false"]
+    argv += [
+        f"--providers.kubernetesingress.certauthfilepath={authority}",
+        "--log.level=ERROR",
+        "--global.checknewversion=false",
+    ]
     with (it.folder / "traefik.log").open("ab") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=it.folder)
     try:

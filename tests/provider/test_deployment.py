@@ -1,6 +1,7 @@
 """deploy/provider.yaml: it grants what a provider at work asks of the API server, that and nothing more; its command runs."""
 
 import base64
+import json
 import re
 import ssl
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.support.kubernetes import Cluster, own_cluster, wait_for
 from tests.support.provider import Replica
 
 from vrata.cli.provider import command
+from vrata.provider.nodes.plan import UNINITIALIZED
 
 MANIFEST = Path(__file__).parents[2] / "deploy/provider.yaml"
 DEADLINE_S = 60.0
@@ -94,6 +96,8 @@ def watched(cluster: Cluster, tmp_path: Path) -> Iterator[tuple[Front, Path]]:
     front.stop()
 
 
+@pytest.mark.filterwarnings("ignore::openstack.warnings.OpenStackDeprecationWarning")
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # openstacksdk about itself
 def test_rights_are_exactly_those_that_are_used(
     cluster: Cluster, watched: tuple[Front, Path], tmp_path: Path, documents: list[dict[str, Any]]
 ) -> None:
@@ -114,6 +118,7 @@ def test_rights_are_exactly_those_that_are_used(
         cluster.kubectl("apply", "-f", "-", stdin=SERVICES)
         wait_for(lambda: cluster.get("service", "web").get("status", {}).get("loadBalancer"), "an address", DEADLINE_S)
         wait_for(lambda: told(cluster, "broken"), "what is wrong is told", DEADLINE_S)
+        _a_node_comes_and_goes(cluster, behind)
         first.end()
         start()  # finds the event there
         wait_for(lambda: told(cluster, "broken", times=2), "it is told again", DEADLINE_S)
@@ -126,6 +131,24 @@ def test_rights_are_exactly_those_that_are_used(
     assert {used(*request) for request in front.seen} == granted(documents)
     others = [one for one in front.seen if "/leases" in one[1] and "kube-system" not in one[1]]
     assert not others, "a Role grants Leases in one namespace only"
+
+
+def _a_node_comes_and_goes(cluster: Cluster, behind: Cloud) -> None:
+    """It is told who it is, and deleted after its server."""
+    admin, demo = behind.connect("admin"), behind.connect("demo")
+    try:
+        flavor = admin.compute.create_flavor(name="size", vcpus=1, ram=1024, disk=1)
+        more = {"project_id": demo.current_project_id, "networks": []}
+        server = admin.compute.create_server(name="fresh", flavor_id=flavor.id, image_id="", **more)
+        taint = {"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}
+        fresh = json.loads(node("fresh", "10.10.0.99", ready=False)) | {"spec": {"taints": [taint]}}
+        cluster.kubectl("create", "-f", "-", stdin=json.dumps(fresh))
+        wait_for(lambda: cluster.get("node", "fresh")["spec"].get("providerID"), "it has a provider id", DEADLINE_S)
+        admin.compute.delete_server(server.id)
+        wait_for(lambda: cluster.run("get", "node", "fresh").status, "it is deleted", DEADLINE_S)
+    finally:
+        admin.close()
+        demo.close()
 
 
 def test_every_role_is_bound_to_the_account_that_the_pods_have(documents: list[dict[str, Any]]) -> None:

@@ -1,9 +1,10 @@
 """`vrata provider`: the cloud provider of one cluster."""
 
 import asyncio
+import os
 import secrets
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,8 +18,10 @@ from vrata.cli.provider_options import Given, given, with_cloud_options
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
+from vrata.provider.conf import Conf
+from vrata.provider.nodes.model import NodeSettings
 
-CONTROLLERS = ("service",)
+CONTROLLERS = ("service", "node", "node-lifecycle")
 
 Run = Callable[[], Coroutine[Any, Any, None]]
 
@@ -31,7 +34,7 @@ log = structlog.get_logger(__name__)
 @with_cloud_options
 @click.option(
     "--controllers",
-    default="service",
+    default=",".join(CONTROLLERS),
     show_default=True,
     metavar="LIST",
     help=f"Of {','.join(CONTROLLERS)}; with commas.",
@@ -114,6 +117,20 @@ async def _serve(
         await (leadership.run(work) if leadership else work())
 
 
+def node_settings(conf: Conf, halves: Collection[str]) -> NodeSettings:
+    """What cloud.conf says about nodes; `halves` of their controllers that run."""
+    networking = conf.networking
+    return NodeSettings(
+        regional=os.environ.get("OS_CCM_REGIONAL", "").lower() == "true",
+        ipv6=not networking.ipv6_support_disabled,
+        public_networks=networking.public_network_names,
+        internal_networks=networking.internal_network_names,
+        sort_order=networking.address_sort_order,
+        initialises="node" in halves,
+        deletes="node-lifecycle" in halves,
+    )
+
+
 def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) -> tuple[list[Run], Callable[[], str]]:
     """What runs, and what it still lacks to be ready."""
     from vrata.provider.controller import Provider
@@ -125,6 +142,14 @@ def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) ->
         runs.append(provider.run)
         lacks.append(provider.lacks)
         cloud.metrics.watch_queue(lambda: len(provider.queue))
+
+    halves = {"node", "node-lifecycle"} & chosen
+    if halves:
+        from vrata.provider.nodes.controller import NodeController
+
+        nodes = NodeController(kube, cloud, node_settings(said.conf, halves))
+        runs.append(nodes.run)
+        lacks.append(nodes.lacks)
 
     if not runs:
         raise InvalidInput("[loadbalancer] enabled", "false", "enable it, or end this program: nothing is left to do")

@@ -7,6 +7,8 @@ Json = dict[str, Any]
 BALANCING = "load-balancer"
 NETWORK = "network"
 KEY_MANAGER = "key-manager"
+COMPUTE = "compute"
+NOVA = "/v2.1"
 LBAAS = "/v2.0/lbaas"
 
 

@@ -25,6 +25,8 @@ from vrata.provider.session import Access, CloudError, NoService, Session, login
 __all__ = ["Cloud", "CloudError", "Json", "NoService"]
 
 REQUEST_TIMEOUT_S = 60.0
+# Nova tells a server's flavor by name from 2.47 (Pike, 2017); to other services it says nothing.
+MICROVERSION = {"OpenStack-API-Version": "compute 2.47"}
 CONNECT_TIMEOUT_S = 5.0
 IN_FLIGHT_MAX = 32
 PAGES_MAX = 1000
@@ -80,6 +82,11 @@ class Cloud:
         """Authenticate and look the services up now, so that the first call does not wait for it."""
         for service in services:
             await self._session.access(service)
+
+    @property
+    def region(self) -> str:
+        """The region that `connect` has logged in to."""
+        return self._session.region
 
     async def get(self, service: str, path: str, **params: str) -> Json:
         """GET a resource; CloudError 404 if there is none."""
@@ -137,7 +144,7 @@ class Cloud:
         self, method: str, access: Access, path: str, params: dict[str, str] | None, data: bytes | None
     ) -> Json:
         assert self._http, "use Cloud as an async context manager"
-        headers = {"X-Auth-Token": access.token, "Accept": "application/json"}
+        headers = {"X-Auth-Token": access.token, "Accept": "application/json", **MICROVERSION}
         if data is not None:
             headers["Content-Type"] = "application/json"
         async with self._http.request(

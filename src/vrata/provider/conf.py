@@ -7,6 +7,7 @@ caller reads the file.
 Source: cloud-provider-openstack, «Using OpenStack Cloud Controller Manager», Config.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Networking:
     ipv6_support_disabled: bool = False
     public_network_names: tuple[str, ...] = ()
     internal_network_names: tuple[str, ...] = ()
-    address_sort_order: str = ""
+    address_sort_order: tuple[str, ...] = ()  # networks
     router_id: str = ""
 
 
@@ -82,6 +83,16 @@ def _flag(value: str | None) -> bool:
     if key not in known:
         raise _Unfit("want true or false")
     return known[key]
+
+
+def _networks(value: str | None) -> tuple[str, ...]:
+    given = tuple(one.strip() for one in (value or "").split(",") if one.strip())
+    for one in given:
+        try:
+            ipaddress.ip_network(one, strict=False)
+        except ValueError as error:
+            raise _Unfit("want networks such as 10.0.0.0/8, with commas") from error
+    return given
 
 
 def _number(value: str | None) -> int:
@@ -177,7 +188,7 @@ _NETWORKING: dict[str, Key] = {
     "ipv6-support-disabled": ("ipv6_support_disabled", _flag),
     "public-network-name": ("public_network_names", _text),
     "internal-network-name": ("internal_network_names", _text),
-    "address-sort-order": ("address_sort_order", _text),
+    "address-sort-order": ("address_sort_order", _networks),
 }
 _SECTIONS: dict[str, dict[str, Key]] = {
     "global": _GLOBAL,

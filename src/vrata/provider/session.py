@@ -4,6 +4,7 @@ The token is renewed when it nears its end, in time for calls under way; and whe
 """
 
 import asyncio
+import re
 import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -51,6 +52,10 @@ class Access:
     tls: ssl.SSLContext
 
 
+# What a catalog may append: a version, and to that of Nova once a project.
+_VERSION = re.compile(r"/v[0-9](\.[0-9]{1,2})?(/[0-9a-f]{32})?$")
+
+
 class Session:
     """A login that lasts; made of an entry of clouds.yaml, a login, or both."""
 
@@ -78,6 +83,11 @@ class Session:
                     await asyncio.to_thread(self._authenticate, service, refused)
         assert self._tls
         return Access(self._token, self._endpoints[service], self._tls)
+
+    @property
+    def region(self) -> str:
+        """The region that was logged in to; empty before that, or if the cloud has none."""
+        return str(self._region.region_name or "") if self._region else ""
 
     def _is_fresh(self, service: str, refused: str) -> bool:
         due = self._renew_at is not None and clock.now() >= self._renew_at
@@ -124,10 +134,7 @@ class Session:
         endpoint = self._region.get_endpoint(service) or self._catalog.url_for(
             service_type=service, interface=self._region.get_interface(), region_name=self._region.region_name
         )
-        root = str(endpoint).rstrip("/")
-        for version in ("/v2.1", "/v2.0", "/v2", "/v3", "/v1"):
-            root = root.removesuffix(version)
-        return root
+        return _VERSION.sub("", str(endpoint).rstrip("/"))
 
     def _configure(self) -> tuple[Any, Any]:
         import openstack.config

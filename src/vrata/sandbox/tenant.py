@@ -4,11 +4,12 @@ a port for each node. Everything is found by name first, so that a second run ma
 
 from typing import Any
 
+from vrata.provider.call import COMPUTE, NOVA
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.sandbox.model import EXTERNAL, NETWORKS, TENANT, TENANT_GATEWAY, Options, Topology, server_id
 
 Json = dict[str, Any]
-NETWORK, COMPUTE = "network", "compute"
+NETWORK = "network"
 FLAVOR = {"name": "namespace", "vcpus": 1, "ram": 512, "disk": 0}
 EXTERNAL_POOL = ("203.0.113.20", "203.0.113.199")
 TENANT_POOL = ("10.10.0.100", "10.10.0.250")
@@ -103,17 +104,17 @@ async def ensure_node_ports(tenant: Cloud, options: Options, layout: Topology, n
 
 async def ensure_servers(admin: Cloud, layout: Topology, network_id: str, project_id: str) -> None:
     """The nodes' machines as servers of the tenant: each by the port that it has, whose device it is."""
-    flavors = await admin.find(COMPUTE, "/flavors", "flavors")
+    flavors = await admin.find(COMPUTE, f"{NOVA}/flavors", "flavors")
     flavor_id = next((one["id"] for one in flavors if one["name"] == FLAVOR["name"]), None)
     if flavor_id is None:
-        flavor_id = (await admin.request("POST", COMPUTE, "/flavors", body={"flavor": FLAVOR}))["flavor"]["id"]
-    known = {one["id"] for one in await admin.find(COMPUTE, "/servers", "servers", all_tenants="true")}
+        flavor_id = (await admin.request("POST", COMPUTE, f"{NOVA}/flavors", body={"flavor": FLAVOR}))["flavor"]["id"]
+    known = {one["id"] for one in await admin.find(COMPUTE, f"{NOVA}/servers", "servers", all_tenants="true")}
     for port in await admin.find(NETWORK, "/v2.0/ports", "ports", network_id=network_id):
         machine = next((one for one in layout.of_role("master", "worker") if one.name == port["name"]), None)
         if machine and port["device_id"] not in known:
             server = {"name": machine.name, "flavorRef": flavor_id, "tenant_id": project_id}
             body = {"server": server | {"networks": [{"port": port["id"]}]}}
-            await admin.request("POST", COMPUTE, "/servers", body=body)
+            await admin.request("POST", COMPUTE, f"{NOVA}/servers", body=body)
 
 
 async def _allow(tenant: Cloud, rule: Json) -> None:
