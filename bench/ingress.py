@@ -7,7 +7,6 @@ each pod has an address of its own. Rounds alternate between the proxies; a figu
 import asyncio
 import base64
 import contextlib
-import os
 import re
 import socket
 import statistics
@@ -23,7 +22,7 @@ from typing import Any
 import yaml
 from tests.support.kubernetes import OwnServer
 
-from bench.ground import backends, cpu_s, haproxy, pss_mib
+from bench.ground import backends, cpu_s, pss_mib
 from bench.rows import Row, percentile, ratio_row, row
 from vrata.haproxy.process import HaproxyProcess
 from vrata.kube import config, resources
@@ -114,6 +113,12 @@ def ingress(name: str, host: str, target: str) -> Json:
     }
 
 
+def free_port() -> int:
+    """A port nobody has right now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @dataclass
 class Ground:
     """A cluster, and the controller in it."""
@@ -121,8 +126,8 @@ class Ground:
     folder: Path
     kubeconfig: Path
     kube: Kube
-    port: int = field(default_factory=lambda: free_port())
-    health: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=free_port)
+    health: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -156,12 +161,6 @@ class Ground:
                 await self.kube.create(resources.INGRESSES, made, "default")
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
-
-
-def free_port() -> int:
-    """A port nobody has right now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def ask(port: int, host: str) -> bool:
@@ -242,18 +241,16 @@ async def requests(folder: Path, port: int, hosts: int) -> tuple[float, float]:
 async def _throughput(it: Ground, hosts: int) -> list[Row]:
     """All proxies in turns; the first round warms them up."""
     seen: dict[str, list[tuple[float, float]]] = {}
-    by_hand = haproxy_here(BY_HAND.format(port=PEER_PORT, pod=POD_PORT))
-    async with by_hand:
-        with traefik(it) as its_port:
-            ports = {"ours": it.port, "haproxy": PEER_PORT, "traefik": its_port}
-            for number in range(hosts - 1, -1, -max(1, hosts // 10)):
-                for port in (it.port, its_port):
-                    await until_answers(port, f"host-{number}.example")
-            for number in range(ROUNDS + 1):
-                for name, port in ports.items():
-                    found = await requests(it.folder, port, hosts)
-                    if number:
-                        seen.setdefault(name, []).append(found)
+    with haproxy_here(BY_HAND.format(port=PEER_PORT, pod=POD_PORT)), traefik(it) as its_port:
+        ports = {"ours": it.port, "haproxy": PEER_PORT, "traefik": its_port}
+        for number in range(hosts - 1, -1, -max(1, hosts // 10)):
+            for port in (it.port, its_port):
+                await until_answers(port, f"host-{number}.example")
+        for number in range(ROUNDS + 1):
+            for name, port in ports.items():
+                found = await requests(it.folder, port, hosts)
+                if number:
+                    seen.setdefault(name, []).append(found)
     rate = {name: statistics.median(one for one, _ in found) for name, found in seen.items()}
     tail = {name: statistics.median(one for _, one in found) for name, found in seen.items()}
     print({name: [round(one) for one, _ in found] for name, found in seen.items()}, flush=True)
@@ -266,15 +263,15 @@ async def _throughput(it: Ground, hosts: int) -> list[Row]:
     ]
 
 
-@contextlib.asynccontextmanager
-async def haproxy_here(text: str) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def haproxy_here(text: str) -> Iterator[None]:
     """A hand-written HAProxy on this machine."""
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
         file = Path(folder) / "haproxy.cfg"
         file.write_text(text)
         process = subprocess.Popen(["haproxy", "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
         try:
-            await asyncio.sleep(0.5)
+            time.sleep(0.5)
             yield
         finally:
             process.kill()
@@ -368,7 +365,7 @@ async def measure() -> list[Row]:
     """All figures."""
     rows: list[Row] = []
     pods = backends(range(POD_PORT, POD_PORT + 1)).replace('string "ok"', 'lf-string "%[dst]"')
-    async with haproxy_here(pods):
+    with haproxy_here(pods):
         async with ground() as it:
             it.start()
             done = 0

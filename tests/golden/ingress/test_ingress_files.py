@@ -28,8 +28,13 @@ CONFIGURATIONS = {
         {ONE: (POD,), TWO: DUAL, SPARE: ()},
     ),
 }
-OWNERS_ROWS = {ONE: "default/web:http", TWO: "default/dual:80"}
-ROUTES = {f"shop.example/cart/{END}": TWO, "shop.example/": ONE, "shop.example/#;{}$()/": TWO, "*.example/": ONE}
+OWNERS_ROWS: dict[str, str] = {ONE: "default/web:http", TWO: "default/dual:80"}
+ROUTES: dict[str, str] = {
+    f"shop.example/cart/{END}": TWO,
+    "shop.example/": ONE,
+    "shop.example/#;{}$()/": TWO,
+    "*.example/": ONE,
+}
 
 
 def same_as_before(name: str, text: str) -> None:

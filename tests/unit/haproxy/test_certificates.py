@@ -6,8 +6,8 @@ import pytest
 from tests.support.pki import Identity, issue, revocation_list
 
 from vrata.base.errors import InvalidInput, VrataError
-from vrata.haproxy import certificates
 from vrata.cloud.keymanager.vault import Vault, new_key
+from vrata.haproxy import certificates
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Servers and their flavors."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,7 +13,7 @@ def _text(name: str, length: int = 255, default: str = "") -> sa.Column[str]:
     return sa.Column(name, sa.String(length=length), server_default=default, nullable=False)
 
 
-def _times() -> tuple[sa.Column[sa.DateTime], ...]:
+def _times() -> tuple[sa.Column[datetime], ...]:
     return (
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
