@@ -1,6 +1,7 @@
 """`vrata provider`: the cloud provider of one cluster."""
 
 import asyncio
+import ipaddress
 import os
 import secrets
 import socket
@@ -21,7 +22,8 @@ from vrata.kube.client import Kube
 from vrata.provider.conf import Conf
 from vrata.provider.nodes.model import NodeSettings
 
-CONTROLLERS = ("service", "node", "node-lifecycle")
+DEFAULT = ("service", "node", "node-lifecycle")
+CONTROLLERS = (*DEFAULT, "route")
 
 Run = Callable[[], Coroutine[Any, Any, None]]
 
@@ -34,10 +36,13 @@ log = structlog.get_logger(__name__)
 @with_cloud_options
 @click.option(
     "--controllers",
-    default=",".join(CONTROLLERS),
+    default=",".join(DEFAULT),
     show_default=True,
     metavar="LIST",
     help=f"Of {','.join(CONTROLLERS)}; with commas.",
+)
+@click.option(
+    "--cluster-cidr", metavar="LIST", help="The pods' networks, with commas; the controller `route` needs them."
 )
 @click.option("--lease", metavar="NAMESPACE/NAME", help="Of several replicas only the holder of this Lease works.")
 @click.option(
@@ -49,6 +54,7 @@ def command(
     context: click.Context,
     /,
     controllers: str,
+    cluster_cidr: str | None,
     lease: str | None,
     lease_duration_s: int,
     http_port: int | None,
@@ -57,12 +63,15 @@ def command(
     """Run the cloud provider: Services of type LoadBalancer get balancers and addresses."""
     if context.invoked_subcommand:
         return
-    chosen = _chosen(controllers)
+    chosen, clusters = _chosen(controllers), _networks(cluster_cidr)
     namespace, _, name = (lease or "").partition("/")
     if lease and not name:
         raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
     said = given(**options)
-    run_until_signalled(lambda: _serve(said, chosen, (namespace, name, lease_duration_s) if lease else None, http_port))
+    if "route" in chosen and not (clusters and said.conf.networking.router_id):
+        raise InvalidInput("--controllers", "route", "give --cluster-cidr, and router-id in [Route] of cloud.conf")
+    held = (namespace, name, lease_duration_s) if lease else None
+    run_until_signalled(lambda: _serve(said, chosen, clusters, held, http_port))
 
 
 command.add_command(provider_plan.command, "plan")
@@ -76,8 +85,22 @@ def _chosen(controllers: str) -> frozenset[str]:
     return names
 
 
+def _networks(text: str | None) -> tuple[str, ...]:
+    given = tuple(one.strip() for one in (text or "").split(",") if one.strip())
+    for one in given:
+        try:
+            ipaddress.ip_network(one, strict=False)
+        except ValueError as error:
+            raise InvalidInput("--cluster-cidr", one, "use networks such as 10.244.0.0/16, with commas") from error
+    return given
+
+
 async def _serve(
-    said: Given, chosen: frozenset[str], lease: tuple[str, str, int] | None, http_port: int | None
+    said: Given,
+    chosen: frozenset[str],
+    clusters: tuple[str, ...],
+    lease: tuple[str, str, int] | None,
+    http_port: int | None,
 ) -> None:
     from vrata.kube.lease import Leadership, Times
     from vrata.provider.cloud import REQUEST_TIMEOUT_S, Cloud
@@ -98,7 +121,7 @@ async def _serve(
         cloud = await stack.enter_async_context(
             Cloud(login=said.login, timeout_s=timeout_s, metrics=metrics, guard=guard)
         )
-        runs, missing = _controllers(kube, cloud, said, chosen)
+        runs, missing = _controllers(kube, cloud, said, chosen, clusters)
 
         async def work() -> None:
             metrics.leads(working=True)
@@ -131,7 +154,9 @@ def node_settings(conf: Conf, halves: Collection[str]) -> NodeSettings:
     )
 
 
-def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) -> tuple[list[Run], Callable[[], str]]:
+def _controllers(
+    kube: Kube, cloud: Any, said: Given, chosen: frozenset[str], clusters: tuple[str, ...]
+) -> tuple[list[Run], Callable[[], str]]:
     """What runs, and what it still lacks to be ready."""
     from vrata.provider.controller import Provider
 
@@ -150,6 +175,12 @@ def _controllers(kube: Kube, cloud: Any, said: Given, chosen: frozenset[str]) ->
         nodes = NodeController(kube, cloud, node_settings(said.conf, halves))
         runs.append(nodes.run)
         lacks.append(nodes.lacks)
+    if "route" in chosen:
+        from vrata.provider.nodes.route_controller import RouteController
+
+        routes = RouteController(kube, cloud, said.conf.networking.router_id, clusters)
+        runs.append(routes.run)
+        lacks.append(routes.lacks)
 
     if not runs:
         raise InvalidInput("[loadbalancer] enabled", "false", "enable it, or end this program: nothing is left to do")

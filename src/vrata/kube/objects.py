@@ -135,6 +135,7 @@ class Taint(Projection, frozen=True):
 
 class NodeSpec(Projection, frozen=True):
     pod_cidr: str = msgspec.field(name="podCIDR", default="")
+    pod_cidrs: tuple[str, ...] = msgspec.field(name="podCIDRs", default=())
     provider_id: str = msgspec.field(name="providerID", default="")
     unschedulable: bool = False
     taints: tuple[Taint, ...] = ()
