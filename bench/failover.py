@@ -131,8 +131,15 @@ class Pair:
         """Process ids of a daemon with its children."""
         return _pids(self.instances()[host][1], name)
 
+    async def states(self) -> list[str]:
+        """The VRRP states of the pair's instances, as the cloud knows them."""
+        async with self.ground.stage.admin() as admin:
+            every = (await admin.get("load-balancer", "/v2.0/vrata/pairs"))["pairs"]
+        found = next((one for one in every if one["id"] == self.balancer["id"]), {"instances": []})
+        return sorted(one["state"] for one in found["instances"])
+
     async def whole(self) -> None:
-        """Wait until the cloud is settled, both instances are there, and exactly one holds the address."""
+        """Wait until the cloud is settled, one instance holds the address, and the other one stands by."""
         deadline = asyncio.get_running_loop().time() + 60
         while True:
             try:
@@ -142,7 +149,9 @@ class Pair:
                 up = all(_pids(one, name) for _, one in there.values() for name in ("haproxy", "keepalived"))
                 state = f"{settled=} {up=} {len(there)=} {holders=}"
                 if settled and up and len(there) == 2 and len(holders) == 1:
-                    break
+                    state = f"{state} {(states := await self.states())}"
+                    if states == ["BACKUP", "MASTER"]:
+                        break
             except (VrataError, OSError) as error:  # the control plane is being killed, too
                 state = str(error)
             if asyncio.get_running_loop().time() > deadline:
