@@ -135,8 +135,8 @@ class Pair:
         """The VRRP states of the pair's instances, as the cloud knows them."""
         async with self.ground.stage.admin() as admin:
             every = (await admin.get("load-balancer", "/v2.0/vrata/pairs"))["pairs"]
-        found = next((one for one in every if one["id"] == self.balancer["id"]), {"instances": []})
-        return sorted(one["state"] for one in found["instances"])
+        found = (one["instances"] for one in every if one["id"] == self.balancer["id"])
+        return sorted(one["state"] for one in next(found, ()))
 
     async def whole(self) -> None:
         """Wait until the cloud is settled, one instance holds the address, and the other one stands by."""
