@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
@@ -18,7 +18,7 @@ class Identity:
     """A certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
     @property
     def cert_pem(self) -> str:
@@ -43,9 +43,25 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def issue(common: str, *names: str, by: Identity | None = None, authority: bool = False) -> Identity:
-    """A certificate for `names`, by an authority or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def issue(
+    common: str,
+    *names: str,
+    by: Identity | None = None,
+    authority: bool = False,
+    key: rsa.RSAPrivateKey | None = None,
+) -> Identity:
+    """A certificate for `names`, by an authority or by itself; with an elliptic key if none is given."""
+    return _issue(key or ec.generate_private_key(ec.SECP256R1()), common, names, by, authority=authority)
+
+
+def _issue(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    common: str,
+    names: tuple[str, ...],
+    by: Identity | None,
+    *,
+    authority: bool,
+) -> Identity:
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()

@@ -7,15 +7,16 @@ from pathlib import Path
 import structlog
 
 from vrata.base.errors import VrataError
+from vrata.haproxy.runtime import RuntimeFailed
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import servers_of, service_of
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import BackendKey, Certificate, Problem, SecretKey, Server, Settings
 from vrata.ingress.observe import Running
-from vrata.ingress.plan import Desired, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.plan import AddCertificate, Desired, Observed, Reload, RemoveServer, plan_pass
 from vrata.ingress.secrets import Secrets
-from vrata.ingress.served import secret_digest, secret_of_file
+from vrata.ingress.served import file_names, secret_digest, secret_of_file
 from vrata.ingress.statuses import StatusWriter
 from vrata.ingress.table import NOTHING, Table
 from vrata.ingress.telling import Telling
@@ -57,6 +58,8 @@ class Controller:
         self._backends: set[BackendKey] = set()
         self._secrets: set[SecretKey] = set()
         self._strays: set[str] = set()
+        # Digest of a Secret -> the file that HAProxy refused last, and what is told of it.
+        self._refused: dict[str, tuple[str, tuple[str, str]]] = {}
         self._status_due = True
         self._done = False  # a pass
         self.metrics.watch("ingresses", "Ingresses that are served.", lambda: len(self.table.ours))
@@ -104,6 +107,8 @@ class Controller:
                 owned.pop(entry.metadata.key, None)
                 if entry is new:
                     owned[entry.metadata.key] = entry
+                if not owned:
+                    del self._slices[entry.service_key]
                 self._look_at(self.table.backends_of(entry.service_key))
 
     def _secret_changed(self, key: SecretKey) -> None:
@@ -187,7 +192,13 @@ class Controller:
                 await self._reload(action)
                 self._due.set()
                 break
-            done = await self.proxy.apply(action)
+            try:
+                done = await self.proxy.apply(action)
+            except RuntimeFailed as error:
+                if not isinstance(action, AddCertificate):
+                    raise
+                self._refuse(action.name, error)  # its hosts have the default one; nobody else is kept waiting
+                continue
             if isinstance(action, RemoveServer) and not done:
                 again.add(looked_at[action.slot])
         if self._status_due:
@@ -231,11 +242,21 @@ class Controller:
             strays=frozenset(self._strays),
         )
 
+    def _refuse(self, name: str, error: RuntimeFailed) -> None:
+        log.warning("certificate refused", file=name, error=str(error))
+        self._refused[secret_of_file(name)] = name, ("CertificateRefused", f"HAProxy does not take it: {error}")
+        self._secrets |= {key for key in self.table.secrets if secret_digest(key) == secret_of_file(name)}
+        self._due.set()
+
     def _certificate(self, key: SecretKey) -> Certificate | None:
         hosts, found = self.table.hosts_of(key), self.secrets.get(key)
         wrong = found if isinstance(found, tuple) else None
+        whole = Certificate(found, hosts) if hosts and isinstance(found, str) else None
+        name, why = self._refused.get(secret_digest(key), ("", None))
+        if whole and name in file_names(key, whole):
+            whole, wrong = None, why
         self.telling.found(f"secret {key}", self.table.told(key, *wrong) if wrong else ())
-        return Certificate(found, hosts) if hosts and isinstance(found, str) else None
+        return whole
 
     def _servers(self, key: BackendKey) -> tuple[Server, ...]:
         service = service_of(key)

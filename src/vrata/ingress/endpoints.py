@@ -46,6 +46,8 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[Server
     ready: set[Server] = set()
     last: set[Server] = set()
     for entry in slices:
+        if entry.address_type == "FQDN":  # no address that a server could have
+            continue
         numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == "TCP"]
         for endpoint in entry.endpoints or ():
             for number in numbers:

@@ -6,6 +6,8 @@ The changes of Secrets are watched by their metadata alone, so that nobody's pas
 import asyncio
 import base64
 import binascii
+import ssl
+import tempfile
 from collections.abc import Callable
 
 import aiohttp
@@ -112,6 +114,21 @@ def found_in(key: SecretKey, secret: Secret | None) -> Found:
         except (KeyError, binascii.Error):
             return "InvalidSecret", f"Secret {key!r} has no {part}; put the PEM there (kubectl create secret tls)"
     try:
-        return certificates.bundle(parts["tls.crt"], parts["tls.key"], None, None)
+        pem = certificates.bundle(parts["tls.crt"], parts["tls.key"], None, None)
+        _try(pem)
     except InvalidInput as error:
         return "InvalidSecret", f"Secret {key!r}, {error}"
+    except ssl.SSLError as error:
+        return (
+            "InvalidSecret",
+            f"Secret {key!r} can not be served ({error.reason}); use a certificate that TLS 1.2 takes",
+        )
+    return pem
+
+
+def _try(pem: str) -> None:
+    """ssl.SSLError for what OpenSSL, which HAProxy uses, too, does not serve: keys that are too short, weak digests."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # readable for us alone
+        file.write(pem)
+        file.flush()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file.name)

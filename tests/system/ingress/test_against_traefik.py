@@ -57,9 +57,11 @@ def traefik(kubernetes: Cluster) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def pods(site: Site, echoes: Echoes) -> None:
+def pods(site: Site, echoes: Echoes) -> Iterator[None]:
     for pod in PODS:
         site.apply(service(pod), endpoint(pod, pod, echoes.port(pod)))
+    yield
+    site.cluster.kubectl("delete", "ingress", "-l", "test=differ")
 
 
 def ingresses(rules: dict[Rule, str], marker: str) -> Iterator[Json]:

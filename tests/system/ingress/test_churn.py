@@ -150,6 +150,9 @@ def upgrading(site: Site) -> Iterator[Upgrading]:
     wait_for(lambda: site.owner_of("default/sockets:80"), "the sockets' Service has its place")
     yield made
     made.close()
+    kinds = [f"{kind}/{name}" for kind in ("ingress", "service", "secret") for name in (*NAMES, "sockets")]
+    slices = [f"endpointslice/{name}-{pod}" for name in NAMES for pod in PODS]
+    site.cluster.kubectl("delete", "--ignore-not-found", *kinds, *slices, "endpointslice/sockets-upgrading")
 
 
 def test_the_haproxy_that_was_changed_live_is_like_one_started_anew(

@@ -2,9 +2,15 @@
 
 import http.client
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support.kubernetes import wait_for
-from tests.support.pki import issue
+from tests.support.pki import Identity, issue
 from tests.system.ingress.site import Site, ingress, secret
+
+
+def weak(name: str) -> Identity:
+    """A certificate with a key that is too short for OpenSSL's default level."""
+    return issue(name, name, key=rsa.generate_private_key(65537, 1024))  # noqa: S505 - that is the point
 
 
 def events(site: Site) -> str:
@@ -78,6 +84,18 @@ def test_a_missing_secret_and_a_wrong_key_are_told_and_mended_later(site: Site) 
     site.apply(secret("late", issue("late", "late.example")), secret("wrong", issue("right", "wrong.example")))
     wait_for(lambda: site.certificate("late.example") == "late", "it is served when it is there")
     wait_for(lambda: site.certificate("wrong.example") == "right", "and the other when it is right")
+
+
+def test_a_certificate_that_nobody_can_serve_is_told_and_keeps_nobody_waiting(site: Site) -> None:
+    site.apply(
+        secret("weak", weak("weak.example")),
+        secret("beside", issue("beside", "beside.example")),
+        ingress("weak", ("weak.example", "Prefix", "/", "web"), tls={"weak": ["weak.example"]}),
+        ingress("beside", ("beside.example", "Prefix", "/", "web"), tls={"beside": ["beside.example"]}),
+    )
+    wait_for(lambda: site.certificate("beside.example") == "beside", "the other one is served")
+    wait_for(lambda: "use a certificate that TLS 1.2 takes" in events(site), "an event says so")
+    assert site.certificate("weak.example") == "no certificate for this name"
 
 
 def test_a_controller_that_starts_again_forgets_certificates_nobody_wants_any_more(site: Site) -> None:

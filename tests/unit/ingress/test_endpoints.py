@@ -48,3 +48,16 @@ def test_an_application_protocol_says_that_pods_speak_http_2() -> None:
     grpc = msgspec.structs.replace(WEB, spec=msgspec.structs.replace(WEB.spec, ports=(port,)))
     (server,), _ = servers_of(BackendKey("default/web:80"), grpc, [SLICE])
     assert (server.name, server.h2) == ("s-10-20-0-2-8080-h2", True)
+
+
+def test_endpoints_that_are_names_are_left_out() -> None:
+    name = msgspec.convert(
+        {
+            "metadata": {"name": "web-n", "namespace": "default"},
+            "addressType": "FQDN",
+            "endpoints": [{"addresses": ["pod.example"]}],
+            "ports": [{"name": "http", "port": 8080}],
+        },
+        EndpointSlice,
+    )
+    assert servers_of(BackendKey("default/web:80"), WEB, [name]) == ((), None)
