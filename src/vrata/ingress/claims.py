@@ -15,6 +15,17 @@ DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 LEGACY_CLASS = "kubernetes.io/ingress.class"
 SSL_REDIRECT = ("vrata.dev/ssl-redirect", "nginx.ingress.kubernetes.io/ssl-redirect")
 
+# What closes a door and is not there yet: without it the Ingress would be open to everybody.
+GUARDS = (
+    "auth-type",
+    "auth-url",
+    "auth-tls-secret",
+    "whitelist-source-range",
+    "allowlist-source-range",
+    "denylist-source-range",
+)
+PREFIXES = ("vrata.dev/", "nginx.ingress.kubernetes.io/")
+
 HOST = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*", re.ASCII)
 HOST_MAX = 253
 PATH = re.compile(r"/[!-\[\]-~]*", re.ASCII)  # visible ASCII without the backslash: a map key ends at a blank
@@ -39,7 +50,8 @@ def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool
 def read_ingress(ingress: Ingress) -> Claims:
     """Everything that can be served of one Ingress, and what is wrong with the rest."""
     reading = _Reading(ingress)
-    reading.read()
+    if reading.may_be_open():
+        reading.read()
     created = ingress.metadata.creation_timestamp
     return Claims(
         age=(created.timestamp() if created else 0.0, ingress.metadata.key),
@@ -60,6 +72,16 @@ class _Reading:
         self.encrypted: set[str] = set()
         self.default: Claim | None = None
         self.problems: list[Problem] = []
+
+    def may_be_open(self) -> bool:
+        """False, and told, if it asks for a protection that this controller does not have."""
+        asked = [prefix + name for prefix in PREFIXES for name in GUARDS]
+        found = [name for name in asked if name in self.ingress.metadata.annotations]
+        for name in found:
+            self._tell(
+                "NotServed", f"annotation {name} is not supported yet; without it nothing would be guarded: remove it"
+            )
+        return not found
 
     def read(self) -> None:
         spec = self.ingress.spec
