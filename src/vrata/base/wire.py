@@ -85,6 +85,7 @@ class Vrrp(Wire, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()  # empty: topology SINGLE, or no second host
     peer_instances: tuple[str, ...] = ()  # ids of the instances at `peers`, same order
     peer_macs: tuple[str, ...] = ()  # MAC addresses of their first legs, same order
+    joins: bool = False  # another instance serves already: this one is no candidate before it can, too
     ghosts: tuple[str, ...] = ()  # of instances on hosts that fell silent: they hear adverts too, in case they live
 
 

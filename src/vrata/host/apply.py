@@ -279,8 +279,11 @@ async def _start_haproxy(action: StartHaproxy, parts: InstanceParts) -> None:
     parts.haproxy.write_config(action.config, action.files)
     parts.haproxy.sweep_files(action.files)
     parts.haproxy.spawn()
-    if not action.clear_strays:  # a fresh instance: keepalived may count down while HAProxy starts
+    # A newcomer to a pair that serves may be unheard for longer than three adverts: it must not win with nothing to serve.
+    if action.early:
         parts.mark_fit()
+    else:
+        parts.mark_unfit()
 
 
 async def _await_haproxy(parts: InstanceParts) -> None:

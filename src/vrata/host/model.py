@@ -168,8 +168,11 @@ class LoadRules(Action):
 
 @dataclass(frozen=True)
 class StartHaproxy(Action):
+    """`early`: of a fresh pair, where keepalived may count down meanwhile; else it is no candidate before HAProxy serves."""
+
     config: str
     clear_strays: bool
+    early: bool
     files: tuple[TlsFile, ...]
 
 

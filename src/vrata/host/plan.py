@@ -92,7 +92,7 @@ def plan_instance(
         steps.append(LoadNat("translations changed", nat))
     steps += rules
     if haproxy:
-        steps += _plan_haproxy(observed, haproxy, haproxy_text, directory, settings)
+        steps += _plan_haproxy(observed, haproxy, haproxy_text, directory, settings, joins=desired.vrrp.joins)
     elif observed.marked_unfit or not observed.namespace_exists:
         steps.append(MarkFit("a gateway has no HAProxy that could be missing"))
     steps += _plan_keepalived(observed, desired, router, keepalived_text, directory)
@@ -222,9 +222,13 @@ def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
     ]
 
 
-def _plan_haproxy(observed: Observed, config: Config, text: str, directory: str, settings: Settings) -> list[AnyAction]:
+def _plan_haproxy(
+    observed: Observed, config: Config, text: str, directory: str, settings: Settings, *, joins: bool
+) -> list[AnyAction]:
     if not observed.haproxy_runs:
-        return [StartHaproxy("HAProxy does not run", text, clear_strays=observed.namespace_exists, files=config.files)]
+        strays = observed.namespace_exists
+        early = not strays and not joins
+        return [StartHaproxy("HAProxy does not run", text, clear_strays=strays, early=early, files=config.files)]
     running = _haproxy(observed.applied, directory, settings) if observed.applied else None
     steps: list[AnyAction] = []
     match plan_transition(running, config):

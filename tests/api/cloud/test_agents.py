@@ -141,6 +141,7 @@ def test_failover_replaces_both_instances_the_active_one_last(small: SimpleNames
     hosts = [FakeHost(small.cloud, name).start() for name in ("host-a", "host-b")]
     balancer = small.demo.load_balancer.create_load_balancer(vip_subnet_id=small.subnet.id)
     wait_for(lambda: state(small, balancer) == "ACTIVE")
+    first = [one["vrrp"].get("joins", False) for host in hosts for one in host.instances(balancer.id)]
     small.demo.load_balancer.create_listener(loadbalancer_id=balancer.id, protocol="TCP", protocol_port=80)
     wait_for(lambda: state(small, balancer) == "ACTIVE")
     before = {one.id for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id)}
@@ -158,6 +159,12 @@ def test_failover_replaces_both_instances_the_active_one_last(small: SimpleNames
     after = {one.id for one in small.admin.load_balancer.amphorae(loadbalancer_id=balancer.id)}
     assert len(after) == 2
     assert not after & before
+    # Only a newcomer to a pair that serves waits for its HAProxy before it is a candidate.
+    assert first == [False, False]
+    last = [
+        one for host in hosts for one in host.instances(balancer.id) if one["id"] != small.cloud.masters[balancer.id]
+    ]
+    assert [one["vrrp"].get("joins") for one in last] == [True]
     for host in hosts:
         host.stop()
 

@@ -94,6 +94,15 @@ def test_an_unplugged_leg_goes_after_keepalived_let_go_of_its_addresses() -> Non
     assert kinds.index(model.ReloadKeepalived) < kinds.index(model.UnplugLeg)
 
 
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_newcomer_to_a_pair_that_serves_is_no_candidate_before_its_haproxy_serves(*, joins: bool) -> None:
+    vrrp = msgspec.structs.replace(balancer().vrrp, joins=joins)
+    (start,) = (
+        one for one in plan_instance(NOTHING, balancer(vrrp=vrrp), SETTINGS) if isinstance(one, model.StartHaproxy)
+    )
+    assert start.early is not joins
+
+
 def test_a_dead_haproxy_is_started_and_nothing_else_is_touched() -> None:
     world = replace(carry_out(NOTHING, balancer()), haproxy_runs=False, marked_unfit=True)
     kinds = [type(step) for step in plan_instance(world, balancer(), SETTINGS)]

@@ -74,6 +74,7 @@ class Builder:
             peers=tuple(one["vrrp_address"] for one in peers),
             peer_instances=tuple(one["id"] for one in peers),
             peer_macs=tuple(port["mac_address"] for one in peers if (port := tx.get(n.ports, one["vrrp_port_id"]))),
+            joins=any(one["observed_generation"] for one in others),
             ghosts=tuple(one["vrrp_address"] for one in others if one["leaving"] and one["host"] in silent),
         )
 
