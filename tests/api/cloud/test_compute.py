@@ -141,3 +141,11 @@ def test_flavors_are_listed_shown_and_the_administrators_to_make(admin: Any, dem
 def test_zones_are_those_of_servers(admin: Any, demo: Any, flavor: Any) -> None:
     registered(admin, demo, flavor, "zoned", availability_zone="az-2")
     assert {"nova", "az-2"} <= {one.name for one in demo.compute.availability_zones()}
+
+
+def test_there_are_no_quotas_and_strangers_may_not_ask(admin: Any, demo: Any) -> None:
+    own = demo.current_project_id
+    assert demo.compute.get_quota_set(own).cores == -1
+    assert admin.compute.get_quota_set(own).instances == -1
+    with pytest.raises(exceptions.ForbiddenException):
+        demo.compute.get_quota_set(admin.current_project_id)

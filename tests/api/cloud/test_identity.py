@@ -59,6 +59,7 @@ def test_the_catalog_follows_the_address_the_client_used(cloud: Cloud) -> None:
         "network": "http://cloud.example:8780/network",
         "load-balancer": "http://cloud.example:8780/load-balancer",
         "key-manager": "http://cloud.example:8780/key-manager",
+        "compute": "http://cloud.example:8780/compute/v2.1",
     }
 
 

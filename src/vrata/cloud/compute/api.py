@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vrata.cloud.compute import flavors, servers
+from vrata.cloud.compute import flavors, quotas, servers
 from vrata.cloud.compute.access import LEAST, NEWEST
 from vrata.cloud.http import Answer, Call, Endpoint
 
@@ -44,6 +44,9 @@ ENDPOINTS = [
     Endpoint("GET", "/flavors/{id}", flavors.show),
     Endpoint("GET", "/flavors/{id}/os-extra_specs", flavors.extra_specs),
     Endpoint("DELETE", "/flavors/{id}", flavors.delete, write=True),
+    Endpoint("GET", "/os-quota-sets/{id}", quotas.show),
+    Endpoint("GET", "/os-quota-sets/{id}/defaults", quotas.show),
+    Endpoint("GET", "/os-quota-sets/{id}/detail", quotas.detail),
     Endpoint("GET", "/os-availability-zone", servers.zones),
     Endpoint("GET", "/os-availability-zone/detail", servers.zones),
 ]
