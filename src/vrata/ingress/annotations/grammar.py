@@ -1,0 +1,146 @@
+"""Grammars of annotation values: each takes the text and returns a value, or raises ValueError with the remedy.
+
+What comes out is a number, a member of a closed set, an address, or text of printable ASCII without quotes,
+backslash, braces, `%[`, newline or NUL. Only `regex` and `rewrite_path` allow more, and say what.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+
+Parser = Callable[[str], object]
+MAX_TEXT = 2048
+MAX_REGEX = 512
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$&*+.^_|~-]{1,128}", re.ASCII)
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
+_URL = re.compile(rf"https?://{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9/._~!&*+,;=:@%?#$-]*)?", re.ASCII)
+_OBJECT = re.compile(rf"(?:{_LABEL}/)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9 !#$&()*+,./:;<=>?@^_|~-]{1,256}", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,12})([kKmMgG]?)", re.ASCII)
+_TIME = re.compile(r"([0-9]{1,7})(ms|s|m|h)?", re.ASCII)
+_REGEX_TEXT = re.compile(r"[!#-&(-_a-~]+", re.ASCII)  # printable, no blank and no quote or backtick
+_REPEATED_GROUP = re.compile(r"\)(?:[*+]|\{)")
+
+
+def boolean(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError('write "true" or "false"')
+    return text == "true"
+
+
+def choice(*words: str, fold: bool = False) -> Parser:
+    """One word of a closed set, returned as spelled here; `fold` takes any case."""
+
+    def parse(text: str) -> str:
+        for word in words:
+            if text == word or (fold and text.isascii() and text.lower() == word.lower()):
+                return word
+        raise ValueError(f"write one of {', '.join(words)}")
+
+    return parse
+
+
+def number(least: int, most: int) -> Parser:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text, re.ASCII) or not least <= int(text) <= most:
+            raise ValueError(f"write a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def numbers(*allowed: int) -> Parser:
+    one_of = number(min(allowed), max(allowed))
+
+    def parse(text: str) -> int:
+        value = one_of(text)
+        if value not in allowed:
+            raise ValueError(f"write one of {', '.join(map(str, allowed))}")
+        return int(text)
+
+    return parse
+
+
+def size_bytes(text: str) -> int:
+    """Bytes; nginx's suffixes k, m, g are powers of 1,024."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError("write a size such as 512k, 8m or 1g")
+    return int(match[1]) * 1024 ** " kmg".index(match[2].lower() or " ")
+
+
+def time_ms(text: str) -> int:
+    """Milliseconds; a bare number is seconds, as nginx has it."""
+    match = _TIME.fullmatch(text)
+    if not match:
+        raise ValueError("write a time in seconds, such as 60")
+    return int(match[1]) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}[match[2] or "s"]
+
+
+def _matching(pattern: re.Pattern[str], remedy: str) -> Parser:
+    def parse(text: str) -> str:
+        if len(text) > MAX_TEXT or not pattern.fullmatch(text):
+            raise ValueError(remedy)
+        return text
+
+    return parse
+
+
+token = _matching(_TOKEN, "write letters, digits and -_. only, at most 128")
+host = _matching(_HOST, "write a DNS name in lower case")
+path = _matching(_PATH, "write a path that begins with / in printable ASCII without quotes, blanks or braces")
+url = _matching(_URL, "write http:// or https://, a DNS name, and a path without quotes, blanks or braces")
+object_name = _matching(_OBJECT, "write name or namespace/name of an object")
+plain = _matching(_PLAIN, "write printable ASCII without quotes, backslash, braces, brackets or %")
+
+
+def location(text: str) -> object:
+    """Where a redirect leads: an absolute URL or a path."""
+    return path(text) if text.startswith("/") and not text.startswith("//") else url(text)
+
+
+def listed(item: Parser, most: int = 1024, *, separator: str = ",") -> Parser:
+    """A list; blanks around items are dropped, an empty item is an error."""
+
+    def parse(text: str) -> tuple[object, ...]:
+        parts = [part.strip(" ") for part in text.split(separator)]
+        if len(parts) > most:
+            raise ValueError(f"write at most {most} items")
+        return tuple(item(part) for part in parts)
+
+    return parse
+
+
+def cidr(text: str) -> str:
+    """An address or network, in its shortest spelling; host bits are dropped as nginx does."""
+    if not re.fullmatch(r"[0-9a-fA-F.:/]{2,49}", text, re.ASCII):
+        raise ValueError("write an address or network such as 10.0.0.0/8")
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError("write an address or network such as 10.0.0.0/8") from None
+
+
+def regex(text: str) -> str:
+    """A regular expression that Python's `re` and PCRE2 take the same way and that can not explode.
+
+    Printable ASCII without blanks and quotes, at most 512 characters; backslashes and braces are part of it, so
+    it goes where only data goes (a map's key), never into a line of configuration. A repeated group, an
+    extension `(?...)`, a back-reference and `%[` are refused.
+    """
+    if not 0 < len(text) <= MAX_REGEX or not _REGEX_TEXT.fullmatch(text) or "%[" in text:
+        raise ValueError(f"write at most {MAX_REGEX} printable ASCII characters without blanks, quotes or %[")
+    if "(?" in text or _REPEATED_GROUP.search(text) or re.search(r"\\[^wdsWDSbB.+*?^$()\[\]{}|/-]", text):
+        raise ValueError("do not repeat a group with * or +, nor use (?...), back-references or rare escapes")
+    try:
+        re.compile(text, re.ASCII)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError("mend the regular expression") from error
+    return text
+
+
+def refused(_text: str) -> object:
+    raise AssertionError("a row without support has no value")

@@ -1,0 +1,179 @@
+"""What an Ingress asks for beyond its rules: small frozen values; None where nothing was asked for.
+
+Fields are filled from the table by name. Times in milliseconds or seconds and sizes in bytes, as their names say.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """Of paths; `target` makes every path of the host a regular expression, as `use_regex` does."""
+
+    target: str | None = None
+    use_regex: bool = False
+    app_root: str | None = None
+    upstream_vhost: str | None = None
+    forwarded_prefix: str | None = None
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """Of requests; `ssl` None means: where the host has TLS."""
+
+    ssl: bool | None = None
+    force_ssl: bool = False
+    permanent: str | None = None
+    permanent_code: int = 301
+    temporal: str | None = None
+    temporal_code: int = 302
+    www: bool = False
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A second backend for the rules of another Ingress; the header decides before the cookie before the weight."""
+
+    enabled: bool = False
+    header: str | None = None
+    header_value: str | None = None
+    header_pattern: str | None = None
+    cookie: str | None = None
+    weight: int = 0
+    weight_total: int = 100
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """Of clients to pods by a cookie."""
+
+    kind: str | None = None
+    mode: str = "balanced"
+    canary_behavior: str = "sticky"
+    cookie_name: str = "INGRESSCOOKIE"
+    cookie_path: str | None = None
+    cookie_domain: str | None = None
+    cookie_samesite: str | None = None
+    cookie_secure: bool | None = None
+    cookie_max_age_s: int | None = None
+    cookie_expires_s: int | None = None
+    change_on_failure: bool = False
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """How pods are spoken to."""
+
+    protocol: str = "HTTP"
+    balance: str = "round_robin"
+    hash_by: str | None = None
+    service_upstream: bool = False
+    connect_timeout_ms: int | None = None
+    send_timeout_ms: int | None = None
+    read_timeout_ms: int | None = None
+    retry_on: tuple[str, ...] | None = None
+    retry_tries: int | None = None
+
+
+@dataclass(frozen=True)
+class BackendTls:
+    """How pods prove who they are."""
+
+    secret: str | None = None
+    verify: bool = False
+    name: str | None = None
+    send_name: bool = False
+
+
+@dataclass(frozen=True)
+class Cors:
+    """Headers for requests from other origins."""
+
+    enabled: bool = False
+    origins: tuple[str, ...] = ("*",)
+    methods: tuple[str, ...] = ("GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
+    headers: tuple[str, ...] | None = None
+    expose: tuple[str, ...] = ()
+    credentials: bool = True
+    max_age_s: int = 1_728_000
+
+
+@dataclass(frozen=True)
+class AccessList:
+    """Networks that may enter, and that may not; None: no list."""
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """Per client address."""
+
+    per_second: int | None = None
+    per_minute: int | None = None
+    connections: int | None = None
+    burst_multiplier: int = 5
+    exempt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BasicAuth:
+    """Who may enter by password."""
+
+    kind: str | None = None
+    secret: str | None = None
+    secret_type: str = "auth-file"
+    realm: str | None = None
+
+
+@dataclass(frozen=True)
+class ExternalAuth:
+    """Who may enter, by the word of another service."""
+
+    url: str | None = None
+    method: str | None = None
+    signin: str | None = None
+    response_headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClientTls:
+    """Who may enter by certificate."""
+
+    secret: str | None = None
+    verify: str = "on"
+    depth: int = 1
+    pass_certificate: bool = False
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The rest: of bodies, names and errors."""
+
+    body_max_bytes: int | None = None
+    aliases: tuple[str, ...] = ()
+    passthrough: bool = False
+    error_codes: tuple[int, ...] = ()
+    default_backend: str | None = None
+    access_log: bool = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that one Ingress asks for. `refused`: leave the whole Ingress out, or a door would be open."""
+
+    rewrite: Rewrite | None = None
+    redirect: Redirect | None = None
+    canary: Canary | None = None
+    affinity: Affinity | None = None
+    backend: BackendOptions | None = None
+    backend_tls: BackendTls | None = None
+    cors: Cors | None = None
+    access: AccessList | None = None
+    rate_limit: RateLimit | None = None
+    basic_auth: BasicAuth | None = None
+    external_auth: ExternalAuth | None = None
+    client_tls: ClientTls | None = None
+    traffic: Traffic | None = None
+    refused: bool = False

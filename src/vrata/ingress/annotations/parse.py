@@ -1,0 +1,71 @@
+"""From the annotations of one Ingress to its Options and problems; never raises, whatever is written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vrata.ingress.annotations import options as o
+from vrata.ingress.annotations.table import TABLE, Row, Support
+from vrata.ingress.model import Problem
+
+NGINX = "nginx.ingress.kubernetes.io/"
+OURS = "vrata.dev/"
+_GROUPS: dict[str, type[Any]] = {
+    "rewrite": o.Rewrite,
+    "redirect": o.Redirect,
+    "canary": o.Canary,
+    "affinity": o.Affinity,
+    "backend": o.BackendOptions,
+    "backend_tls": o.BackendTls,
+    "cors": o.Cors,
+    "access": o.AccessList,
+    "rate_limit": o.RateLimit,
+    "basic_auth": o.BasicAuth,
+    "external_auth": o.ExternalAuth,
+    "client_tls": o.ClientTls,
+    "traffic": o.Traffic,
+}
+
+
+def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.Options, tuple[Problem, ...]]:
+    """`ingress` is namespace/name, for the problems. Where both prefixes name one thing, `vrata.dev/` wins."""
+    problems: list[Problem] = []
+    groups: dict[str, dict[str, object]] = {}
+    refused = False
+    for name, (key, text) in sorted(_by_name(annotations).items()):
+        row = TABLE.get(name)
+        if row is None:
+            problems.append(Problem(ingress, "UnknownAnnotation", f"{key[:128]!r}: is not known; correct or remove it"))
+        elif row.support is Support.NO:
+            problems.append(Problem(ingress, "UnsupportedAnnotation", f"{key}: is not supported; {row.note}"))
+            refused = refused or row.closed
+        else:
+            problem = _take(ingress, key, text, row, groups)
+            if problem:
+                problems.append(problem)
+                refused = refused or row.closed
+    values: dict[str, Any] = {group: _GROUPS[group](**fields) for group, fields in groups.items()}
+    return o.Options(refused=refused, **values), tuple(problems)
+
+
+def _by_name(annotations: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    found = {}
+    for prefix in (NGINX, OURS):
+        for key, text in annotations.items():
+            if key.startswith(prefix):
+                found[key.removeprefix(prefix)] = (key, text)
+    return found
+
+
+def _take(ingress: str, key: str, text: str, row: Row, groups: dict[str, dict[str, object]]) -> Problem | None:
+    fields = groups.setdefault(row.group, {})
+    try:
+        value = row.parse(text)
+    except ValueError as error:
+        if not fields:
+            del groups[row.group]
+        effect = "the Ingress is left out" if row.closed else "it has no effect"
+        return Problem(ingress, "InvalidAnnotation", f"{key}: {text[:80]!r} is not usable, {effect}; {error}")
+    if row.field in fields and fields[row.field] != value:
+        return Problem(ingress, "InvalidAnnotation", f"{key}: an older name says otherwise; keep one of the two")
+    fields[row.field] = value
+    return None

@@ -1,0 +1,204 @@
+"""Every annotation that is known: what it sets, how its value reads, and what a bad value takes out.
+
+Names and meanings follow ingress-nginx's documentation (nginx-configuration/annotations). `done` says that the
+engine has the effect; until then a row is parsed and validated only.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vrata.ingress.annotations import grammar as g
+
+
+class Support(StrEnum):
+    AS_IS = "as is"
+    DIFFERENTLY = "differently"
+    NO = "no"
+
+
+class Scope(StrEnum):
+    ROUTE = "route"
+    BACKEND = "backend"
+    HOST = "host"
+    INGRESS = "ingress"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`group` and `field` name the place in Options; `note` says how it differs, or what to use instead."""
+
+    name: str
+    scope: Scope
+    group: str
+    field: str
+    parse: g.Parser
+    support: Support = Support.AS_IS
+    note: str = ""
+    closed: bool = False  # a bad value leaves the whole Ingress out, since leaving out the value would open a door
+    done: bool = False
+
+
+def _rows(scope: Scope, group: str, *rows: tuple[str, str, g.Parser], closed: bool = False) -> list[Row]:
+    return [Row(name, scope, group, field, parse, closed=closed) for name, field, parse in rows]
+
+
+def _no(note: str, *names: str, closed: bool = False) -> list[Row]:
+    return [Row(n, Scope.INGRESS, "", "", g.refused, Support.NO, note, closed=closed) for n in names]
+
+
+_DAYS_365_S = 365 * 86_400
+_RETRY = g.choice(
+    "error", "timeout", "invalid_header", "non_idempotent", "off",
+    *(f"http_{code}" for code in (500, 502, 503, 504, 403, 404, 429)),
+)  # fmt: skip
+
+ROWS: tuple[Row, ...] = (
+    *_rows(
+        Scope.ROUTE, "rewrite",
+        ("rewrite-target", "target", g.path), ("app-root", "app_root", g.path),
+        ("x-forwarded-prefix", "forwarded_prefix", g.path), ("upstream-vhost", "upstream_vhost", g.host),
+    ),
+    *_rows(Scope.HOST, "rewrite", ("use-regex", "use_regex", g.boolean)),
+    *_rows(
+        Scope.ROUTE, "redirect",
+        ("ssl-redirect", "ssl", g.boolean), ("force-ssl-redirect", "force_ssl", g.boolean),
+        ("permanent-redirect", "permanent", g.location),
+        ("permanent-redirect-code", "permanent_code", g.numbers(301, 302, 303, 307, 308)),
+        ("temporal-redirect", "temporal", g.location),
+        ("temporal-redirect-code", "temporal_code", g.numbers(301, 302, 303, 307, 308)),
+    ),
+    *_rows(Scope.HOST, "redirect", ("from-to-www-redirect", "www", g.boolean)),
+    *_rows(
+        Scope.ROUTE, "canary",
+        ("canary", "enabled", g.boolean), ("canary-by-header", "header", g.token),
+        ("canary-by-header-value", "header_value", g.plain), ("canary-by-header-pattern", "header_pattern", g.regex),
+        ("canary-by-cookie", "cookie", g.token), ("canary-weight", "weight", g.number(0, 1_000_000)),
+        ("canary-weight-total", "weight_total", g.number(1, 1_000_000)),
+        closed=True,  # a canary without its rules would be a second main Ingress and take all the requests
+    ),
+    *_rows(
+        Scope.BACKEND, "affinity",
+        ("affinity", "kind", g.choice("cookie")), ("affinity-mode", "mode", g.choice("balanced", "persistent")),
+        ("affinity-canary-behavior", "canary_behavior", g.choice("sticky", "legacy")),
+        ("session-cookie-name", "cookie_name", g.token), ("session-cookie-path", "cookie_path", g.path),
+        ("session-cookie-domain", "cookie_domain", g.host),
+        ("session-cookie-samesite", "cookie_samesite", g.choice("None", "Lax", "Strict", fold=True)),
+        ("session-cookie-secure", "cookie_secure", g.boolean),
+        ("session-cookie-max-age", "cookie_max_age_s", g.number(0, 10 * _DAYS_365_S)),
+        ("session-cookie-expires", "cookie_expires_s", g.number(0, 10 * _DAYS_365_S)),
+        ("session-cookie-change-on-failure", "change_on_failure", g.boolean),
+    ),
+    *_rows(
+        Scope.BACKEND, "backend",
+        ("backend-protocol", "protocol", g.choice("HTTP", "HTTPS", "GRPC", "GRPCS", "AUTO_HTTP", fold=True)),
+        ("load-balance", "balance", g.choice("round_robin", "ewma")),
+        ("upstream-hash-by", "hash_by", g.choice("$remote_addr", "$binary_remote_addr", "$request_uri", "$host", "$uri")),
+        ("service-upstream", "service_upstream", g.boolean),
+        ("proxy-connect-timeout", "connect_timeout_ms", g.time_ms), ("proxy-send-timeout", "send_timeout_ms", g.time_ms),
+        ("proxy-read-timeout", "read_timeout_ms", g.time_ms),
+        ("proxy-next-upstream", "retry_on", g.listed(_RETRY, 12, separator=" ")),
+        ("proxy-next-upstream-tries", "retry_tries", g.number(0, 100)),
+    ),
+    *_rows(
+        Scope.BACKEND, "backend_tls",
+        ("proxy-ssl-secret", "secret", g.object_name), ("proxy-ssl-verify", "verify", lambda t: g.choice("on", "off")(t) == "on"),
+        ("proxy-ssl-name", "name", g.host), ("proxy-ssl-server-name", "send_name", lambda t: g.choice("on", "off")(t) == "on"),
+        closed=True,
+    ),
+    *_rows(
+        Scope.ROUTE, "cors",
+        ("enable-cors", "enabled", g.boolean),
+        ("cors-allow-origin", "origins", g.listed(lambda t: t if t == "*" else g.url(t.replace("://*.", "://x.")) and g.plain(t), 64)),
+        ("cors-allow-methods", "methods", g.listed(g.choice("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "*"))),
+        ("cors-allow-headers", "headers", g.listed(g.token, 128)),
+        ("cors-expose-headers", "expose", g.listed(g.token, 128)), ("cors-allow-credentials", "credentials", g.boolean),
+        ("cors-max-age", "max_age_s", g.number(0, _DAYS_365_S)),
+        closed=True,  # the defaults (any origin, with credentials) are wider than what was asked for
+    ),
+    *_rows(
+        Scope.ROUTE, "access",
+        ("whitelist-source-range", "allow", g.listed(g.cidr)), ("allowlist-source-range", "allow", g.listed(g.cidr)),
+        ("denylist-source-range", "deny", g.listed(g.cidr)),
+        closed=True,
+    ),
+    *_rows(
+        Scope.ROUTE, "rate_limit",
+        ("limit-rps", "per_second", g.number(1, 1_000_000)), ("limit-rpm", "per_minute", g.number(1, 1_000_000)),
+        ("limit-connections", "connections", g.number(1, 1_000_000)),
+        ("limit-burst-multiplier", "burst_multiplier", g.number(1, 1000)),
+        ("limit-whitelist", "exempt", g.listed(g.cidr)), ("limit-allowlist", "exempt", g.listed(g.cidr)),
+    ),
+    *_rows(
+        Scope.ROUTE, "basic_auth",
+        ("auth-type", "kind", g.choice("basic")), ("auth-secret", "secret", g.object_name),
+        ("auth-secret-type", "secret_type", g.choice("auth-file", "auth-map")), ("auth-realm", "realm", g.plain),
+        closed=True,
+    ),
+    *_rows(
+        Scope.ROUTE, "external_auth",
+        ("auth-url", "url", g.url), ("auth-signin", "signin", g.location),
+        ("auth-method", "method", g.choice("GET", "HEAD", "POST")), ("auth-response-headers", "response_headers", g.listed(g.token, 64)),
+        closed=True,
+    ),
+    *_rows(
+        Scope.HOST, "client_tls",
+        ("auth-tls-secret", "secret", g.object_name),
+        ("auth-tls-verify-client", "verify", g.choice("on", "off", "optional", "optional_no_ca")),
+        ("auth-tls-verify-depth", "depth", g.number(0, 10)),
+        ("auth-tls-pass-certificate-to-upstream", "pass_certificate", g.boolean),
+        closed=True,
+    ),
+    *_rows(
+        Scope.INGRESS, "traffic",
+        ("proxy-body-size", "body_max_bytes", g.size_bytes), ("server-alias", "aliases", g.listed(g.host, 64)),
+        ("custom-http-errors", "error_codes", g.listed(g.number(400, 599), 64)),
+        ("default-backend", "default_backend", g.object_name), ("enable-access-log", "access_log", g.boolean),
+    ),
+    *_rows(Scope.HOST, "traffic", ("ssl-passthrough", "passthrough", g.boolean), closed=True),
+    *_no(
+        "text that becomes configuration is how clusters were taken; use the annotation for the purpose",
+        "server-snippet", "configuration-snippet", "stream-snippet", "auth-snippet", "modsecurity-snippet", closed=True,
+    ),
+    *_no(
+        "put a web application firewall before or behind the proxy",
+        "enable-modsecurity", "enable-owasp-core-rules", "modsecurity-transaction-id", closed=True,
+    ),
+    *_no(
+        "without it requests would be let in that it kept out; use auth-url, auth-tls-secret or allow lists alone",
+        "satisfy", "enable-global-auth", "auth-tls-match-cn", "proxy-ssl-verify-depth", "proxy-ssl-protocols",
+        "proxy-ssl-ciphers", "ssl-ciphers", "auth-proxy-set-headers", closed=True,
+    ),
+    *_no(
+        "leave it out: the answer of the auth service is asked for on every request",
+        "auth-cache-key", "auth-cache-duration", "auth-keepalive", "auth-keepalive-requests", "auth-keepalive-timeout",
+        "auth-keepalive-share-vars", "auth-request-redirect", "auth-always-set-cookie", "auth-signin-redirect-param",
+        "auth-tls-error-page",
+    ),
+    *_no(
+        "leave it out: HAProxy streams bodies and has no files for them",
+        "client-body-buffer-size", "proxy-buffering", "proxy-request-buffering", "proxy-buffers-number",
+        "proxy-buffer-size", "proxy-busy-buffers-size", "proxy-max-temp-file-size",
+    ),
+    *_no(
+        "use limit-rps or limit-rpm",
+        "limit-rate", "limit-rate-after", "global-rate-limit", "global-rate-limit-window", "global-rate-limit-key",
+        "global-rate-limit-ignored-cidrs",
+    ),
+    *_no(
+        "let the application send what the client shall see",
+        "proxy-cookie-domain", "proxy-cookie-path", "proxy-redirect-from", "proxy-redirect-to", "custom-headers",
+        "connection-proxy-header", "preserve-trailing-slash", "relative-redirects", "use-port-in-redirects",
+        "session-cookie-conditional-samesite-none", "disable-proxy-intercept-errors",
+    ),
+    *_no(
+        "leave it out: it is of nginx only, or was removed there",
+        "http2-push-preload", "enable-rewrite-log", "proxy-http-version", "ssl-prefer-server-ciphers",
+        "upstream-hash-by-subset", "upstream-hash-by-subset-size", "proxy-next-upstream-timeout",
+        "enable-opentracing", "opentracing-trust-incoming-span", "enable-opentelemetry",
+        "opentelemetry-trust-incoming-span", "opentelemetry-operation-name", "enable-influxdb",
+        "influxdb-measurement", "influxdb-port", "influxdb-host", "influxdb-server-name",
+    ),
+    *_no("mirror in the application or the mesh", "mirror-request-body", "mirror-target", "mirror-host"),
+)  # fmt: skip
+
+TABLE = {row.name: row for row in ROWS}

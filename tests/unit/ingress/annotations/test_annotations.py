@@ -1,0 +1,155 @@
+"""Every row takes a good value and refuses a bad one; hostile text never gets into Options."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vrata.ingress.annotations.options import Options
+from vrata.ingress.annotations.parse import NGINX, OURS, parse_annotations
+from vrata.ingress.annotations.table import ROWS, TABLE, Row, Support
+
+GOOD = {
+    "affinity": "cookie", "affinity-mode": "persistent", "affinity-canary-behavior": "legacy",
+    "allowlist-source-range": "10.0.0.0/8, 2001:db8::/32", "app-root": "/app", "auth-method": "POST",
+    "auth-realm": "Members only", "auth-response-headers": "X-User, X-Mail", "auth-secret": "team/users",
+    "auth-secret-type": "auth-map", "auth-signin": "https://login.example/start?rd=$escaped_request_uri",
+    "auth-tls-secret": "team/ca", "auth-tls-verify-client": "optional", "auth-tls-verify-depth": "2",
+    "auth-type": "basic", "auth-url": "http://auth.team.svc.cluster.local:8080/check", "backend-protocol": "grpc",
+    "canary-by-cookie": "beta", "canary-by-header": "X-Canary", "canary-by-header-pattern": "^(eu|us)-[0-9]+$",
+    "canary-by-header-value": "eu west", "canary-weight": "20", "canary-weight-total": "1000",
+    "cors-allow-headers": "X-One, X-Two", "cors-allow-methods": "GET, PUT",
+    "cors-allow-origin": "https://*.shop.example, https://shop.example:8443", "cors-expose-headers": "X-One",
+    "cors-max-age": "600", "custom-http-errors": "404,503", "default-backend": "errors",
+    "denylist-source-range": "192.0.2.7", "limit-allowlist": "10.0.0.0/8", "limit-burst-multiplier": "3",
+    "limit-connections": "10", "limit-rpm": "300", "limit-rps": "5", "limit-whitelist": "10.0.0.0/8",
+    "load-balance": "ewma", "permanent-redirect": "https://new.example/", "permanent-redirect-code": "308",
+    "proxy-body-size": "8m", "proxy-connect-timeout": "5", "proxy-next-upstream": "error timeout http_502",
+    "proxy-next-upstream-tries": "3", "proxy-read-timeout": "60", "proxy-send-timeout": "60s",
+    "proxy-ssl-name": "pods.example", "proxy-ssl-secret": "team/pods", "proxy-ssl-server-name": "on",
+    "proxy-ssl-verify": "on", "rewrite-target": "/$1", "server-alias": "a.example, *.b.example",
+    "session-cookie-domain": "shop.example", "session-cookie-expires": "3600", "session-cookie-max-age": "3600",
+    "session-cookie-name": "route", "session-cookie-path": "/shop", "session-cookie-samesite": "lax",
+    "temporal-redirect": "/later", "temporal-redirect-code": "307", "upstream-hash-by": "$request_uri",
+    "upstream-vhost": "inner.example", "whitelist-source-range": "10.0.0.0/8", "x-forwarded-prefix": "/shop",
+}  # fmt: skip
+CLOSED = {
+    "auth-url", "auth-secret", "auth-type", "auth-tls-secret", "auth-tls-verify-client", "whitelist-source-range",
+    "denylist-source-range", "proxy-ssl-verify", "proxy-ssl-secret", "satisfy", "configuration-snippet",
+}  # fmt: skip
+HOSTILE = (
+    "a\nserver x 10.0.0.1:80", "a\r\nX-Evil: 1", '"quoted"', "it's", "a\\b", "%[env(HOME)]", "}", "{", "a\x00b", "é",
+    "\u2028", "\uff11", "a" * 100_000, "1\n", "/a;\n}\nlocation /x { return 200; }\n#",
+    '"; access_by_lua_block { os.execute("id") } #', "/var/run/secrets/kubernetes.io/serviceaccount/token\n",
+    "http://x/#;\n}}}\nssl_engine ../../../../proc/1/fd/9;\n{{{", "CN=x #(\n){}\n }}\nssl_engine x;\n#",
+    "x;\r root /etc", "$(id)", "`id`", "(a+)+$", "((a*)*)*", "(?P<n>a)(?P=n)", "(", "[", "a{1,99999999999}",
+)  # fmt: skip
+BACKEND = [row for row in ROWS if row.support is not Support.NO]
+NAMES = [row.name for row in ROWS]
+
+
+def find_texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from find_texts(item, name)
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from find_texts(getattr(value, each.name), each.name)
+
+
+def assert_safe(options: Options) -> None:
+    for name, text in find_texts(options):
+        assert text.isascii() and text.isprintable() and "%[" not in text, (name, text)
+        assert not set(text) & set("\"'`"), (name, text)
+        if name != "header_pattern":
+            assert not set(text) & set("\\{}[]"), (name, text)
+
+
+def test_names_are_once_in_the_table() -> None:
+    assert len(TABLE) == len(ROWS)
+
+
+@pytest.mark.parametrize("row", BACKEND, ids=lambda row: row.name)
+def test_good_value_sets_its_field(row: Row) -> None:
+    options, problems = parse_annotations("team/web", {NGINX + row.name: GOOD.get(row.name, "true")})
+    assert problems == ()
+    assert getattr(getattr(options, row.group), row.field) == row.parse(GOOD.get(row.name, "true"))
+    assert not options.refused
+    assert_safe(options)
+
+
+@pytest.mark.parametrize("row", BACKEND, ids=lambda row: row.name)
+def test_bad_value_is_a_problem_with_its_effect(row: Row) -> None:
+    options, problems = parse_annotations("team/web", {NGINX + row.name: "\n"})
+    assert [problem.reason for problem in problems] == ["InvalidAnnotation"]
+    assert row.name in problems[0].message
+    assert getattr(options, row.group) is None
+    assert options.refused == row.closed
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.support is Support.NO], ids=lambda row: row.name)
+def test_unsupported_annotation_says_what_instead(row: Row) -> None:
+    options, problems = parse_annotations("team/web", {NGINX + row.name: "true"})
+    assert [problem.reason for problem in problems] == ["UnsupportedAnnotation"]
+    assert row.note
+    assert row.note in problems[0].message
+    assert options == Options(refused=row.closed)
+
+
+def test_what_guards_a_door_fails_closed() -> None:
+    assert all(TABLE[name].closed for name in CLOSED)
+
+
+@pytest.mark.parametrize("prefix", [NGINX, OURS])
+def test_unknown_name_is_a_problem(prefix: str) -> None:
+    options, problems = parse_annotations("team/web", {prefix + "rewrite-tarjet": "/"})
+    assert options == Options()
+    assert [problem.reason for problem in problems] == ["UnknownAnnotation"]
+
+
+def test_our_prefix_wins() -> None:
+    options, problems = parse_annotations("team/web", {OURS + "limit-rps": "7", NGINX + "limit-rps": "5"})
+    assert problems == ()
+    assert options.rate_limit is not None
+    assert options.rate_limit.per_second == 7
+
+
+def test_two_names_of_one_list_that_differ_leave_the_ingress_out() -> None:
+    lists = {NGINX + "whitelist-source-range": "10.0.0.0/8", NGINX + "allowlist-source-range": "0.0.0.0/0"}
+    options, problems = parse_annotations("team/web", lists)
+    assert options.refused
+    assert len(problems) == 1
+
+
+def test_units_are_nginxs() -> None:
+    options, _ = parse_annotations("a/b", {NGINX + "proxy-body-size": "8m", NGINX + "proxy-read-timeout": "60"})
+    assert options.traffic is not None
+    assert options.traffic.body_max_bytes == 8 * 1024 * 1024
+    assert options.backend is not None
+    assert options.backend.read_timeout_ms == 60_000
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", "(a|a)*", "(a{1,9}){9}", "(?i)x", r"(a)\1", "(", "a b", "x" * 513])
+def test_regex_that_could_explode_or_differ_is_refused(pattern: str) -> None:
+    options, _ = parse_annotations("a/b", {NGINX + "canary-by-header-pattern": pattern})
+    assert options.refused
+    assert options.canary is None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_hostile_corpus_never_gets_through(row: Row) -> None:
+    good = GOOD.get(row.name, "true")
+    for text in HOSTILE:
+        for value in (text, good + text, text + good, good + "," + text):
+            assert_safe(parse_annotations("team/web", {NGINX + row.name: value})[0])
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), st.one_of(st.text(), st.sampled_from(HOSTILE), st.text("/.*$()[]a1%{\\\n")))
+)
+def test_any_text_is_survived(values: dict[str, str]) -> None:
+    assert_safe(parse_annotations("team/web", {NGINX + name: text for name, text in values.items()})[0])
