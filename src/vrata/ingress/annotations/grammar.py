@@ -69,7 +69,8 @@ def size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError("write a size such as 512k, 8m or 1g")
-    return int(match[1]) * 1024 ** " kmg".index(match[2].lower() or " ")
+    power = " kmg".index(match[2].lower() or " ")
+    return int(match[1]) * (1 << (10 * power))
 
 
 def time_ms(text: str) -> int:
@@ -100,6 +101,19 @@ plain = _matching(_PLAIN, "write printable ASCII without quotes, backslash, brac
 def location(text: str) -> object:
     """Where a redirect leads: an absolute URL or a path."""
     return path(text) if text.startswith("/") and not text.startswith("//") else url(text)
+
+
+def origin(text: str) -> object:
+    """An origin of CORS: `*`, or scheme, host and port; the first label of the host may be `*`."""
+    if text != "*":
+        url(text.replace("://*.", "://x.", 1))
+    return plain(text)
+
+
+def switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError('write "on" or "off"')
+    return text == "on"
 
 
 def listed(item: Parser, most: int = 1024, *, separator: str = ",") -> Parser:

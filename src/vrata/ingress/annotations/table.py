@@ -4,7 +4,7 @@ Names and meanings follow ingress-nginx's documentation (nginx-configuration/ann
 engine has the effect; until then a row is parsed and validated only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vrata.ingress.annotations import grammar as g
@@ -47,6 +47,7 @@ def _no(note: str, *names: str, closed: bool = False) -> list[Row]:
 
 
 _DAYS_365_S = 365 * 86_400
+_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "*")
 _RETRY = g.choice(
     "error", "timeout", "invalid_header", "non_idempotent", "off",
     *(f"http_{code}" for code in (500, 502, 503, 504, 403, 404, 429)),
@@ -101,15 +102,15 @@ ROWS: tuple[Row, ...] = (
     ),
     *_rows(
         Scope.BACKEND, "backend_tls",
-        ("proxy-ssl-secret", "secret", g.object_name), ("proxy-ssl-verify", "verify", lambda t: g.choice("on", "off")(t) == "on"),
-        ("proxy-ssl-name", "name", g.host), ("proxy-ssl-server-name", "send_name", lambda t: g.choice("on", "off")(t) == "on"),
+        ("proxy-ssl-secret", "secret", g.object_name), ("proxy-ssl-verify", "verify", g.switch),
+        ("proxy-ssl-name", "name", g.host), ("proxy-ssl-server-name", "send_name", g.switch),
         closed=True,
     ),
     *_rows(
         Scope.ROUTE, "cors",
         ("enable-cors", "enabled", g.boolean),
-        ("cors-allow-origin", "origins", g.listed(lambda t: t if t == "*" else g.url(t.replace("://*.", "://x.")) and g.plain(t), 64)),
-        ("cors-allow-methods", "methods", g.listed(g.choice("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "*"))),
+        ("cors-allow-origin", "origins", g.listed(g.origin, 64)),
+        ("cors-allow-methods", "methods", g.listed(g.choice(*_METHODS))),
         ("cors-allow-headers", "headers", g.listed(g.token, 128)),
         ("cors-expose-headers", "expose", g.listed(g.token, 128)), ("cors-allow-credentials", "credentials", g.boolean),
         ("cors-max-age", "max_age_s", g.number(0, _DAYS_365_S)),
@@ -137,7 +138,8 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "external_auth",
         ("auth-url", "url", g.url), ("auth-signin", "signin", g.location),
-        ("auth-method", "method", g.choice("GET", "HEAD", "POST")), ("auth-response-headers", "response_headers", g.listed(g.token, 64)),
+        ("auth-method", "method", g.choice("GET", "HEAD", "POST")),
+        ("auth-response-headers", "response_headers", g.listed(g.token, 64)),
         closed=True,
     ),
     *_rows(
@@ -201,4 +203,15 @@ ROWS: tuple[Row, ...] = (
     *_no("mirror in the application or the mesh", "mirror-request-body", "mirror-target", "mirror-host"),
 )  # fmt: skip
 
-TABLE = {row.name: row for row in ROWS}
+_DIFFERS = {
+    "auth-type": "basic only; digest leaves the Ingress out",
+    "backend-protocol": "without AJP and FCGI",
+    "canary-by-header-pattern": "no repeated groups, look-around or back-references",
+    "cors-allow-origin": "an origin is http or https",
+    "upstream-hash-by": "one of five variables, no text around them",
+    "upstream-vhost": "a name, no variables",
+}
+TABLE = {
+    row.name: replace(row, support=Support.DIFFERENTLY, note=_DIFFERS[row.name]) if row.name in _DIFFERS else row
+    for row in ROWS
+}
