@@ -8,6 +8,7 @@ import asyncio
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import assert_never
 
@@ -18,26 +19,34 @@ from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.metrics import Metrics
-from vrata.ingress.model import BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Settings, Slot
+from vrata.ingress.model import BackendKey, Certificate, Scheme, SecretKey, Server, Settings, Slot
 from vrata.ingress.observe import Running, Servers, observe_running, observe_servers
 from vrata.ingress.plan import (
     Action,
     AddCertificate,
+    AddPolicy,
     AddServer,
     Assign,
     DropCertificate,
+    DropPolicy,
     DropRow,
     Observed,
     PutRow,
     Release,
     Reload,
     RemoveServer,
+    ReplacePatterns,
     ReviveServer,
-    place,
+    patterns_of,
+    policy_rows,
+    rows_of,
 )
 from vrata.ingress.render import (
     OWNERS,
+    POLICIES,
+    PROGRAM,
     map_path,
+    patterns_map,
     render_config,
     render_map_file,
     routes_of,
@@ -46,6 +55,7 @@ from vrata.ingress.render import (
     slot_name,
 )
 from vrata.ingress.served import DEFAULT, LIST, file_names, list_line
+from vrata.ingress.table import Host
 from vrata.net import daemon
 
 DEFAULT_NAME = "no certificate for this name"
@@ -102,15 +112,8 @@ class Proxy:
                 await runtime.add_server(slot, server.name, server_address(server), server_words(server))
             case ReviveServer(slot=slot, server=name):
                 await runtime.set_server_state(slot, name, "ready")
-            case PutRow(scheme=scheme, row=row, slot=slot, was=was):
-                if was is None:
-                    await runtime.add_rows(self._map(routes_of(scheme)), [(row, slot)])
-                else:
-                    await runtime.set_row(self._map(routes_of(scheme)), row, slot)
-                running.put_row(scheme, row, slot)
-            case DropRow(scheme=scheme, row=row):
-                await runtime.delete_row(self._map(routes_of(scheme)), row)
-                running.drop_row(scheme, row)
+            case AddPolicy() | DropPolicy() | ReplacePatterns() | PutRow() | DropRow():
+                await self._route(action, running)
             case RemoveServer(slot=slot, server=name):
                 return await runtime.remove_server(slot, name)
             case AddCertificate() | DropCertificate():
@@ -123,6 +126,33 @@ class Proxy:
             case _:
                 assert_never(action)
         return True
+
+    async def _route(
+        self, action: AddPolicy | DropPolicy | ReplacePatterns | PutRow | DropRow, running: Running
+    ) -> None:
+        runtime = self.haproxy.runtime
+        match action:
+            case AddPolicy(name=name, policy=policy):
+                await runtime.add_rows(self._map(POLICIES), [(name, policy)])
+                running.policies.add(name)
+            case DropPolicy(name=name):
+                await runtime.delete_row(self._map(POLICIES), name)
+                running.policies.discard(name)
+            case ReplacePatterns(scheme=scheme, hosts=hosts):
+                rows = [row for found in hosts.values() for row in found]
+                await runtime.replace_map(self._map(patterns_map(scheme)), rows)
+                running.patterns[scheme] = dict(hosts)
+            case PutRow(scheme=scheme, row=row, place=place, was=None):
+                await runtime.add_rows(self._map(routes_of(scheme)), [(row, place)])
+                running.put_row(scheme, row, place)
+            case PutRow(scheme=scheme, row=row, place=place):
+                await runtime.set_row(self._map(routes_of(scheme)), row, place)
+                running.put_row(scheme, row, place)
+            case DropRow(scheme=scheme, row=row):
+                await runtime.delete_row(self._map(routes_of(scheme)), row)
+                running.drop_row(scheme, row)
+            case _:
+                assert_never(action)
 
     async def _certify(self, action: AddCertificate | DropCertificate, running: Running) -> None:
         runtime, listed = self.haproxy.runtime, f"{self.haproxy.tls_dir}/{LIST}"
@@ -139,7 +169,7 @@ class Proxy:
         self,
         reason: Reload,
         backends: Mapping[BackendKey, tuple[Server, ...]],
-        hosts: Iterable[Mapping[RowKey, Route]],
+        hosts: Mapping[str, Host],
         certificates: Mapping[SecretKey, Certificate | None],
     ) -> None:
         """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
@@ -153,10 +183,14 @@ class Proxy:
         ):
             owners[slot] = backend
         places = {backend: slot for slot, backend in owners.items()}
-        rows = [row for found in hosts for row in found.items()]
-        self._write(OWNERS, owners.items())
+        self._write(OWNERS, sorted(owners.items()))
+        self._write(POLICIES, policy_rows(route.policy for host in hosts.values() for route in host.routes()).items())
         for scheme in Scheme:
-            self._write(routes_of(scheme), ((row, place(route, scheme, places)) for row, route in rows))
+            patterns = patterns_of({host: served.patterns for host, served in hosts.items()}, scheme, places)
+            rows = rows_of({host: served.rows for host, served in hosts.items()}, patterns, scheme, places)
+            self._write(patterns_map(scheme), (row for found in patterns.values() for row in found))
+            self._write(routes_of(scheme), (row for found in rows.values() for row in sorted(found.items())))
+        write_atomic(self.directory / PROGRAM, resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
         config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
         files = _files(self.haproxy.tls_dir, certificates)
         self.haproxy.write_config(render_config(self.settings, config, str(self.directory)), files)
@@ -187,7 +221,15 @@ class Proxy:
 
 def observed_of(running: Running, servers: Servers) -> Observed:
     """What the planner looks at."""
-    return Observed(running.places, running.free.keys(), running.rows, servers, running.certificates)
+    return Observed(
+        running.places,
+        running.free.keys(),
+        running.rows,
+        servers,
+        running.certificates,
+        running.policies,
+        running.patterns,
+    )
 
 
 def _files(tls_dir: Path, certificates: Mapping[SecretKey, Certificate | None]) -> list[TlsFile]:

@@ -6,26 +6,19 @@ question of this module.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
-from vrata.ingress.model import CONTROLLER, BackendKey, CertificateClaim, Claim, Claims, Problem, Route, SecretKey
-from vrata.ingress.rows import ANY, exact_row, prefix_row
+from vrata.ingress.annotations import grammar
+from vrata.ingress.annotations.options import Redirect, Rewrite
+from vrata.ingress.annotations.parse import parse_annotations
+from vrata.ingress.endpoints import HTTP2, OPAQUE, TLS, backend_key
+from vrata.ingress.model import CONTROLLER, BackendKey, CertificateClaim, Claim, Claims, Problem, Role, Route, SecretKey
+from vrata.ingress.policy import canary_of, policy_of, redirect_to, too_long
+from vrata.ingress.rows import ANY, exact_row, moved_row, prefix_row
 from vrata.kube.objects import HttpIngressPath, Ingress, IngressBackend, IngressClass
 
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 LEGACY_CLASS = "kubernetes.io/ingress.class"
-SSL_REDIRECT = ("vrata.dev/ssl-redirect", "nginx.ingress.kubernetes.io/ssl-redirect")
-
-# What closes a door and is not there yet: without it the Ingress would be open to everybody.
-GUARDS = (
-    "auth-type",
-    "auth-url",
-    "auth-tls-secret",
-    "whitelist-source-range",
-    "allowlist-source-range",
-    "denylist-source-range",
-)
-PREFIXES = ("vrata.dev/", "nginx.ingress.kubernetes.io/")
-
 HOST = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*", re.ASCII)
 HOST_MAX = 253
 PATH = re.compile(r"/[!-\[\]-~]*", re.ASCII)  # visible ASCII without the backslash: a map key ends at a blank
@@ -50,7 +43,7 @@ def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool
 def read_ingress(ingress: Ingress) -> Claims:
     """Everything that can be served of one Ingress, and what is wrong with the rest."""
     reading = _Reading(ingress)
-    if reading.may_be_open():
+    if not reading.options.refused:
         reading.read()
     created = ingress.metadata.creation_timestamp
     return Claims(
@@ -67,53 +60,80 @@ class _Reading:
 
     def __init__(self, ingress: Ingress) -> None:
         self.ingress = ingress
+        self.options, problems = parse_annotations(ingress.metadata.key, ingress.metadata.annotations)
+        self.problems = list(problems)
         self.hosts: dict[str, list[Claim]] = {}
         self.certificates: list[CertificateClaim] = []
         self.encrypted: set[str] = set()
         self.default: Claim | None = None
-        self.problems: list[Problem] = []
-
-    def may_be_open(self) -> bool:
-        """False, and told, if it asks for a protection that this controller does not have."""
-        asked = [prefix + name for prefix in PREFIXES for name in GUARDS]
-        found = [name for name in asked if name in self.ingress.metadata.annotations]
-        for name in found:
-            self._tell(
-                "NotServed", f"annotation {name} is not supported yet; without it nothing would be guarded: remove it"
-            )
-        return not found
+        self._rewrite = self.options.rewrite or Rewrite()
+        self._redirect = self.options.redirect or Redirect()
+        self._canary = self.options.canary if self.options.canary and self.options.canary.enabled else None
+        # A canary has the settings of the Ingress whose requests it shares.
+        self._policy = canary_of(self._canary) if self._canary else policy_of(ingress.metadata.key, self.options)
 
     def read(self) -> None:
         spec = self.ingress.spec
+        if too_long(self._policy):
+            self._tell("InvalidAnnotation", "annotations: together they are too long; name fewer networks or origins")
+            return
         self._tls()
         if spec.default_backend:
             backend = self._backend(spec.default_backend, "spec.defaultBackend")
-            if backend:
-                self.default = Claim(prefix_row(ANY, "/"), Route(backend), "spec.defaultBackend")
+            if backend and not self._canary:
+                route = Route(backend, self._redirect.force_ssl, self._policy)
+                self.default = Claim(prefix_row(ANY, "/"), route, "spec.defaultBackend")
         for number, rule in enumerate(spec.rules):
             at, host = f"spec.rules[{number}]", rule.host.lower() or ANY
             if host != ANY and not self._is_host(host, f"{at}.host"):
                 continue
             for index, path in enumerate(rule.http.paths if rule.http else ()):
                 self._path(host, path, f"{at}.http.paths[{index}]")
+        if not self._canary:
+            self._other_names()
 
     def _path(self, host: str, path: HttpIngressPath, at: str) -> None:
         text = path.path or "/"
-        if not (PATH.fullmatch(text) and len(text) <= PATH_MAX):
-            message = f"{at}.path: {text[:80]!r} can not be matched; begin with / and use visible ASCII characters"
-            self._tell("InvalidPath", message)
+        regex = self._rewrite.use_regex or self._rewrite.target is not None
+        wrong = _wrong_pattern(text) if regex else _wrong_path(text)
+        if wrong:
+            self._tell("InvalidPath", f"{at}.path: {text[:80]!r} can not be matched; {wrong}")
             return
         backend = self._backend(path.backend, f"{at}.backend")
         if backend:
-            row = exact_row(host, text) if path.path_type == "Exact" else prefix_row(host, text)
-            route = Route(backend, self._is_encrypted(host))
-            self.hosts.setdefault(host, []).append(Claim(row, route, f"{at}.backend"))
+            row = exact_row(host, text) if path.path_type == "Exact" and not regex else prefix_row(host, text)
+            claim = Claim(
+                row,
+                Route(backend, self._is_https_only(host), self._policy, rewrite=_template(self._rewrite.target)),
+                f"{at}.backend",
+                pattern=text if regex else re.escape(text),
+                regex=regex,
+                role=Role.CANARY if self._canary else Role.RULE,
+            )
+            self.hosts.setdefault(host, []).append(claim)
+
+    def _other_names(self) -> None:
+        """Names that nobody else claims: aliases serve the same, the name with or without www. leads to the other."""
+        named = {host: claims for host, claims in self.hosts.items() if host != ANY}
+        for alias in self.options.traffic.aliases if self.options.traffic else ():
+            for host, claims in named.items():
+                self._also(alias, host, [(claim, claim.route) for claim in claims])
+        if self._redirect.www:
+            for host, claims in named.items():
+                other = host.removeprefix("www.") if host.startswith("www.") else f"www.{host}"
+                route = claims[0].route._replace(policy=redirect_to(host), rewrite="")
+                row = prefix_row(host, "/")
+                self._also(other, host, [(replace(claims[0], row=row, pattern="/", regex=False), route)])
+
+    def _also(self, name: str, host: str, claims: list[tuple[Claim, Route]]) -> None:
+        if name in self.hosts:
+            return
+        self.hosts[name] = [
+            replace(claim, row=moved_row(claim.row, name), route=route, role=Role.ALIAS) for claim, route in claims
+        ]
+        self.certificates += [replace(one, host=name) for one in self.certificates if one.host == host]
 
     def _tls(self) -> None:
-        annotations = self.ingress.metadata.annotations
-        redirect = next((annotations[name] for name in SSL_REDIRECT if name in annotations), "true")
-        if redirect not in ("true", "false"):
-            self._tell("InvalidAnnotation", f"ssl-redirect: {redirect[:80]!r} is neither true nor false; write one")
         for number, entry in enumerate(self.ingress.spec.tls):
             at = f"spec.tls[{number}]"
             if entry.secret_name and not _NAME.fullmatch(entry.secret_name):
@@ -123,14 +143,15 @@ class _Reading:
             for index, host in enumerate(name.lower() for name in hosts):
                 if not self._is_host(host, f"{at}.hosts[{index}]"):
                     continue
-                if redirect != "false":
+                if self._redirect.ssl is not False:
                     self.encrypted.add(host)
                 if entry.secret_name:
                     secret = SecretKey(f"{self.ingress.metadata.namespace}/{entry.secret_name}")
                     self.certificates.append(CertificateClaim(host, secret, f"{at}.secretName"))
 
-    def _is_encrypted(self, host: str) -> bool:
-        return host in self.encrypted or f"{ANY}.{host.partition('.')[2]}" in self.encrypted
+    def _is_https_only(self, host: str) -> bool:
+        wildcard = f"{ANY}.{host.partition('.')[2]}"
+        return self._redirect.force_ssl or host in self.encrypted or wildcard in self.encrypted
 
     def _is_host(self, host: str, at: str) -> bool:
         valid = bool(HOST.fullmatch(host)) and len(host) <= HOST_MAX
@@ -148,7 +169,33 @@ class _Reading:
             if not _NAME.fullmatch(value):
                 self._tell("InvalidBackend", f"{at}.{field}: {value[:80]!r} is no name of Kubernetes; write one")
                 return None
-        return BackendKey(f"{self.ingress.metadata.namespace}/{name}:{text}")
+        return backend_key(f"{self.ingress.metadata.namespace}/{name}", text, self._words())
+
+    def _words(self) -> set[str]:
+        """How pods are to be spoken to."""
+        protocol = self.options.backend.protocol if self.options.backend else "HTTP"
+        words = {HTTP2} if protocol.startswith("GRPC") else set()
+        words |= {TLS} if protocol.endswith("S") else set()
+        affinity = self.options.affinity and self.options.affinity.kind
+        return words | ({OPAQUE} if affinity else set())
 
     def _tell(self, reason: str, message: str) -> None:
         self.problems.append(Problem(self.ingress.metadata.key, reason, message))
+
+
+def _wrong_path(text: str) -> str:
+    valid = PATH.fullmatch(text) and len(text) <= PATH_MAX
+    return "" if valid else "begin with / and use visible ASCII characters"
+
+
+def _wrong_pattern(text: str) -> str:
+    try:
+        grammar.regex(text)
+    except ValueError as error:
+        return str(error)
+    return "" if text.startswith("/") else "begin with /"
+
+
+def _template(target: str | None) -> str:
+    """A new path with the groups of a pattern as HAProxy writes them: $1 is \\1."""
+    return re.sub(r"\$([0-9])", r"\\\1", target or "")

@@ -12,8 +12,9 @@ from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import servers_of, service_of
 from vrata.ingress.metrics import Metrics
-from vrata.ingress.model import BackendKey, Certificate, Problem, SecretKey, Server, Settings
+from vrata.ingress.model import BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
 from vrata.ingress.observe import Running
+from vrata.ingress.places import policy_name
 from vrata.ingress.plan import AddCertificate, Desired, Observed, Reload, RemoveServer, plan_pass
 from vrata.ingress.secrets import Secrets
 from vrata.ingress.served import file_names, secret_digest, secret_of_file
@@ -58,6 +59,7 @@ class Controller:
         self._backends: set[BackendKey] = set()
         self._secrets: set[SecretKey] = set()
         self._strays: set[str] = set()
+        self._policies: dict[str, Policy | None] = {}
         # Digest of a Secret -> the file that HAProxy refused last, and what is told of it.
         self._refused: dict[str, tuple[str, tuple[str, str]]] = {}
         self._status_due = True
@@ -186,7 +188,7 @@ class Controller:
         looked_at = {observed.places[key]: key for key in self._backends if key in observed.places}
         # A place is free again when its last server has gone, which the next look will see.
         again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
-        self._hosts, self._backends, self._secrets, self._strays = set(), set(), set(), set()
+        self._hosts, self._backends, self._secrets, self._strays, self._policies = set(), set(), set(), set(), {}
         for action in plan_pass(observed, desired):
             if isinstance(action, Reload):
                 await self._reload(action)
@@ -218,6 +220,9 @@ class Controller:
         self._hosts |= change.hosts.keys()
         self._backends |= change.added | change.removed
         self._secrets |= change.secrets
+        self._policies |= {
+            policy_name(policy): policy if self.table.has(policy) else None for policy in change.policies
+        }
 
     async def _observe(self) -> Observed:
         """All of it if nothing is known of this HAProxy; then the pass looks at all of it, too."""
@@ -230,12 +235,16 @@ class Controller:
         self._strays = {name for name in running.certificates if secret_of_file(name) not in known}
         for hosts in running.rows.values():
             self._hosts |= hosts.keys()
+        wanted: dict[str, Policy | None] = {policy_name(policy): policy for policy in self.table.policies}
+        self._policies = dict.fromkeys(running.policies) | wanted
         self._backends |= self.table.backends | set(running.owners.values())
         return observed_of(running, servers)
 
     def _desired(self) -> Desired:
         return Desired(
             hosts={host: self.table.hosts.get(host, NOTHING).rows for host in self._hosts},
+            patterns={host: self.table.hosts.get(host, NOTHING).patterns for host in self._hosts},
+            policies=dict(self._policies),
             backends={key: self._servers(key) for key in self._backends if self.table.uses(key)},
             unwanted=frozenset(key for key in self._backends if not self.table.uses(key)),
             certificates={key: self._certificate(key) for key in self._secrets},
@@ -268,4 +277,4 @@ class Controller:
     async def _reload(self, reason: Reload) -> None:
         backends = {key: self._servers(key) for key in self.table.backends}
         certificates = {key: self._certificate(key) for key in self.table.secrets}
-        await self.proxy.reload(reason, backends, [host.rows for host in self.table.hosts.values()], certificates)
+        await self.proxy.reload(reason, backends, self.table.hosts, certificates)

@@ -3,6 +3,7 @@
 Ready endpoints; those that are terminating and still serve only when none is ready (as kube-proxy does, KEP-1669).
 """
 
+import hashlib
 from collections.abc import Iterable
 
 from vrata.ingress.model import BackendKey, Server
@@ -12,16 +13,35 @@ from vrata.kube.objects import EndpointSlice, Service, ServicePort
 H2 = ("kubernetes.io/h2c", "grpc")
 
 
+# How pods are spoken to, where an Ingress says so: words of a backend's key.
+TLS, HTTP2, OPAQUE = "tls", "h2", "opaque"  # opaque: clients are told servers' names
+
+
+def backend_key(service: str, port: str, words: Iterable[str] = ()) -> BackendKey:
+    """A Service's port, spoken to in one way."""
+    return BackendKey(";".join((f"{service}:{port}", *sorted(words))))
+
+
 def service_of(backend: BackendKey) -> str:
     """Key of the Service."""
-    return backend.rpartition(":")[0]
+    return backend.partition(";")[0].rpartition(":")[0]
+
+
+def port_of(backend: BackendKey) -> str:
+    """Name or number of the Service's port."""
+    return backend.partition(";")[0].rpartition(":")[2]
+
+
+def words_of(backend: BackendKey) -> frozenset[str]:
+    """How its pods are spoken to."""
+    return frozenset(backend.split(";")[1:])
 
 
 def servers_of(
     backend: BackendKey, service: Service | None, slices: Iterable[EndpointSlice]
 ) -> tuple[tuple[Server, ...], tuple[str, str] | None]:
     """The servers, and what keeps them from being any: (reason, message)."""
-    text = backend.rpartition(":")[2]
+    text = port_of(backend)
     if service is None:
         key = service_of(backend)
         return (), ("ServiceNotFound", f"service.name: no Service {key!r}; create it, then it is served")
@@ -32,7 +52,7 @@ def servers_of(
             f"service.port: Service {service.metadata.key} has no port {text!r}; use one of: {known or 'none yet'}"
         )
         return (), ("PortNotFound", message)
-    return _servers(port, slices), None
+    return _servers(port, slices, words_of(backend)), None
 
 
 def _port(service: Service, text: str) -> ServicePort | None:
@@ -42,7 +62,7 @@ def _port(service: Service, text: str) -> ServicePort | None:
     return None
 
 
-def _servers(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[Server, ...]:
+def _servers(port: ServicePort, slices: Iterable[EndpointSlice], words: frozenset[str]) -> tuple[Server, ...]:
     ready: set[Server] = set()
     last: set[Server] = set()
     for entry in slices:
@@ -51,7 +71,7 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[Server
         numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == "TCP"]
         for endpoint in entry.endpoints or ():
             for number in numbers:
-                server = _server(endpoint.addresses[0], number, h2=port.app_protocol in H2)
+                server = _server(endpoint.addresses[0], number, words | ({HTTP2} if port.app_protocol in H2 else set()))
                 if endpoint.conditions.ready is not False:
                     ready.add(server)
                 elif endpoint.conditions.terminating and endpoint.conditions.serving is not False:
@@ -59,6 +79,9 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice]) -> tuple[Server
     return tuple(sorted(ready or last))
 
 
-def _server(address: str, port: int, *, h2: bool) -> Server:
-    name = f"s-{address.replace('.', '-').replace(':', '_')}-{port}"
-    return Server(f"{name}-h2" if h2 else name, address, port, h2)
+def _server(address: str, port: int, words: frozenset[str]) -> Server:
+    name = f"{address.replace('.', '-').replace(':', '_')}-{port}"
+    if OPAQUE in words:
+        name = hashlib.blake2s(name.encode(), digest_size=8).hexdigest()
+    ways = sorted(words & {HTTP2, TLS})
+    return Server("-".join(("s", name, *ways)), address, port, HTTP2 in words, TLS in words)

@@ -1,13 +1,14 @@
 """Which Ingress, rule, Service and pods serve a URL, and what else would have: pure, from the same table as the routing."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from vrata.base.errors import InvalidInput
 from vrata.ingress.claims import is_ours, read_ingress
-from vrata.ingress.endpoints import servers_of, service_of
-from vrata.ingress.model import RowKey
+from vrata.ingress.endpoints import port_of, servers_of, service_of
+from vrata.ingress.model import BackendKey, Route, RowKey
 from vrata.ingress.render import server_address
 from vrata.ingress.rows import END, candidates, find_rows, host_of
 from vrata.ingress.table import NOTHING, Table
@@ -44,33 +45,54 @@ def _explained(cluster: Cluster, table: Table, scheme: str, host: str, path: str
         named = (table.hosts.get(one, NOTHING).certificate for one in candidates(host))
         secret = next((one for one in named if one), None)
         yield f"certificate  {f'of Secret {secret}' if secret else 'the default one: no Ingress names one for this host'}"
-    rows = {row for one in candidates(host) for row in table.hosts.get(one, NOTHING).rows}
-    found = find_rows(rows, host, path)
+    found = _found(table, host, path)
     if not found:
         yield f"answer       404: no rule of {len(table.ours)} Ingresses is for this host and path, and none is the default"
         return
-    for number, row in enumerate(found):
-        ingress, at = table.owner(row)
+    for number, (owner, key, told, route) in enumerate(found):
+        ingress, at = table.owner(owner, key)
         if number == 0:
-            yield f"rule         {_told(row)}"
+            yield f"rule         {told}"
             yield f"             {at} of Ingress {ingress}"
-            yield from _served(cluster, table, scheme, row)
+            yield from _served(cluster, scheme, route)
         else:
-            yield f"passed over  {_told(row)}, {at} of Ingress {ingress}: the rule above is nearer"
+            yield f"passed over  {told}, {at} of Ingress {ingress}: the rule above is nearer"
     for problem in (one for name in candidates(host) for one in table.hosts.get(name, NOTHING).problems):
         yield f"problem      Ingress {problem.ingress}: {problem.message}"
 
 
-def _served(cluster: Cluster, table: Table, scheme: str, row: RowKey) -> Iterator[str]:
-    route = table.hosts[host_of(row)].rows[row]
+def _found(table: Table, host: str, path: str) -> list[tuple[str, str, str, Route]]:
+    """What is for a request, the first one taken: host, key, the rule in words, the route."""
+    found = []
+    for one in candidates(host):
+        served = table.hosts.get(one, NOTHING)
+        rows = [row for row in find_rows(served.rows, host, path) if host_of(row) == one]
+        found += [(one, str(row), _told(row), served.rows[row]) for row in rows]
+        found += [
+            (one, key, f"pattern {key}", route) for key, route in served.patterns if re.match(key, f"{one}{path}")
+        ]
+    return found
+
+
+def _served(cluster: Cluster, scheme: str, route: Route) -> Iterator[str]:
     if route.https_only and scheme == "http":
         yield "answer       308 to https: the Ingress has TLS for this host"
         return
-    key = service_of(route.backend)
+    for word in route.policy.split():
+        yield f"asked        {unquote(word)}"
+    if route.rewrite:
+        yield f"new path     {route.rewrite}"
+    yield from _backend(cluster, "backend", route.backend)
+    if route.canary:
+        yield from _backend(cluster, "canary", route.canary)
+
+
+def _backend(cluster: Cluster, what: str, backend: BackendKey) -> Iterator[str]:
+    key = service_of(backend)
     service = next((one for one in cluster.services if one.metadata.key == key), None)
     slices = [one for one in cluster.slices if one.service_key == key]
-    servers, wrong = servers_of(route.backend, service, slices)
-    yield f"backend      Service {key}, port {route.backend.rpartition(':')[2]}"
+    servers, wrong = servers_of(backend, service, slices)
+    yield f"{what:<13}Service {key}, port {port_of(backend)}"
     yield f"pods         {', '.join(map(server_address, servers)) or '503: none is ready'}"
     if wrong:
         yield f"problem      {wrong[1]}"

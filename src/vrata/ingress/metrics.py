@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from vrata.ingress.endpoints import port_of, service_of
 from vrata.ingress.model import BackendKey, Slot
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -43,6 +44,6 @@ class _Places(Collector):
     def collect(self) -> Iterator[Metric]:
         family = InfoMetricFamily("vrata_ingress_backend", "The Service that a backend of HAProxy serves.", labels=[])
         for slot, backend in self._owners().items():
-            service, _, port = backend.rpartition(":")
+            service, port = service_of(backend), port_of(backend)
             family.add_metric([], {"proxy": slot, "service": service, "port": port})
         yield family

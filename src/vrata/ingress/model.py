@@ -7,17 +7,23 @@ from typing import NamedTuple, NewType
 
 CONTROLLER = "vrata.dev/ingress-controller"
 
-# `namespace/name:port` of a Service, the port as the Ingress names it.
+# `namespace/name:port` of a Service, the port as the Ingress names it; then how its pods are spoken to, `;tls` and the
+# like (`vrata.ingress.endpoints`).
 BackendKey = NewType("BackendKey", str)
 # A backend of the configuration, without a Service of its own: it serves whichever it is given.
 Slot = NewType("Slot", str)
 # Key of one row of the route maps (`vrata.ingress.rows`).
 RowKey = NewType("RowKey", str)
+# What a row says: a slot, perhaps a canary's slot, a policy and a new path (`vrata.ingress.places`).
+Place = NewType("Place", str)
+# What a route asks for beyond a backend, as the proxy reads it (`vrata.ingress.policy`); empty for most.
+Policy = NewType("Policy", str)
+NO_POLICY = Policy("")
 # `namespace/name` of a Secret with a certificate.
 SecretKey = NewType("SecretKey", str)
 
 # Sends every request to the same address over HTTPS.
-REDIRECT = Slot("to-https")
+REDIRECT = Place("to-https")
 
 
 class Scheme(StrEnum):
@@ -29,12 +35,13 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Server:
-    """One pod behind a backend; the name tells all there is to tell. `h2`: HTTP/2 without TLS, as gRPC speaks it."""
+    """One pod behind a backend; the name tells all there is to tell. `h2`: HTTP/2, as gRPC speaks it."""
 
     name: str
     address: str
     port: int
     h2: bool = False
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,19 +54,44 @@ class Problem:
 
 
 class Route(NamedTuple):
-    """Where a row leads; over HTTP perhaps only to HTTPS."""
+    """Where a row leads; over HTTP perhaps only to HTTPS.
+
+    `canary` is a second backend, which the policy chooses for some requests. `rewrite` is a path in place of the request's,
+    with `\\1` to `\\9` for the groups of a pattern.
+    """
 
     backend: BackendKey
     https_only: bool = False
+    policy: Policy = NO_POLICY
+    canary: BackendKey | None = None
+    rewrite: str = ""
+
+    def backends(self) -> tuple[BackendKey, ...]:
+        """All that it may lead to."""
+        return (self.backend, self.canary) if self.canary else (self.backend,)
+
+
+class Role(StrEnum):
+    """What a claim is for: a rule itself, a second backend of another Ingress' rule, a name for lack of a better one."""
+
+    RULE = "rule"
+    CANARY = "canary"
+    ALIAS = "alias"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That one row shall lead somewhere; `at` is the field of the Ingress that says so."""
+    """That one row shall lead somewhere; `at` is the field of the Ingress that says so.
+
+    `pattern` is the path as a regular expression, for hosts whose paths are such; `regex` says that it makes them so.
+    """
 
     row: RowKey
     route: Route
     at: str
+    pattern: str = "/"
+    regex: bool = False
+    role: Role = Role.RULE
 
 
 @dataclass(frozen=True)

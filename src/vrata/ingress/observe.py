@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vrata.haproxy.runtime import RuntimeClient
-from vrata.ingress.model import BackendKey, RowKey, Scheme, Slot
-from vrata.ingress.render import OWNERS, SLOT_PREFIX, map_path, routes_of
-from vrata.ingress.rows import host_of
+from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, Slot
+from vrata.ingress.plan import Patterns
+from vrata.ingress.render import OWNERS, POLICIES, SLOT_PREFIX, map_path, patterns_map, routes_of
+from vrata.ingress.rows import host_of, host_of_pattern
 from vrata.ingress.served import DEFAULT, LIST
 
 Servers = dict[Slot, dict[str, bool]]
@@ -24,7 +25,9 @@ class Running:
     owners: dict[Slot, BackendKey] = field(default_factory=dict)
     places: dict[BackendKey, Slot] = field(default_factory=dict)  # the same the other way round
     free: dict[Slot, None] = field(default_factory=dict)  # in order
-    rows: dict[Scheme, dict[str, dict[RowKey, Slot]]] = field(default_factory=dict)
+    rows: dict[Scheme, dict[str, dict[RowKey, Place]]] = field(default_factory=dict)
+    patterns: dict[Scheme, dict[str, Patterns]] = field(default_factory=dict)
+    policies: set[str] = field(default_factory=set)  # names
     certificates: set[str] = field(default_factory=set)  # names of files
 
     def assign(self, slot: Slot, backend: BackendKey) -> None:
@@ -37,9 +40,9 @@ class Running:
         del self.places[self.owners.pop(slot)]
         self.free[slot] = None
 
-    def put_row(self, scheme: Scheme, row: RowKey, slot: Slot) -> None:
+    def put_row(self, scheme: Scheme, row: RowKey, place: Place) -> None:
         """It has this row."""
-        self.rows[scheme].setdefault(host_of(row), {})[row] = slot
+        self.rows[scheme].setdefault(host_of(row), {})[row] = place
 
     def drop_row(self, scheme: Scheme, row: RowKey) -> None:
         """It has this row no more."""
@@ -57,8 +60,14 @@ async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) 
         running.assign(Slot(slot), BackendKey(backend))
     for scheme in Scheme:
         running.rows[scheme] = {}
-        for row, slot in (await _map(runtime, map_path(directory, routes_of(scheme)))).items():
-            running.put_row(scheme, RowKey(row), Slot(slot))
+        for row, place in (await _map(runtime, map_path(directory, routes_of(scheme)))).items():
+            running.put_row(scheme, RowKey(row), Place(place))
+        patterns: dict[str, Patterns] = {}
+        for key, place in (await _map(runtime, map_path(directory, patterns_map(scheme)))).items():
+            host = host_of_pattern(key)
+            patterns[host] = (*patterns.get(host, ()), (key, Place(place)))
+        running.patterns[scheme] = patterns
+    running.policies = set(await _map(runtime, map_path(directory, POLICIES)))
     for line in (await runtime.ask(f"show ssl crt-list {tls_dir}/{LIST}")).splitlines():
         name = line.partition(" ")[0].removeprefix(f"{tls_dir}/")
         if line.startswith("/") and name != DEFAULT:

@@ -8,8 +8,12 @@ from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
-from vrata.ingress.model import REDIRECT, BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Slot
+from vrata.ingress.model import BackendKey, Certificate, Place, Policy, Route, RowKey, Scheme, SecretKey, Server, Slot
+from vrata.ingress.places import PATTERNS, place, policy_name
+from vrata.ingress.rows import prefix_row
 from vrata.ingress.served import file_names, fits, secret_digest, secret_of_file
+
+Patterns = tuple[tuple[str, Place], ...]  # of one host, in order
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,17 @@ class Observed:
     """What the running HAProxy has of the hosts and slots that a pass looks at.
 
     `servers` maps their names to whether they are in maintenance, by slot; a slot without any may be left out.
-    `certificates` are names of files (`vrata.ingress.served`).
+    `certificates` are names of files (`vrata.ingress.served`), `policies` of rows (`vrata.ingress.places`); `patterns` are
+    of every host.
     """
 
     places: dict[BackendKey, Slot]
     free: Collection[Slot]
-    rows: Mapping[Scheme, Mapping[str, Mapping[RowKey, Slot]]]
+    rows: Mapping[Scheme, Mapping[str, Mapping[RowKey, Place]]]
     servers: Mapping[Slot, Mapping[str, bool]]
     certificates: Set[str] = frozenset()
+    policies: Set[str] = frozenset()
+    patterns: Mapping[Scheme, Mapping[str, Patterns]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,12 @@ class Desired:
     """What they shall have; `unwanted` backends are looked at because no row leads to them any more.
 
     A Secret with None has no certificate that could be served, or no host that wants it. `strays` are files of Secrets
-    that nobody knows any more.
+    that nobody knows any more. `policies` are rows by name; None: nobody's any more.
     """
 
     hosts: Mapping[str, Mapping[RowKey, Route]] = field(default_factory=dict)
+    patterns: Mapping[str, tuple[tuple[str, Route], ...]] = field(default_factory=dict)
+    policies: Mapping[str, Policy | None] = field(default_factory=dict)
     backends: Mapping[BackendKey, tuple[Server, ...]] = field(default_factory=dict)
     unwanted: frozenset[BackendKey] = frozenset()
     certificates: Mapping[SecretKey, Certificate | None] = field(default_factory=dict)
@@ -78,14 +87,33 @@ class PutRow:
 
     scheme: Scheme
     row: RowKey
-    slot: Slot
-    was: Slot | None
+    place: Place
+    was: Place | None
 
 
 @dataclass(frozen=True)
 class DropRow:
     scheme: Scheme
     row: RowKey
+
+
+@dataclass(frozen=True)
+class AddPolicy:
+    name: str
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class DropPolicy:
+    name: str
+
+
+@dataclass(frozen=True)
+class ReplacePatterns:
+    """All patterns of a scheme in one step, for their order counts."""
+
+    scheme: Scheme
+    hosts: Mapping[str, Patterns]
 
 
 @dataclass(frozen=True)
@@ -121,6 +149,9 @@ Action = (
     | Assign
     | AddServer
     | ReviveServer
+    | AddPolicy
+    | DropPolicy
+    | ReplacePatterns
     | PutRow
     | DropRow
     | RemoveServer
@@ -146,7 +177,9 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
         *certificates,
         *(Assign(slot, backend) for backend, slot in assigned.items()),
         *_servers_in(observed.servers, here),
-        *_rows(observed.rows, desired.hosts, slots),
+        *(AddPolicy(name, text) for name, text in desired.policies.items() if text and name not in observed.policies),
+        *_routes(observed, desired, slots),
+        *(DropPolicy(name) for name, text in desired.policies.items() if text is None and name in observed.policies),
         *_servers_out(observed.servers, here),
         *(
             Release(slots[key])
@@ -193,23 +226,47 @@ def _certificates(
     ]
 
 
-def place(route: Route, scheme: Scheme, slots: Mapping[BackendKey, Slot]) -> Slot:
-    """Where a row leads."""
-    return REDIRECT if route.https_only and scheme is Scheme.HTTP else slots[route.backend]
+def policy_rows(policies: Iterable[Policy]) -> dict[str, Policy]:
+    """Policies by the names of their rows."""
+    return {policy_name(policy): policy for policy in policies if policy}
 
 
-def _rows(
-    observed: Mapping[Scheme, Mapping[str, Mapping[RowKey, Slot]]],
-    desired: Mapping[str, Mapping[RowKey, Route]],
+def patterns_of(
+    hosts: Mapping[str, tuple[tuple[str, Route], ...]], scheme: Scheme, slots: Mapping[BackendKey, Slot]
+) -> dict[str, Patterns]:
+    """The rows of hosts whose paths are patterns."""
+    return {
+        host: tuple((key, place(route, scheme, slots)) for key, route in rows) for host, rows in hosts.items() if rows
+    }
+
+
+def rows_of(
+    hosts: Mapping[str, Mapping[RowKey, Route]],
+    patterned: Iterable[str],
+    scheme: Scheme,
     slots: Mapping[BackendKey, Slot],
-) -> Iterable[Action]:
+) -> dict[str, dict[RowKey, Place]]:
+    """The rows of hosts; one with patterns has a single row, which says so."""
+    found = {host: {row: place(route, scheme, slots) for row, route in rows.items()} for host, rows in hosts.items()}
+    return found | {host: {prefix_row(host, "/"): PATTERNS} for host in patterned}
+
+
+def _routes(observed: Observed, desired: Desired, slots: Mapping[BackendKey, Slot]) -> Iterable[Action]:
+    """New patterns come before the rows that send requests to them, old ones go after those."""
     drops: list[Action] = []
-    for scheme, hosts in observed.items():
-        for host, rows in desired.items():
-            found = hosts.get(host, {})
-            for row, route in rows.items():
-                slot = place(route, scheme, slots)
-                if found.get(row) != slot:
-                    yield PutRow(scheme, row, slot, found.get(row))
-            drops += [DropRow(scheme, row) for row in found if row not in rows]
+    for scheme, rows in observed.rows.items():
+        old = dict(observed.patterns.get(scheme, {}))
+        new = patterns_of(desired.patterns, scheme, slots)
+        wanted = {host: old[host] for host in old if host not in desired.patterns} | new
+        kept = old | new
+        if kept != old:
+            yield ReplacePatterns(scheme, kept)
+        for host, asked in rows_of(desired.hosts, new, scheme, slots).items():
+            found = rows.get(host, {})
+            for row, where in asked.items():
+                if found.get(row) != where:
+                    yield PutRow(scheme, row, where, found.get(row))
+            drops += [DropRow(scheme, row) for row in found if row not in asked]
+        if wanted != kept:
+            drops.append(ReplacePatterns(scheme, wanted))
     yield from drops

@@ -10,12 +10,18 @@ from collections.abc import Iterable, Mapping
 from vrata.haproxy.model import BindTls
 from vrata.haproxy.tls import bind_words
 from vrata.ingress.model import REDIRECT, Scheme, Server, Settings, Slot
+from vrata.ingress.places import PATTERNS
+from vrata.ingress.policy import LIMIT_WINDOW_S
 from vrata.ingress.rows import ANY, END
 from vrata.ingress.served import LIST
 
 SLOT_PREFIX = "b-"
+SLOT_LENGTH = len(REDIRECT)  # which is a backend like any slot
 OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also for the log
+POLICIES = "policies"  # name → what `policy.lua` does
+PROGRAM = "policy.lua"
 NOT_FOUND = "no Ingress serves this host and path\\n"
+TOO_MANY = "too many requests; wait a moment\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 
 
@@ -32,6 +38,7 @@ def render_config(settings: Settings, slots: Mapping[Slot, Iterable[Server]], di
         _head(settings, directory),
         _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory),
         _frontend(Scheme.HTTPS, f":{settings.https_port:d}{proxy} {tls}", directory),
+        _LIMITS,
         _SLOTS,
     ]
     parts += [_slot(slot, servers) for slot, servers in slots.items()]
@@ -43,9 +50,14 @@ def routes_of(scheme: Scheme) -> str:
     return f"routes-{scheme}"
 
 
+def patterns_map(scheme: Scheme) -> str:
+    """The map of a scheme's routes whose paths are patterns."""
+    return f"patterns-{scheme}"
+
+
 def render_map_file(rows: Iterable[tuple[str, str]]) -> str:
     """A map as a file: key, blank, value."""
-    return "".join(f"{key} {value}\n" for key, value in sorted(rows))
+    return "".join(f"{key} {value}\n" for key, value in rows)
 
 
 def map_path(directory: str, name: str) -> str:
@@ -61,6 +73,8 @@ global
   stats socket {directory}/stats.sock mode 600 level admin
   hard-stop-after {settings.drain_s:d}s
   nbthread {settings.threads:d}
+  setenv VRATA_POLICIES {map_path(directory, POLICIES)}
+  lua-load-per-thread {directory}/{PROGRAM}
 
 defaults all
   log global
@@ -89,29 +103,111 @@ frontend health from all
 
 def _frontend(scheme: Scheme, bind: str, directory: str) -> str:
     end = END.encode("unicode_escape").decode()
-    slot = f"concat(/{end}),map_beg({map_path(directory, routes_of(scheme))})"
+    lookup = f"concat(/{end}),map_beg({map_path(directory, routes_of(scheme))})"
     missed = "unless { var(txn.slot) -m found }"
     return f"""\
 frontend {scheme} from all
   bind {bind}
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
-  # Nearly every request names its host as the map does, and is found with one look (vrata.ingress.rows).
-  http-request set-var(txn.slot) base,{slot}
-  http-request set-var(req.path) path {missed}
-  http-request set-var(req.host) req.hdr(host),field(1,:),lower {missed}
-  http-request set-var(txn.slot) var(req.host),concat(,req.path),{slot} {missed}
-  http-request set-var(txn.slot) var(req.host),regsub(^[^.]*,{ANY}),concat(,req.path),{slot} {missed}
-  http-request set-var(txn.slot) str({ANY}),concat(,req.path),{slot} {missed}
-  http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
   http-request set-header X-Forwarded-For %[src]
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   http-request set-header X-Forwarded-Port %[dst_port]
   http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Real-IP %[src]
+  # Nearly every request names its host as the map does and leads to a slot, the name of which has 8 characters.
+  http-request set-var(txn.slot) base,{lookup}
+  http-request allow if {{ var(txn.slot) -m len {SLOT_LENGTH} }}
+  http-request set-var(req.path) path
+  http-request set-var(req.host) req.hdr(host),field(1,:),lower
+{_look_up(scheme, directory, lookup)}\
+  http-request set-var(req.host) var(req.host),regsub(^[^.]*,{ANY}) {missed}
+{_look_up(scheme, directory, lookup)}\
+  http-request set-var(req.host) str({ANY}) {missed}
+{_look_up(scheme, directory, lookup)}\
+  http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
+  http-request allow if {{ var(txn.slot) -m len {SLOT_LENGTH} }}
+{_policy(scheme)}\
   http-after-response set-header Server vrata unless {{ res.hdr(server) -m found }}
+{_responses(scheme)}\
   use_backend %[var(txn.slot)]
 """
+
+
+def _look_up(scheme: Scheme, directory: str, lookup: str) -> str:
+    """Look for a host's route; where its paths are patterns, among those."""
+    patterned = f"if {{ var(txn.slot) -m str {PATTERNS} }}"
+    patterns = map_path(directory, patterns_map(scheme))
+    return f"""\
+  http-request set-var(txn.slot) var(req.host),concat(,req.path),{lookup} unless {{ var(txn.slot) -m found }}
+  http-request set-var(txn.slot) var(req.host),concat(,req.path),map_regm({patterns}) {patterned}
+  http-request unset-var(txn.slot) {patterned}
+"""
+
+
+def _policy(scheme: Scheme) -> str:
+    """What a route's annotations ask for (`policy.lua`); the place's parts are in `vrata.ingress.places`."""
+    over = [
+        ("second", "{ sc_gpc0_rate(0),sub(txn.limit_second) ge 0 }"),
+        ("minute", "{ sc_gpc0_rate(1),sub(txn.limit_minute) ge 0 }"),
+        ("connections", "{ sc_conn_cur(2),sub(txn.limit_connections) gt 0 }"),
+    ]
+    limits = [f"set-var(txn.over) bool(true) if {{ var(txn.limit_{name}) -m found }} {test}" for name, test in over]
+    tracks = [
+        f"track-sc{number} var(txn.limit) table limit-{name} if {{ var(txn.limit_{name}) -m found }}"
+        for number, (name, _) in enumerate(over)
+    ]
+    too_many = f'return status 429 content-type text/plain hdr Retry-After 1 string "{TOO_MANY}"'
+    rules = [
+        "set-var(txn.policy) var(txn.slot),field(2,/)",
+        "set-var(txn.rewrite) var(txn.slot),regsub(^[^/]*/[^/]*,)",
+        "set-var(txn.slot) var(txn.slot),field(1,/)",
+        f"set-var(txn.scheme) str({scheme})",
+        "set-var(txn.host) req.hdr(host)",
+        "set-var(txn.uri) pathq",
+        "lua.policy",
+        "disable-l7-retry if { var(txn.no_retry) -m bool }",
+        *tracks,
+        *limits,
+        f"{too_many} if {{ var(txn.over) -m bool }}",
+        "sc-inc-gpc0(0) if { var(txn.limit_second) -m found }",
+        "sc-inc-gpc0(1) if { var(txn.limit_minute) -m found }",
+        "lua.authenticate if { var(txn.auth) -m bool }",
+    ]
+    return "".join(f"  http-request {rule}\n" for rule in rules)
+
+
+def _responses(scheme: Scheme) -> str:
+    origin = "if { var(txn.cors_origin) -m found }"
+    cookie = "%[var(txn.cookie)]=%[var(txn.served_by)]%[var(txn.cookie_attributes)]"
+    rules = [
+        "allow unless { var(txn.policy) -m found }",
+        f"set-header Access-Control-Allow-Origin %[var(txn.cors_origin)] {origin}",
+        f"add-header Vary Origin {origin}",
+        "set-header Access-Control-Allow-Credentials true if { var(txn.cors_credentials) -m found }",
+        "set-header Access-Control-Expose-Headers %[var(txn.cors_expose)] if { var(txn.cors_expose) -m found }",
+        "set-var(txn.served_by) srv_name if { var(txn.cookie) -m found }",
+        # The client has this cookie already if the server is the one it asked for.
+        "unset-var(txn.cookie) if { var(txn.server),strcmp(txn.served_by) eq 0 }",
+        f"add-header Set-Cookie {cookie} if {{ var(txn.cookie) -m found }} {{ var(txn.served_by) -m found }}",
+    ]
+    if scheme is Scheme.HTTPS:  # over HTTP it means nothing (RFC 6797, section 7.2)
+        rules.append("set-header Strict-Transport-Security %[var(txn.hsts)] if { var(txn.hsts) -m found }")
+    return "".join(f"  http-after-response {rule}\n" for rule in rules)
+
+
+# One counter an Ingress and client address; `conn_cur` counts what is under way.
+_LIMITS = "\n".join(
+    f"""\
+backend limit-{name}
+  stick-table type string len 80 size 100k expire {expire_s}s store {store}
+"""
+    for name, expire_s, store in (
+        ("second", 2 * LIMIT_WINDOW_S, f"gpc0,gpc0_rate({LIMIT_WINDOW_S}s)"),
+        ("minute", 120, "gpc0,gpc0_rate(60s)"),
+        ("connections", 60, "conn_cur"),
+    )
+)
 
 
 _SLOTS = f"""\
@@ -120,17 +216,20 @@ backend {REDIRECT} from all
 
 defaults slot from all
   balance roundrobin
+  http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
+  http-request set-timeout tunnel var(txn.tunnel) if {{ var(txn.tunnel) -m found }}
 """
 
 
 def _slot(slot: Slot, servers: Iterable[Server]) -> str:
     rows = "".join(f"  server {' '.join((one.name, server_address(one), *server_words(one)))}\n" for one in servers)
-    return f"backend {slot} from slot\n{rows}"
+    pinned = "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n"
+    return f"backend {slot} from slot\n{pinned}{rows}"
 
 
 def server_words(server: Server) -> tuple[str, ...]:
     """What a `server` line, and `add server`, says after the address."""
-    return ("proto", "h2") if server.h2 else ()
+    return (*(("ssl", "verify", "none") if server.tls else ()), *(("proto", "h2") if server.h2 else ()))
 
 
 def server_address(server: Server) -> str:

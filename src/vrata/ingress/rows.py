@@ -7,6 +7,7 @@ before all others, as the documentation asks («Multiple matches»). A request i
 wildcard that the host's first label falls under, then with ANY.
 """
 
+import re
 from collections.abc import Container, Iterator
 
 from vrata.ingress.model import RowKey
@@ -23,6 +24,21 @@ def prefix_row(host: str, path: str) -> RowKey:
 def exact_row(host: str, path: str) -> RowKey:
     """The row of an Exact path."""
     return RowKey(f"{host}{path}/{END}")
+
+
+def moved_row(row: RowKey, host: str) -> RowKey:
+    """The same path of another host."""
+    return RowKey(f"{host}/{row.partition('/')[2]}")
+
+
+def pattern_of(host: str, pattern: str) -> str:
+    """The row of a path that is a regular expression: in any case, and for all that begins so (as ingress-nginx has it)."""
+    return f"(?i)^{re.escape(host)}{pattern}"
+
+
+def host_of_pattern(key: str) -> str:
+    """The host that such a row belongs to."""
+    return key.removeprefix("(?i)^").partition("/")[0].replace("\\", "")
 
 
 def host_of(row: RowKey) -> str:

@@ -5,12 +5,13 @@ Two Ingresses that claim one host and path, or one host's certificate: the older
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from vrata.ingress.endpoints import service_of
-from vrata.ingress.model import BackendKey, Claim, Claims, Problem, Route, RowKey, SecretKey
-from vrata.ingress.rows import ANY, host_of, prefix_row
+from vrata.ingress.model import NO_POLICY, BackendKey, Claim, Claims, Policy, Problem, Role, Route, RowKey, SecretKey
+from vrata.ingress.policy import join
+from vrata.ingress.rows import ANY, pattern_of, prefix_row
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -19,11 +20,17 @@ Rows = Mapping[RowKey, Route]
 
 @dataclass(frozen=True)
 class Host:
-    """What one host is served with."""
+    """What one host is served with: rows, or patterns in the order in which they are tried."""
 
     rows: Rows = field(default_factory=dict)
+    patterns: tuple[tuple[str, Route], ...] = ()
     certificate: SecretKey | None = None
     problems: tuple[Problem, ...] = ()
+
+    def routes(self) -> Iterator[Route]:
+        """All of its routes."""
+        yield from self.rows.values()
+        yield from (route for _, route in self.patterns)
 
 
 NOTHING = Host()
@@ -37,6 +44,7 @@ class Change:
     added: frozenset[BackendKey] = frozenset()
     removed: frozenset[BackendKey] = frozenset()
     secrets: frozenset[SecretKey] = frozenset()
+    policies: frozenset[Policy] = frozenset()
 
 
 class Table:
@@ -46,7 +54,8 @@ class Table:
         self.hosts: dict[str, Host] = {}
         self._claims: dict[str, Claims] = {}
         self._claimants: dict[str, set[str]] = {}  # host -> Ingresses
-        self._uses: Counter[BackendKey] = Counter()  # rows that lead to it
+        self._uses: Counter[BackendKey] = Counter()  # routes that lead to it
+        self._policies: Counter[Policy] = Counter()  # routes that have it
         self._users: dict[str, set[str]] = {}  # backend or Secret -> Ingresses that name it
         self._of_service: dict[str, set[BackendKey]] = {}
         self._of_secret: dict[SecretKey, set[str]] = {}  # hosts
@@ -63,6 +72,11 @@ class Table:
         return frozenset(self._uses)
 
     @property
+    def policies(self) -> frozenset[Policy]:
+        """All that a route has."""
+        return frozenset(self._policies)
+
+    @property
     def secrets(self) -> frozenset[SecretKey]:
         """All whose certificate a host is served with."""
         return frozenset(self._of_secret)
@@ -70,6 +84,10 @@ class Table:
     def uses(self, backend: BackendKey) -> bool:
         """Whether a row leads there."""
         return backend in self._uses
+
+    def has(self, policy: Policy) -> bool:
+        """Whether a route has it."""
+        return policy in self._policies
 
     def backends_of(self, service: str) -> frozenset[BackendKey]:
         """Those of one Service."""
@@ -79,18 +97,11 @@ class Table:
         """The hosts that are served with a Secret's certificate."""
         return tuple(sorted(self._of_secret.get(secret, ())))
 
-    def owner(self, row: RowKey) -> tuple[str, str]:
-        """The Ingress that a row is of, and the field that says so."""
-        host = host_of(row)
-        by_age = sorted(self._claimants[host], key=lambda key: self._claims[key].age)
-        for rules in (True, False):
-            for ingress in by_age:
-                claims = self._claims[ingress]
-                asked = claims.hosts.get(host, ()) if rules else (claims.default,) if claims.default else ()
-                for claim in asked:
-                    if claim.row == row:
-                        return ingress, claim.at.removesuffix(".backend")
-        raise KeyError(row)
+    def owner(self, host: str, key: str) -> tuple[str, str]:
+        """The Ingress that a row or pattern of a host is of, and the field that says so."""
+        rules = self._rules(host, self._by_age(host), [])
+        ingress, claim = rules[1][key]
+        return ingress, claim.at.removesuffix(".backend")
 
     def told(self, thing: BackendKey | SecretKey, reason: str, message: str) -> tuple[Problem, ...]:
         """What is wrong with a backend or a Secret, for every Ingress that names it."""
@@ -115,14 +126,18 @@ class Table:
         """Work out the hosts that were touched."""
         hosts: dict[str, Host] = {}
         touched: Counter[BackendKey] = Counter()
+        policies: Counter[Policy] = Counter()
         secrets = set()
         for host in self._dirty:
             old, new = self.hosts.pop(host, NOTHING), self._compile(host)
             hosts[host] = new
             if new != NOTHING:
                 self.hosts[host] = new
-            touched.update(route.backend for route in new.rows.values())
-            touched.subtract(route.backend for route in old.rows.values())
+            for served, count in ((new, 1), (old, -1)):
+                for route in served.routes():
+                    policies[route.policy] += count
+                    for backend in route.backends():
+                        touched[backend] += count
             for secret, add in ((old.certificate, False), (new.certificate, True)):
                 if secret and old.certificate != new.certificate:
                     _index(self._of_secret, {secret}, host, add=add)
@@ -130,30 +145,77 @@ class Table:
         self._dirty.clear()
         added = {key for key, number in touched.items() if number > 0 and key not in self._uses}
         self._uses.update(touched)
+        del policies[NO_POLICY]
+        self._policies.update(policies)
+        for policy in policies:
+            if self._policies[policy] <= 0:
+                del self._policies[policy]
         removed = {key for key in touched if self._uses[key] <= 0}
         for key in added:
             _index(self._of_service, {service_of(key)}, key)
         for key in removed:
             del self._uses[key]
             _index(self._of_service, {service_of(key)}, key, add=False)
-        return Change(hosts, frozenset(added), frozenset(removed), frozenset(secrets))
+        changed = frozenset(policy for policy, count in policies.items() if count)
+        return Change(hosts, frozenset(added), frozenset(removed), frozenset(secrets), changed)
+
+    def _by_age(self, host: str) -> list[str]:
+        return sorted(self._claimants.get(host, ()), key=lambda key: self._claims[key].age)
 
     def _compile(self, host: str) -> Host:
-        rows: dict[RowKey, Route] = {}
-        owners: dict[RowKey, str] = {}
         problems: list[Problem] = []
-        by_age = sorted(self._claimants.get(host, ()), key=lambda key: self._claims[key].age)
-        for ingress in by_age:
-            for claim in self._claims[ingress].hosts.get(host, ()):
-                owner = owners.setdefault(claim.row, ingress)
-                if rows.setdefault(claim.row, claim.route).backend != claim.route.backend:
-                    at = claim.at.removesuffix(".backend")
-                    message = f"{at}: its host and path belong to the older Ingress {owner}; use another host or path"
-                    problems.append(Problem(ingress, "PathConflict", message))
-        if host == ANY:
-            problems += self._default(rows, by_age)
+        by_age = self._by_age(host)
+        patterned, rules = self._rules(host, by_age, problems)
+        routes = {key: claim.route for key, (_, claim) in rules.items()}
         certificate = self._certificate(host, by_age, problems)
-        return Host(rows, certificate, tuple(problems))
+        if not patterned:
+            rows = {RowKey(key): route for key, route in routes.items()}
+            return Host(rows, (), certificate, tuple(problems))
+        longest_first = sorted(rules, key=lambda key: (-len(rules[key][1].pattern), key))
+        return Host({}, tuple((key, routes[key]) for key in longest_first), certificate, tuple(problems))
+
+    def _rules(
+        self, host: str, by_age: list[str], problems: list[Problem]
+    ) -> tuple[bool, dict[str, tuple[str, Claim]]]:
+        """Whether the host's paths are patterns; then what serves each row or pattern, with its Ingress."""
+        asked = [(ingress, claim) for ingress in by_age for claim in self._claims[ingress].hosts.get(host, ())]
+        rules = [one for one in asked if one[1].role is Role.RULE] or [
+            one for one in asked if one[1].role is Role.ALIAS
+        ]
+        patterned = any(claim.regex for _, claim in rules)
+        found: dict[str, tuple[str, Claim]] = {}
+        for ingress, claim in rules:
+            key = pattern_of(host, claim.pattern) if patterned else claim.row
+            owner, first = found.setdefault(key, (ingress, claim))
+            if first.route.backend != claim.route.backend:
+                at = claim.at.removesuffix(".backend")
+                message = f"{at}: its host and path belong to the older Ingress {owner}; use another host or path"
+                problems.append(Problem(ingress, "PathConflict", message))
+        for ingress, claim in asked:
+            if claim.role is Role.CANARY:
+                self._add_canary(
+                    found, pattern_of(host, claim.pattern) if patterned else claim.row, ingress, claim, problems
+                )
+        if host == ANY:
+            self._default(found, by_age, problems, patterned=patterned)
+        return patterned, found
+
+    @staticmethod
+    def _add_canary(
+        found: dict[str, tuple[str, Claim]], key: str, ingress: str, claim: Claim, problems: list[Problem]
+    ) -> None:
+        at = claim.at.removesuffix(".backend")
+        owner, main = found.get(key, ("", None))
+        if main is None:
+            message = f"{at}: a canary needs another Ingress with the same host and path; make that first"
+            problems.append(Problem(ingress, "CanaryAlone", message))
+        elif main.route.canary:
+            message = f"{at}: its host and path have an older canary beside Ingress {owner}; remove one of the two"
+            problems.append(Problem(ingress, "CanaryConflict", message))
+        else:
+            policy = join(main.route.policy, claim.route.policy)
+            route = main.route._replace(canary=claim.route.backend, policy=policy)
+            found[key] = owner, replace(main, route=route)
 
     def _certificate(self, host: str, by_age: list[str], problems: list[Problem]) -> SecretKey | None:
         found: SecretKey | None = None
@@ -167,20 +229,20 @@ class Table:
                         problems.append(Problem(ingress, "CertificateConflict", f"{message}; name the same Secret"))
         return found
 
-    def _default(self, rows: dict[RowKey, Route], by_age: list[str]) -> list[Problem]:
+    def _default(
+        self, found: dict[str, tuple[str, Claim]], by_age: list[str], problems: list[Problem], *, patterned: bool
+    ) -> None:
         """A default backend is the least of all rows; a rule for every host and path leaves it nothing."""
-        problems = []
-        owner, everything = "", prefix_row(ANY, "/")
-        ruled = everything in rows
+        everything = pattern_of(ANY, "/") if patterned else prefix_row(ANY, "/")
+        ruled = everything in found
         for ingress in by_age:
             claim = self._claims[ingress].default
             if claim is None or ruled:
                 continue
-            owner = owner or ingress
-            if rows.setdefault(everything, claim.route) != claim.route:
+            owner, first = found.setdefault(everything, (ingress, claim))
+            if first.route != claim.route:
                 message = f"{claim.at}: the older Ingress {owner} has the default backend; only one can"
                 problems.append(Problem(ingress, "DefaultConflict", message))
-        return problems
 
 
 def _hosts(claims: Claims) -> set[str]:

@@ -1,6 +1,7 @@
 """The Ingress controller's configuration and maps: as they were, and as HAProxy reads them."""
 
 import os
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,16 @@ from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.model import Scheme, Server, Settings, Slot
-from vrata.ingress.render import OWNERS, map_path, render_config, render_map_file, routes_of
+from vrata.ingress.render import (
+    OWNERS,
+    POLICIES,
+    PROGRAM,
+    map_path,
+    patterns_map,
+    render_config,
+    render_map_file,
+    routes_of,
+)
 from vrata.ingress.rows import END
 from vrata.ingress.served import DEFAULT, LIST
 
@@ -18,7 +28,7 @@ FILES = Path(__file__).parent / "files"
 DIRECTORY = "/run/vrata-ingress"
 
 POD = Server("s-10-20-0-2-8080", "10.20.0.2", 8080)
-DUAL = (Server("s-10-20-0-3-80", "10.20.0.3", 80), Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True))
+DUAL = (Server("s-10-20-0-3-80-tls", "10.20.0.3", 80, tls=True), Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True))
 ONE, TWO, SPARE = Slot("b-000000"), Slot("b-000001"), Slot("b-000002")
 CONFIGURATIONS = {
     "nothing": (Settings(accept_proxy=False), {}),
@@ -35,6 +45,7 @@ ROUTES: dict[str, str] = {
     "shop.example/#;{}$()/": TWO,
     "*.example/": ONE,
 }
+PATTERNS: dict[str, str] = {r"(?i)^shop\.example/api(/|$)(.*)": f"{ONE}/p-1/new/\\2"}
 
 
 def same_as_before(name: str, text: str) -> None:
@@ -48,8 +59,11 @@ def same_as_before(name: str, text: str) -> None:
 
 async def check(directory: Path, text: str) -> None:
     """Ask HAProxy about a configuration, with its maps in place."""
-    for name, rows in ((OWNERS, OWNERS_ROWS), *((routes_of(scheme), ROUTES) for scheme in Scheme)):
+    schemes = ((routes_of, ROUTES), (patterns_map, PATTERNS))
+    maps = [(name(scheme), rows) for name, rows in schemes for scheme in Scheme]
+    for name, rows in ((OWNERS, OWNERS_ROWS), (POLICIES, {"p-1": "allow=10.0.0.0/8"}), *maps):
         Path(map_path(str(directory), name)).write_text(render_map_file(rows.items()))
+    (directory / PROGRAM).write_text(resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
     haproxy = HaproxyProcess(directory)
     files = [
         TlsFile(DEFAULT, FileKind.CERTIFICATE, "default", self_signed("nobody")),

@@ -101,9 +101,13 @@ def secret(name: str, identity: Identity, *, key: str = "") -> Json:
 
 
 def ingress(
-    name: str, *paths: tuple[str, str, str, str], default: str = "", tls: dict[str, list[str]] | None = None
+    name: str,
+    *paths: tuple[str, str, str, str],
+    default: str = "",
+    tls: dict[str, list[str]] | None = None,
+    annotations: dict[str, str] | None = None,
 ) -> Json:
-    """Paths are (host, pathType, path, Service); `tls` are hosts by Secret."""
+    """Paths are (host, pathType, path, Service); `tls` are hosts by Secret; annotations are ingress-nginx's."""
 
     def backend(target: str) -> Json:
         return {"service": {"name": target, "port": {"number": 80}}}
@@ -118,7 +122,9 @@ def ingress(
         spec["tls"] = [{"secretName": secret, "hosts": hosts} for secret, hosts in tls.items()]
     if default:
         spec["defaultBackend"] = backend(default)
-    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name}, "spec": spec}
+    words = {f"nginx.ingress.kubernetes.io/{key}": value for key, value in (annotations or {}).items()}
+    metadata = {"name": name, "annotations": words}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec}
 
 
 @dataclass
@@ -171,12 +177,20 @@ class Site:
 
     def ask(self, host: str, path: str, *, port: int = 0) -> tuple[int, Any]:
         """Status and body (decoded, if JSON) of one GET on a connection of its own."""
+        status, _, body = self.request("GET", host, path, port=port)
+        return status, body
+
+    def request(
+        self, method: str, host: str, path: str, headers: dict[str, str] | None = None, *, port: int = 0
+    ) -> tuple[int, dict[str, str], Any]:
+        """Status, headers (names in lower case) and body (decoded, if JSON) of one request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", port or self.http, timeout=5)
         try:
-            connection.request("GET", path, headers={"Host": host} if host else {})
+            connection.request(method, path, headers=({"Host": host} if host else {}) | (headers or {}))
             answer = connection.getresponse()
             body = answer.read().decode()
-            return answer.status, json.loads(body) if body.startswith("{") else body
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, found, json.loads(body) if body.startswith("{") else body
         finally:
             connection.close()
 
@@ -230,6 +244,16 @@ class Site:
         """The place that serves a backend; empty if none does."""
         places = (f"b-{number:06d}" for number in range(300))
         return next((place for place in places if self.owner(place) == backend), "")
+
+    def rows(self, name: str) -> dict[str, str]:
+        """The rows of one of HAProxy's maps, as they are now."""
+        text = asyncio.run(self._haproxy.runtime.ask(f"show map {self.directory}/{name}.map"))
+        found = (line.split(" ", 2) for line in text.splitlines())
+        return {row[1]: row[2] for row in found if len(row) == 3}
+
+    def events(self) -> str:
+        """All events that were written, as they are."""
+        return self.cluster.kubectl("get", "events", "-A", "-o", "json")
 
     def reloads(self) -> int:
         """How often this controller has reloaded HAProxy, its start included."""

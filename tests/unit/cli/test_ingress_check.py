@@ -32,7 +32,7 @@ def test_report_has_each_verdict_and_problem(tmp_path: Path) -> None:
     verdicts = {each["annotation"].rpartition("/")[2]: each["verdict"] for each in report["annotations"]}
     assert report["ingress"] == "team/web"
     assert report["left_out"]
-    assert verdicts == {"limit-rps": "not yet", "server-snippet": "no"}
+    assert verdicts == {"limit-rps": "differently", "server-snippet": "no"}
     assert len(report["problems"]) == 1
 
 

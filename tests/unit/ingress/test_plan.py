@@ -1,29 +1,46 @@
 """Plans converge, are idempotent, and are safe to stop after any step."""
 
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrata.ingress.model import REDIRECT, BackendKey, Certificate, Route, RowKey, Scheme, SecretKey, Server, Slot
+from vrata.ingress.model import (
+    REDIRECT,
+    BackendKey,
+    Certificate,
+    Place,
+    Policy,
+    Route,
+    RowKey,
+    Scheme,
+    SecretKey,
+    Server,
+    Slot,
+)
+from vrata.ingress.places import PATTERNS, PLAIN, policy_name
 from vrata.ingress.plan import (
     Action,
     AddCertificate,
+    AddPolicy,
     AddServer,
     Assign,
     Desired,
     DropCertificate,
+    DropPolicy,
     DropRow,
     Observed,
+    Patterns,
     PutRow,
     Release,
     Reload,
     RemoveServer,
+    ReplacePatterns,
     ReviveServer,
     plan_pass,
+    policy_rows,
 )
-from vrata.ingress.rows import host_of
+from vrata.ingress.rows import host_of, pattern_of, prefix_row
 
 SLOTS = tuple(Slot(f"b-{number}") for number in range(4))
 
@@ -33,17 +50,34 @@ class Proxy:
     """What HAProxy would have after each step; it asserts what HAProxy would refuse."""
 
     owners: dict[Slot, BackendKey] = field(default_factory=dict)
-    rows: dict[RowKey, Slot] = field(default_factory=dict)
+    rows: dict[RowKey, Place] = field(default_factory=dict)
+    patterns: dict[str, Patterns] = field(default_factory=dict)
+    policies: set[str] = field(default_factory=set)
     servers: dict[Slot, dict[str, bool]] = field(default_factory=dict)
     certificates: set[str] = field(default_factory=set)
 
     def observed(self) -> Observed:
-        hosts: dict[str, dict[RowKey, Slot]] = {}
-        for row, slot in self.rows.items():
-            hosts.setdefault(host_of(row), {})[row] = slot
+        hosts: dict[str, dict[RowKey, Place]] = {}
+        for row, place in self.rows.items():
+            hosts.setdefault(host_of(row), {})[row] = place
         free = tuple(slot for slot in SLOTS if slot not in self.owners)
         places = {backend: slot for slot, backend in self.owners.items()}
-        return Observed(places, free, {Scheme.HTTPS: hosts}, self.servers, frozenset(self.certificates))
+        certificates, policies = frozenset(self.certificates), frozenset(self.policies)
+        patterns = {Scheme.HTTPS: dict(self.patterns)}
+        return Observed(places, free, {Scheme.HTTPS: hosts}, self.servers, certificates, policies, patterns)
+
+    def served(self, host: str) -> dict[str, tuple[BackendKey, str]]:
+        """What serves each row or pattern of a host: the backend, and its policy's name; all of which must be there."""
+        rows: dict[str, Place] = {row: place for row, place in self.rows.items() if host_of(row) == host}
+        if PATTERNS in rows.values():
+            rows = dict(self.patterns[host])
+        found = {}
+        for row, place in rows.items():
+            slots, _, policy = place.partition("/")
+            name = policy.partition("/")[0] or PLAIN
+            assert name in self.policies | {PLAIN}
+            found[row] = self.owners[Slot(slots)], name
+        return found
 
     def apply(self, action: Action) -> None:
         match action:
@@ -56,23 +90,36 @@ class Proxy:
             case ReviveServer(slot=slot, server=name):
                 assert self.servers[slot][name]
                 self.servers[slot][name] = False
-            case PutRow(row=row, slot=slot, was=was):
+            case PutRow(row=row, place=place, was=was):
                 assert self.rows.get(row) == was
-                self.rows[row] = slot
+                self.rows[row] = place
             case DropRow(row=row):
                 del self.rows[row]
             case RemoveServer(slot=slot, server=name):
                 del self.servers[slot][name]
             case Release(slot=slot):
                 assert not self.servers.get(slot)
-                assert slot not in self.rows.values()
+                assert not any(slot in place for place in self.rows.values())
+                assert not any(slot in place for rows in self.patterns.values() for _, place in rows)
                 del self.owners[slot]
+            case AddPolicy(name=name):
+                assert name not in self.policies
+                self.policies.add(name)
+            case DropPolicy(name=name):
+                self.policies.remove(name)
+            case _:
+                self.change_file(action)
+
+    def change_file(self, action: Action) -> None:
+        match action:
+            case ReplacePatterns(hosts=hosts):
+                self.patterns = dict(hosts)
             case AddCertificate(name=name):
                 assert name not in self.certificates
                 self.certificates.add(name)
             case DropCertificate(name=name):
                 self.certificates.remove(name)
-            case Reload():
+            case _:
                 raise AssertionError("not a step")
 
 
@@ -80,38 +127,66 @@ keys = st.sampled_from([BackendKey(f"default/{name}:80") for name in "abcd"])
 servers = st.frozensets(st.integers(1, 3), max_size=3).map(
     lambda numbers: tuple(Server(f"s-{number}", f"10.0.0.{number}", 80) for number in sorted(numbers))
 )
-rows = st.dictionaries(st.sampled_from([RowKey(f"{host}/{path}/") for host in "gh" for path in "xy"]), keys, max_size=4)
-worlds = st.tuples(rows, st.fixed_dictionaries({BackendKey(f"default/{name}:80"): servers for name in "abcd"}))
+policies = st.sampled_from([Policy(""), Policy("allow=10.0.0.0/8"), Policy("timeout=5")])
+routes = st.builds(lambda backend, policy: Route(backend, policy=policy), keys, policies)
+# Each host has rows or patterns, by path.
+hosts = st.tuples(st.booleans(), st.dictionaries(st.sampled_from(["/x", "/y"]), routes, max_size=2))
+worlds = st.tuples(
+    st.fixed_dictionaries({"g": hosts, "h": hosts}),
+    st.fixed_dictionaries({BackendKey(f"default/{name}:80"): servers for name in "abcd"}),
+)
+Hosts = dict[str, tuple[bool, dict[str, Route]]]
 
 
-def desired_of(rows: dict[RowKey, BackendKey], servers: dict[BackendKey, tuple[Server, ...]], proxy: Proxy) -> Desired:
+def wanted(host: str, asked: Hosts) -> dict[str, tuple[BackendKey, str]]:
+    patterned, paths = asked[host]
+    key = pattern_of if patterned else prefix_row
+    return {key(host, path): (route.backend, policy_name(route.policy)) for path, route in paths.items()}
+
+
+def desired_of(asked: Hosts, servers: dict[BackendKey, tuple[Server, ...]], proxy: Proxy) -> Desired:
     """Everything is looked at."""
-    used = set(rows.values())
-    hosts: dict[str, dict[RowKey, Route]] = {"g": {}, "h": {}}
-    for row, backend in rows.items():
-        hosts[host_of(row)][row] = Route(backend)
-    return Desired(hosts, {key: servers[key] for key in used}, frozenset(set(proxy.owners.values()) - used))
+    used = {route.backend for _, paths in asked.values() for route in paths.values()}
+    policies = policy_rows(route.policy for _, paths in asked.values() for route in paths.values())
+    rows = {
+        host: {} if patterned else {prefix_row(host, path): route for path, route in paths.items()}
+        for host, (patterned, paths) in asked.items()
+    }
+    patterns = {
+        host: tuple((pattern_of(host, path), route) for path, route in paths.items()) if patterned else ()
+        for host, (patterned, paths) in asked.items()
+    }
+    return Desired(
+        rows,
+        patterns,
+        dict.fromkeys(proxy.policies) | policies,
+        {key: servers[key] for key in used},
+        frozenset(set(proxy.owners.values()) - used),
+    )
 
 
 @given(st.lists(worlds, min_size=1, max_size=4), st.data())
 def test_plans_converge_from_wherever_the_one_before_stopped(
-    passes: list[tuple[dict[RowKey, BackendKey], dict[BackendKey, tuple[Server, ...]]]], data: st.DataObject
+    passes: list[tuple[Hosts, dict[BackendKey, tuple[Server, ...]]]], data: st.DataObject
 ) -> None:
     proxy = Proxy()
-    for rows_, servers_ in passes:
-        before = deepcopy(proxy)
-        plan = plan_pass(proxy.observed(), desired_of(rows_, servers_, proxy))
+    for asked, servers_ in passes:
+        before = {host: proxy.served(host) for host in asked}
+        plan = plan_pass(proxy.observed(), desired_of(asked, servers_, proxy))
         stop = data.draw(st.integers(0, len(plan)))
         for action in plan[:stop]:
             proxy.apply(action)
-            for row, slot in proxy.rows.items():
-                served = proxy.owners[slot]
-                assert served in {rows_.get(row), before.owners.get(before.rows.get(row, Slot("")))}
+            for host in asked:
+                old, new = before[host], wanted(host, asked)
+                for row, served in proxy.served(host).items():
+                    assert served in {old.get(row), new.get(row)}
     for _ in range(2):  # the second releases what the first emptied
-        for action in plan_pass(proxy.observed(), desired_of(rows_, servers_, proxy)):
+        for action in plan_pass(proxy.observed(), desired_of(asked, servers_, proxy)):
             proxy.apply(action)
-    assert plan_pass(proxy.observed(), desired_of(rows_, servers_, proxy)) == []
-    assert {row: proxy.owners[slot] for row, slot in proxy.rows.items()} == rows_
+    assert plan_pass(proxy.observed(), desired_of(asked, servers_, proxy)) == []
+    for host in asked:
+        assert proxy.served(host) == wanted(host, asked)
+    assert proxy.policies == policy_rows(route.policy for _, paths in asked.values() for route in paths.values()).keys()
     for slot, backend in proxy.owners.items():
         assert proxy.servers.get(slot, {}) == {server.name: False for server in servers_[backend]}
 
@@ -121,7 +196,7 @@ def test_a_new_host_for_a_known_backend_is_one_row() -> None:
     proxy = Proxy({SLOTS[0]: key})
     row = RowKey("new.example/")
     plan = plan_pass(proxy.observed(), Desired({"new.example": {row: Route(key)}}))
-    assert plan == [PutRow(Scheme.HTTPS, row, SLOTS[0], None)]
+    assert plan == [PutRow(Scheme.HTTPS, row, Place(SLOTS[0]), None)]
 
 
 def test_a_route_for_https_only_is_a_redirect_over_http() -> None:
@@ -129,7 +204,7 @@ def test_a_route_for_https_only_is_a_redirect_over_http() -> None:
     row = RowKey("new.example/")
     observed = Observed({key: SLOTS[0]}, (), {Scheme.HTTP: {}, Scheme.HTTPS: {}}, {})
     plan = plan_pass(observed, Desired({"new.example": {row: Route(key, https_only=True)}}))
-    assert plan == [PutRow(Scheme.HTTP, row, REDIRECT, None), PutRow(Scheme.HTTPS, row, SLOTS[0], None)]
+    assert plan == [PutRow(Scheme.HTTP, row, REDIRECT, None), PutRow(Scheme.HTTPS, row, Place(SLOTS[0]), None)]
 
 
 SECRET = SecretKey("default/secret")
@@ -167,12 +242,12 @@ def test_a_certificate_too_long_for_the_socket_is_a_reload() -> None:
 def test_a_server_on_its_way_out_is_revived_and_not_added_again() -> None:
     key, server = BackendKey("default/web:80"), Server("s-1", "10.0.0.1", 80)
     proxy = Proxy({SLOTS[0]: key}, servers={SLOTS[0]: {"s-1": True}})
-    assert plan_pass(proxy.observed(), Desired({}, {key: (server,)})) == [ReviveServer(SLOTS[0], "s-1")]
+    assert plan_pass(proxy.observed(), Desired(backends={key: (server,)})) == [ReviveServer(SLOTS[0], "s-1")]
 
 
 def test_more_backends_than_are_prepared_are_one_reload_and_nothing_else() -> None:
-    wanted = {BackendKey(f"default/{number}:80"): () for number in range(len(SLOTS) + 1)}
-    (action,) = plan_pass(Proxy().observed(), Desired({}, dict(wanted)))
+    many = {BackendKey(f"default/{number}:80"): () for number in range(len(SLOTS) + 1)}
+    (action,) = plan_pass(Proxy().observed(), Desired(backends=dict(many)))
     assert isinstance(action, Reload)
     assert "5 more backends, 4 are prepared" in action.detail
 

@@ -23,6 +23,10 @@ _SIZE = re.compile(r"([0-9]{1,12})([kKmMgG]?)", re.ASCII)
 _TIME = re.compile(r"([0-9]{1,7})(ms|s|m|h)?", re.ASCII)
 _REGEX_TEXT = re.compile(r"[!#-&(-_a-~]+", re.ASCII)  # printable, no blank and no quote or backtick
 _REPEATED_GROUP = re.compile(r"\)(?:[*+]|\{)")
+_UNBOUNDED = re.compile(r"(?<!\\)[*+]|,\}")
+MOST_UNBOUNDED = 4  # each one multiplies the time that a text without a match can take
+_VARIABLE = re.compile(r"\$([A-Za-z0-9_]*)", re.ASCII)
+VARIABLES = ("host", "scheme", "request_uri", "escaped_request_uri", "uri", "args")
 
 
 def boolean(text: str) -> bool:
@@ -99,8 +103,30 @@ plain = _matching(_PLAIN, "write printable ASCII without quotes, backslash, brac
 
 
 def location(text: str) -> object:
-    """Where a redirect leads: an absolute URL or a path."""
-    return path(text) if text.startswith("/") and not text.startswith("//") else url(text)
+    """Where a redirect leads: an absolute URL or a path, with variables of nginx."""
+    unknown = [name for name in _VARIABLE.findall(text) if name not in VARIABLES]
+    if unknown:
+        raise ValueError(f"${unknown[0]} is not known; use only ${', $'.join(VARIABLES)}")
+    if text.startswith("/") and not text.startswith("//"):
+        return path(text)
+    stand_ins = {"scheme": "https", "host": "x", "request_uri": "/", "uri": "/"}
+    url(_VARIABLE.sub(lambda found: stand_ins.get(found[1], "x"), text))
+    return text
+
+
+def template(text: str) -> object:
+    """A path with the groups of a pattern, $1 to $9."""
+    unknown = [name for name in _VARIABLE.findall(text) if not re.fullmatch("[0-9].*", name)]
+    if unknown:
+        raise ValueError("only $1 to $9, the groups of the path, are known")
+    return path(text)
+
+
+def hsts(text: str) -> object:
+    """The value of Strict-Transport-Security (RFC 6797, section 6.1)."""
+    if not re.fullmatch(r"max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?", text, re.ASCII):
+        raise ValueError("write max-age=SECONDS, then perhaps ; includeSubDomains and ; preload")
+    return text
 
 
 def origin(text: str) -> object:
@@ -108,6 +134,20 @@ def origin(text: str) -> object:
     if text != "*":
         url(text.replace("://*.", "://x.", 1))
     return plain(text)
+
+
+def service_url(text: str) -> object:
+    """An address that the proxy itself asks: nobody on its own machine or link (metadata services are there)."""
+    name = str(url(text)).partition("://")[2].partition("/")[0].partition(":")[0]
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        near = name == "localhost" or name.endswith(".localhost")
+    else:
+        near = address.is_loopback or address.is_link_local or address.is_unspecified
+    if near:
+        raise ValueError("name a service of the cluster, not the proxy's own machine or link")
+    return text
 
 
 def switch(text: str) -> bool:
@@ -149,6 +189,8 @@ def regex(text: str) -> str:
         raise ValueError(f"write at most {MAX_REGEX} printable ASCII characters without blanks, quotes or %[")
     if "(?" in text or _REPEATED_GROUP.search(text) or re.search(r"\\[^wdsWDSbB.+*?^$()\[\]{}|/-]", text):
         raise ValueError("do not repeat a group with * or +, nor use (?...), back-references or rare escapes")
+    if len(_UNBOUNDED.findall(text)) > MOST_UNBOUNDED:
+        raise ValueError(f"use * and + at most {MOST_UNBOUNDED} times")
     try:
         re.compile(text, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:

@@ -157,6 +157,7 @@ class Traffic:
     error_codes: tuple[int, ...] = ()
     default_backend: str | None = None
     access_log: bool = True
+    hsts: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,229 @@
+-- What annotations ask of a route, done in HAProxy: `policy` for each request whose route has one, `authenticate` after it.
+-- The policy is a row of the map `policies` (vrata.ingress.policy); rows never change, so each is read once a thread.
+-- Whatever cannot be read or decided refuses the request: an open door is worse than a closed one.
+local policies = Map.new(os.getenv("VRATA_POLICIES"), Map._str)
+local known, number = {}, 0
+local MOST_KNOWN = 20000
+local AUTH_TIMEOUT_MS = 5000
+
+local function decoded(text)
+  return (text:gsub("%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
+end
+
+local function listed(text)
+  local items = {}
+  for item in text:gmatch("[^,]+") do items[#items + 1] = decoded(item) end
+  return items
+end
+
+local function networks(text)
+  local items = listed(text)
+  for index, item in ipairs(items) do items[index] = core.parse_addr(item) end
+  return items
+end
+
+local READ = {
+  allow = networks, deny = networks, ["limit-exempt"] = networks, ["cors-origins"] = listed, ["auth-headers"] = listed,
+}
+
+local function find(name)
+  local policy = known[name]
+  if policy or name == "p-0" then return policy or {} end
+  local text = policies:lookup(name)
+  if not text then return nil end
+  policy = {}
+  for key, value in text:gmatch("(%S-)=(%S*)") do policy[key] = (READ[key] or decoded)(value) end
+  if number >= MOST_KNOWN then known, number = {}, 0 end
+  known[name], number = policy, number + 1
+  return policy
+end
+
+local function answer(txn, status, headers, body)
+  local reply = txn:reply{status = status, body = body or ""}
+  for name, value in pairs(headers) do reply:add_header(name, value) end
+  txn:done(reply)
+end
+
+local function refuse(txn, status, body)
+  answer(txn, status, {["content-type"] = "text/plain"}, body .. "\n")
+end
+
+local function contains(items, address)
+  for _, item in ipairs(items) do
+    if core.match_addr(item, address) then return true end
+  end
+  return false
+end
+
+local function first(headers, name)
+  local values = headers[name]
+  return values and values[0]
+end
+
+local function cookie(headers, wanted)
+  for index = 0, #(headers["cookie"] or {}) do
+    for name, value in ((headers["cookie"] or {})[index] or ""):gmatch("([^=;%s]+)=([^;]*)") do
+      if name == wanted then return value end
+    end
+  end
+end
+
+local function escaped(text)
+  return (text:gsub("[^%w%-._~]", function(char) return string.format("%%%02X", char:byte()) end))
+end
+
+local function expanded(txn, template)
+  local uri = txn:get_var("txn.uri")
+  local values = {
+    host = txn:get_var("txn.host"), scheme = txn:get_var("txn.scheme"), request_uri = uri, uri = txn.f:path(),
+    args = txn.f:query() or "",
+    escaped_request_uri = escaped(uri),
+  }
+  return (template:gsub("%$([a-z_]+)", values))
+end
+
+local function origin_allowed(origins, origin)
+  for _, allowed in ipairs(origins) do
+    if allowed == "*" or allowed == origin then return true end
+    local scheme, rest = allowed:match("^(%w+://)%*(%..+)$")
+    if scheme and origin:sub(1, #scheme) == scheme and #origin > #scheme + #rest and origin:sub(-#rest) == rest
+      and not origin:sub(#scheme + 1, -#rest - 1):find("[^%w%-]") then return true end
+  end
+  return false
+end
+
+-- Responses, also our own, get these by rules of the configuration.
+local function allow_origin(txn, policy, headers, method)
+  local origin = first(headers, "origin")
+  if not origin or not origin_allowed(policy["cors-origins"], origin) then return end
+  txn:set_var("txn.cors_origin", policy["cors-credentials"] and origin or
+    (policy["cors-origins"][1] == "*" and "*" or origin))
+  if policy["cors-credentials"] then txn:set_var("txn.cors_credentials", "true") end
+  if policy["cors-expose"] then txn:set_var("txn.cors_expose", policy["cors-expose"]) end
+  if method == "OPTIONS" and headers["access-control-request-method"] then
+    answer(txn, 204, {
+      ["access-control-allow-methods"] = policy["cors-methods"],
+      ["access-control-allow-headers"] = policy["cors-headers"],
+      ["access-control-max-age"] = policy["cors-age"] or "0",
+    })
+  end
+end
+
+-- ingress-nginx: a header that says always, never or the value decides; then such a cookie; then the weight.
+local function is_canary(policy, headers)
+  local header = policy["canary-header"] and first(headers, policy["canary-header"])
+  local value = policy["canary-value"]
+  if header and value then
+    if header == value then return true end
+  elseif header == "always" or header == "never" then
+    return header == "always"
+  end
+  local said = policy["canary-cookie"] and cookie(headers, policy["canary-cookie"])
+  if said == "always" or said == "never" then return said == "always" end
+  local weight = tonumber(policy["canary-weight"] or 0)
+  return weight > 0 and math.random(tonumber(policy["canary-total"])) <= weight
+end
+
+local function limit(txn, policy, source)
+  if not policy.limit or (policy["limit-exempt"] and contains(policy["limit-exempt"], source)) then return end
+  txn:set_var("txn.limit", policy.limit .. " " .. txn.f:src())
+  for _, kind in ipairs{"second", "minute", "connections"} do
+    local most = policy["limit-" .. kind]
+    if most then txn:set_var("txn.limit_" .. kind, tonumber(most)) end
+  end
+end
+
+local function rewrite(txn, path)
+  local plain, query = path:match("^([^?]*)%??(.*)$")
+  txn.http:req_set_path(plain)
+  if query ~= "" then
+    local asked = txn.f:query() or ""
+    txn.http:req_set_query(asked == "" and query or query .. "&" .. asked)
+  end
+end
+
+local function guard(action)
+  return function(txn)
+    local policy = find(txn:get_var("txn.policy") or "")
+    if not policy then return refuse(txn, 503, "the settings of this route are not known; try again in a moment") end
+    action(txn, policy)
+  end
+end
+
+core.register_action("policy", {"http-req"}, guard(function(txn, policy)
+  local headers, method = txn.http:req_get_headers(), txn.f:method()
+  local source = core.parse_addr(txn.f:src())
+  if (policy.deny and contains(policy.deny, source)) or (policy.allow and not contains(policy.allow, source)) then
+    return refuse(txn, 403, "this address may not enter")
+  end
+  if policy.hsts then txn:set_var("txn.hsts", policy.hsts) end
+  if policy["cors-origins"] then allow_origin(txn, policy, headers, method) end
+  if policy.redirect then
+    return answer(txn, tonumber(policy["redirect-code"]), {location = expanded(txn, policy.redirect)})
+  end
+  if policy["app-root"] and txn.f:path() == "/" then return answer(txn, 302, {location = policy["app-root"]}) end
+  if policy.body and tonumber(first(headers, "content-length") or 0) > tonumber(policy.body) then
+    return refuse(txn, 413, "the body is larger than " .. policy.body .. " bytes")
+  end
+  limit(txn, policy, source)
+  local slots = txn:get_var("txn.slot")
+  local main, canary = slots:match("^(.-)%+(.+)$")
+  if canary then
+    txn:set_var("txn.slot", is_canary(policy, headers) and canary or main)
+  end
+  if policy.cookie then
+    txn:set_var("txn.cookie", policy.cookie)
+    txn:set_var("txn.cookie_attributes", policy["cookie-attributes"])
+    local server = cookie(headers, policy.cookie)
+    if server and server:match("^s%-[%w_-]+$") then txn:set_var("txn.server", server) end
+  end
+  for _, name in ipairs{"timeout", "tunnel"} do
+    if policy[name] then txn:set_var("txn." .. name, tonumber(policy[name])) end
+  end
+  if policy["no-retry"] then txn:set_var("txn.no_retry", true) end
+  if policy.auth then txn:set_var("txn.auth", true) end
+  if policy.host then txn.http:req_set_header("host", policy.host) end
+  if policy.prefix then txn.http:req_set_header("x-forwarded-prefix", policy.prefix) end
+  local path = txn:get_var("txn.rewrite")
+  if path and path ~= "" then rewrite(txn, path) end
+end))
+
+-- Another service says who may enter (ingress-nginx, «External Authentication»): 2xx lets in, everything else does not.
+core.register_action("authenticate", {"http-req"}, guard(function(txn, policy)
+  local headers = {}
+  for name, values in pairs(txn.http:req_get_headers()) do
+    if name ~= "content-length" and name ~= "transfer-encoding" and name ~= "connection" and name ~= "host" then
+      local all = {}
+      for index = 0, #values do all[#all + 1] = values[index] end
+      headers[name] = all
+    end
+  end
+  local here = txn:get_var("txn.scheme") .. "://" .. txn:get_var("txn.host") .. txn:get_var("txn.uri")
+  headers["x-original-url"] = {here}
+  headers["x-original-method"] = {txn.f:method()}
+  headers["x-auth-request-redirect"] = {txn:get_var("txn.uri")}
+  local client = core.httpclient()
+  local ask = client[(policy["auth-method"] or "GET"):lower()]
+  local done, response = pcall(ask, client, {
+    url = expanded(txn, policy.auth), headers = headers, timeout = AUTH_TIMEOUT_MS,
+  })
+  local status = done and response and response.status or 0
+  if status >= 200 and status < 300 then
+    for _, name in ipairs(policy["auth-headers"] or {}) do
+      local values = response.headers and response.headers[name:lower()]
+      txn.http:req_del_header(name)
+      if values then txn.http:req_set_header(name, values[0]) end
+    end
+  elseif status == 401 and policy["auth-signin"] then
+    local signin = expanded(txn, policy["auth-signin"])
+    if not signin:find("rd=", 1, true) then
+      signin = signin .. (signin:find("?", 1, true) and "&" or "?") .. "rd=" .. escaped(here)
+    end
+    answer(txn, 302, {location = signin})
+  elseif status == 401 or status == 403 then
+    local asked = response.headers and response.headers["www-authenticate"]
+    answer(txn, status, asked and {["www-authenticate"] = asked[0]} or {}, "")
+  else
+    refuse(txn, 503, "who may enter can not be asked; try again in a moment")
+  end
+end))

@@ -1,0 +1,151 @@
+"""What annotations ask of a route, as one line that `policy.lua` reads: words `name=value`, with blanks and the like as %XX.
+Pure.
+
+Values have been through `vrata.ingress.annotations.grammar`; here they are quoted, so that nothing in them ends a word.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from vrata.ingress.annotations.options import Affinity, Canary, Cors, Options, RateLimit, Redirect
+from vrata.ingress.model import Policy
+
+Value = str | int | bool | None | tuple[object, ...]
+MAX_BYTES = 12_000  # of what one row may bring (`vrata.haproxy.runtime`)
+HOUR_MS = 3_600_000
+LIMIT_WINDOW_S = 5  # requests a second are counted over so many, which lets short bursts pass
+
+
+def policy_of(ingress: str, options: Options) -> Policy:
+    """Everything but the canary, which is another Ingress' matter."""
+    words: dict[str, Value] = {}
+    if options.access:
+        words |= {"allow": options.access.allow, "deny": options.access.deny}
+    if options.redirect:
+        words |= _redirect(options.redirect)
+    if options.rewrite:
+        words |= {
+            "app-root": options.rewrite.app_root,
+            "host": options.rewrite.upstream_vhost,
+            "prefix": options.rewrite.forwarded_prefix,
+        }
+    if options.cors and options.cors.enabled:
+        words |= _cors(options.cors)
+    if options.affinity and options.affinity.kind:
+        words |= _affinity(options.affinity)
+    if options.backend:
+        waits = [one for one in (options.backend.send_timeout_ms, options.backend.read_timeout_ms) if one is not None]
+        longest = max(waits, default=None)
+        words |= {"timeout": longest, "tunnel": longest if longest and longest > HOUR_MS else None}
+        words["no-retry"] = options.backend.retry_on == ("off",) or options.backend.retry_tries == 1
+    if options.rate_limit:
+        words |= _rate_limit(ingress, options.rate_limit)
+    if options.external_auth and options.external_auth.url:
+        auth = options.external_auth
+        words |= {
+            "auth": auth.url,
+            "auth-method": auth.method,
+            "auth-signin": auth.signin,
+            "auth-headers": auth.response_headers,
+        }
+    if options.traffic:
+        words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
+    return _line(words)
+
+
+def canary_of(canary: Canary) -> Policy:
+    """Which requests the second backend is for."""
+    weighted = canary.weight > 0
+    return _line(
+        {
+            "canary": True,
+            "canary-header": canary.header and canary.header.lower(),
+            "canary-value": canary.header_value,
+            "canary-cookie": canary.cookie,
+            "canary-weight": canary.weight if weighted else None,
+            "canary-total": canary.weight_total if weighted else None,
+        }
+    )
+
+
+def join(*policies: Policy) -> Policy:
+    """All of them as one."""
+    return Policy(" ".join(one for one in policies if one))
+
+
+def _redirect(redirect: Redirect) -> Mapping[str, Value]:
+    if redirect.permanent:
+        return {"redirect": redirect.permanent, "redirect-code": redirect.permanent_code}
+    if redirect.temporal:
+        return {"redirect": redirect.temporal, "redirect-code": redirect.temporal_code}
+    return {}
+
+
+def redirect_to(host: str) -> Policy:
+    """Every request goes to the same address on another host."""
+    return _line({"redirect": f"$scheme://{host}$request_uri", "redirect-code": 308})
+
+
+def _cors(cors: Cors) -> Mapping[str, Value]:
+    return {
+        "cors-origins": cors.origins,
+        "cors-methods": ", ".join(cors.methods),
+        "cors-headers": ", ".join(cors.headers or CORS_HEADERS),
+        "cors-expose": ", ".join(cors.expose),
+        "cors-credentials": cors.credentials,
+        "cors-age": cors.max_age_s,
+    }
+
+
+# ingress-nginx allows these where nothing is said (annotations, «cors-allow-headers»).
+CORS_HEADERS = (
+    *("DNT", "Keep-Alive", "User-Agent", "X-Requested-With", "If-Modified-Since", "Cache-Control", "Content-Type"),
+    *("Range", "Authorization"),
+)
+
+
+def _affinity(affinity: Affinity) -> Mapping[str, Value]:
+    age = affinity.cookie_max_age_s if affinity.cookie_max_age_s is not None else affinity.cookie_expires_s
+    parts = [f"Path={affinity.cookie_path or '/'}"]
+    parts += [f"Domain={affinity.cookie_domain}"] if affinity.cookie_domain else []
+    parts += [f"Max-Age={age}"] if age is not None else []
+    parts += ["Secure"] if affinity.cookie_secure else []
+    parts += ["HttpOnly"]
+    parts += [f"SameSite={affinity.cookie_samesite}"] if affinity.cookie_samesite else []
+    return {"cookie": affinity.cookie_name, "cookie-attributes": "".join(f"; {part}" for part in parts)}
+
+
+def _rate_limit(ingress: str, limit: RateLimit) -> Mapping[str, Value]:
+    return {
+        "limit": hashlib.blake2s(ingress.encode(), digest_size=8).hexdigest(),
+        "limit-second": limit.per_second and limit.per_second * LIMIT_WINDOW_S,
+        "limit-minute": limit.per_minute,
+        "limit-connections": limit.connections,
+        "limit-exempt": limit.exempt,
+    }
+
+
+def _line(words: Mapping[str, Value]) -> Policy:
+    return Policy(
+        " ".join(
+            f"{name}={_text(value)}"
+            for name, value in sorted(words.items())
+            if value or (value == 0 and value is not False)
+        )
+    )
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_quoted(str(one)) for one in value)
+    return "1" if value is True else _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="/:*")
+
+
+def too_long(policy: Policy) -> bool:
+    """Whether HAProxy 2.6 would not take it over its socket."""
+    return len(policy) > MAX_BYTES

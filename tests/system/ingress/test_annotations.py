@@ -1,0 +1,333 @@
+"""What annotations ask for, with packets; each name as in docs/ingress-annotations.md. Nothing of it reloads HAProxy."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.kubernetes import wait_for
+from tests.support.pki import issue
+from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, ingress, reachable, service
+
+
+@pytest.fixture(autouse=True)
+def no_reload(site: Site) -> Iterator[None]:
+    before = site.reloads()
+    yield
+    assert site.reloads() == before
+
+
+def serve(site: Site, host: str, annotations: dict[str, str], *, path: str = "/", kind: str = "Prefix") -> None:
+    """An Ingress named as its host, with Service `web`."""
+    site.apply(ingress(host, (host, kind, path, "web"), annotations=annotations))
+
+
+def until_status(site: Site, host: str, path: str, status: int) -> None:
+    wait_for(lambda: site.ask(host, path)[0] == status, f"{host}{path} answers {status}")
+
+
+@pytest.mark.parametrize(
+    ("name", "annotations", "status", "location"),
+    [
+        ("permanent", {"permanent-redirect": "https://new.example/x"}, 301, "https://new.example/x"),
+        (
+            "uri",
+            {"permanent-redirect": "https://new.example$request_uri", "permanent-redirect-code": "308"},
+            308,
+            "https://new.example/a?b=c",
+        ),
+        ("temporal", {"temporal-redirect": "/later"}, 302, "/later"),
+        ("forced", {"force-ssl-redirect": "true"}, 308, "https://forced.example/a?b=c"),
+    ],
+)
+def test_redirects(site: Site, name: str, annotations: dict[str, str], status: int, location: str) -> None:
+    host = f"{name}.example"
+    serve(site, host, annotations)
+    until_status(site, host, "/a?b=c", status)
+    assert site.request("GET", host, "/a?b=c")[1]["location"] == location
+
+
+def test_app_root_is_for_the_root_alone(site: Site) -> None:
+    serve(site, "root.example", {"app-root": "/app"})
+    until_status(site, "root.example", "/", 302)
+    assert site.request("GET", "root.example", "/")[1]["location"] == "/app"
+    assert site.pod("root.example", "/app") == "one"
+
+
+def test_from_to_www_redirect_and_its_end(site: Site) -> None:
+    serve(site, "bare.example", {"from-to-www-redirect": "true"})
+    until_status(site, "www.bare.example", "/a?b=c", 308)
+    assert site.request("GET", "www.bare.example", "/a?b=c")[1]["location"] == "http://bare.example/a?b=c"
+    site.apply(ingress("www", ("www.bare.example", "Prefix", "/", "shop")))  # somebody's own
+    site.until("www.bare.example", "/", "two")
+
+
+def test_server_alias(site: Site) -> None:
+    serve(site, "main.example", {"server-alias": "alias.example,*.alias.example"})
+    for host in ("alias.example", "any.alias.example"):
+        site.until(host, "/", "one")
+
+
+def test_rewrite_target_with_groups_and_its_surprises(site: Site) -> None:
+    serve(site, "rewrite.example", {"rewrite-target": "/new/$2"}, path="/api(/|$)(.*)", kind="ImplementationSpecific")
+    site.until("rewrite.example", "/api/cart", "one")
+    assert site.ask("rewrite.example", "/api/cart?x=1")[1]["path"] == "/new/cart?x=1"
+    assert site.ask("rewrite.example", "/API/cart")[1]["path"] == "/new/cart"
+    assert site.ask("rewrite.example", "/other")[0] == 404
+    # Every path of the host is a pattern now, those of other Ingresses, too.
+    site.apply(ingress("rewrite-other", ("rewrite.example", "Exact", "/shop", "shop")))
+    site.until("rewrite.example", "/SHOPPING", "two")
+    assert site.ask("rewrite.example", "/SHOPPING")[1]["path"] == "/SHOPPING"
+    # And plain ones when nobody asks for patterns any more, without a request that finds nothing meanwhile.
+    with site.load("rewrite.example") as seen:
+        site.apply(ingress("rewrite-root", ("rewrite.example", "Prefix", "/", "shop")))
+        site.until("rewrite.example", "/", "two")
+        seen.bad.clear()
+        site.cluster.kubectl("delete", "ingress", "rewrite.example")
+        site.until("rewrite.example", "/API/cart", "two")
+    assert seen.good
+    assert not seen.bad
+    assert site.pod("rewrite.example", "/shop") == "two"
+
+
+def test_of_patterns_the_longest_is_tried_first(site: Site) -> None:
+    site.apply(
+        ingress("order-a", ("order.example", "Prefix", "/a", "web"), annotations={"use-regex": "true"}),
+        ingress("order-b", ("order.example", "Prefix", "/a[0-9]{2}", "shop"), annotations={"use-regex": "true"}),
+    )
+    site.until("order.example", "/a", "one")
+    site.until("order.example", "/a12", "two")
+
+
+def test_upstream_vhost_and_forwarded_prefix(site: Site) -> None:
+    serve(site, "vhost.example", {"upstream-vhost": "inner.example", "x-forwarded-prefix": "/shop"})
+    site.until("vhost.example", "/", "one")
+    headers = site.ask("vhost.example", "/")[1]["headers"]
+    assert headers["Host"] == ["inner.example"]
+    assert headers["X-Forwarded-Prefix"] == ["/shop"]
+    assert headers["X-Forwarded-Host"] == ["vhost.example"]
+
+
+@pytest.mark.parametrize(
+    ("name", "annotations", "status"),
+    [
+        ("in", {"whitelist-source-range": "10.0.0.0/8, 127.0.0.0/8"}, 200),
+        ("out", {"allowlist-source-range": "10.0.0.0/8,2001:db8::/32"}, 403),
+        ("denied", {"denylist-source-range": "127.0.0.1"}, 403),
+        ("both", {"whitelist-source-range": "127.0.0.0/8", "denylist-source-range": "127.0.0.1/32"}, 403),
+    ],
+)
+def test_access_lists(site: Site, name: str, annotations: dict[str, str], status: int) -> None:
+    serve(site, f"{name}.list.example", annotations)
+    until_status(site, f"{name}.list.example", "/", status)
+
+
+def test_an_access_list_changes_live_and_is_never_open_meanwhile(site: Site) -> None:
+    serve(site, "live.example", {"whitelist-source-range": "10.0.0.0/8"})
+    until_status(site, "live.example", "/", 403)
+    with site.load("live.example") as seen:
+        for number in range(10):
+            serve(site, "live.example", {"whitelist-source-range": f"10.0.{number}.0/24"})
+    assert not seen.good
+    assert {reason.split()[-1] for reason in seen.bad} == {"403"}
+    serve(site, "live.example", {"whitelist-source-range": "127.0.0.1"})
+    site.until("live.example", "/", "one")
+
+
+def test_a_list_that_can_not_be_read_leaves_the_ingress_out_and_is_told(site: Site) -> None:
+    serve(site, "unread.example", {"whitelist-source-range": "10.0.0.0/8"})
+    until_status(site, "unread.example", "/", 403)
+    serve(site, "unread.example", {"whitelist-source-range": "anybody"})
+    until_status(site, "unread.example", "/", 404)
+    wait_for(
+        lambda: "whitelist-source-range: 'anybody' is not usable" in site.events(),
+        "an event says so",
+    )
+
+
+def canary(name: str, host: str, annotations: dict[str, str]) -> Json:
+    return ingress(name, (host, "Prefix", "/", "shop"), annotations={"canary": "true", **annotations})
+
+
+def test_a_canary_by_header_before_cookie_before_weight(site: Site) -> None:
+    asked = {"canary-by-header": "X-Canary", "canary-by-cookie": "beta", "canary-weight": "100"}
+    serve(site, "canary.example", {})
+    site.until("canary.example", "/", "one")
+    site.apply(canary("canary", "canary.example", asked))
+    site.until("canary.example", "/", "two")
+
+    def pod(headers: dict[str, str]) -> str:
+        return str(site.request("GET", "canary.example", "/", headers)[2]["pod"])
+
+    assert pod({"X-Canary": "never"}) == "one"
+    assert pod({"X-Canary": "other", "Cookie": "beta=never"}) == "one"
+    assert pod({"X-Canary": "always", "Cookie": "beta=never"}) == "two"
+    site.apply(canary("canary", "canary.example", asked | {"canary-weight": "0", "canary-by-header-value": "eu"}))
+    site.until("canary.example", "/", "one")
+    assert pod({"X-Canary": "eu"}) == "two"
+    assert pod({"X-Canary": "always"}) == "one"
+    assert pod({"Cookie": "a=b; beta=always"}) == "two"
+
+
+def test_a_canarys_weight_shares_requests(site: Site) -> None:
+    serve(site, "weight.example", {})
+    site.apply(canary("weight", "weight.example", {"canary-weight": "30", "canary-weight-total": "60"}))
+    wait_for(lambda: {site.pod("weight.example") for _ in range(20)} == {"one", "two"}, "both serve")
+    pods = [site.pod("weight.example") for _ in range(200)]
+    assert 60 < pods.count("two") < 140  # a binomial of 200 and a half is outside once in 10⁸ times
+
+
+def test_a_canary_without_a_rule_beside_it_serves_nothing_and_is_told(site: Site) -> None:
+    site.apply(canary("alone", "alone.example", {"canary-weight": "50"}))
+    wait_for(lambda: "a canary needs another Ingress" in site.events(), "told")
+    assert site.ask("alone.example", "/")[0] == 404
+
+
+def test_cors(site: Site) -> None:
+    asked = {
+        "enable-cors": "true",
+        "cors-allow-origin": "https://*.shop.example, https://b.example",
+        "cors-max-age": "60",
+    }
+    serve(site, "cors.example", asked)
+    site.until("cors.example", "/", "one")
+
+    def headers(method: str, origin: str) -> tuple[int, dict[str, str]]:
+        asking = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+        status, found, _ = site.request(method, "cors.example", "/", asking)
+        return status, found
+
+    wait_for(lambda: "access-control-allow-origin" in headers("GET", "https://b.example")[1], "the origin is allowed")
+    status, found = headers("OPTIONS", "https://a.shop.example")
+    assert status == 204
+    assert found["access-control-allow-origin"] == "https://a.shop.example"
+    assert found["access-control-allow-methods"] == "GET, PUT, POST, DELETE, PATCH, OPTIONS"
+    assert found["access-control-max-age"] == "60"
+    assert found["access-control-allow-credentials"] == "true"
+    for origin in (
+        "https://evil.example",
+        "https://shop.example",
+        "https://a.shop.example.evil",
+        "https://evil.example/.shop.example",
+    ):
+        assert "access-control-allow-origin" not in headers("GET", origin)[1]
+
+
+def test_affinity_by_a_cookie(site: Site, echoes: Echoes) -> None:
+    both = service("both")
+    site.apply(both, endpoint("both", "one", echoes.port("one")), endpoint("both", "two", echoes.port("two")))
+    asked = {"affinity": "cookie", "session-cookie-name": "route", "session-cookie-max-age": "60"}
+    site.apply(ingress("sticky", ("sticky.example", "Prefix", "/", "both"), annotations=asked))
+    wait_for(lambda: {site.pod("sticky.example") for _ in range(4)} == {"one", "two"}, "both pods answer")
+    _, headers, body = site.request("GET", "sticky.example", "/")
+    cookie, *attributes = headers["set-cookie"].split("; ")
+    assert attributes == ["Path=/", "Max-Age=60", "HttpOnly"]
+    assert "127" not in cookie
+    for _ in range(6):
+        _, headers, again = site.request("GET", "sticky.example", "/", {"Cookie": f"a=b; {cookie}"})
+        assert again["pod"] == body["pod"]
+        assert "set-cookie" not in headers
+    assert site.request("GET", "sticky.example", "/", {"Cookie": "route=s-nobody"})[1]["set-cookie"]
+
+
+def test_a_body_that_is_too_large(site: Site) -> None:
+    serve(site, "body.example", {"proxy-body-size": "1k"})
+    site.until("body.example", "/", "one")
+    wait_for(lambda: site.request("PUT", "body.example", "/", {"Content-Length": "1025"})[0] == 413, "it is refused")
+    assert site.request("PUT", "body.example", "/", {"Content-Length": "0"})[0] == 200
+
+
+def test_a_timeout_of_its_own(site: Site) -> None:
+    serve(site, "slow.example", {"proxy-read-timeout": "500ms"})
+    site.until("slow.example", "/", "one")
+    until_status(site, "slow.example", "/delay/3000", 504)
+    assert site.ask("slow.example", "/delay/10")[0] == 200
+
+
+def test_a_rate_limit_for_each_client_and_ingress(site: Site) -> None:
+    serve(site, "limit.example", {"limit-rps": "2"})
+    serve(site, "other-limit.example", {"limit-rps": "2"})
+    site.until("other-limit.example", "/", "one")
+    wait_for(lambda: 429 in {site.ask("limit.example", "/")[0] for _ in range(15)}, "too many are refused")
+    assert site.ask("other-limit.example", "/")[0] == 200
+    serve(site, "exempt.example", {"limit-rpm": "3", "limit-whitelist": "127.0.0.1"})
+    site.until("exempt.example", "/", "one")
+    assert {site.ask("exempt.example", "/")[0] for _ in range(10)} == {200}
+
+
+def test_requests_under_way_are_limited(site: Site) -> None:
+    serve(site, "busy.example", {"limit-connections": "1"})
+    site.until("busy.example", "/", "one")
+    with site.load("busy.example") as seen:
+        wait_for(lambda: any("429" in one for one in seen.bad), "two at a time are too many")
+        wait_for(lambda: seen.good, "one at a time is not")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """An address of this machine that is not loopback, for nobody may be asked there."""
+    made = "192.0.2.77"
+    subprocess.run(["ip", "address", "add", f"{made}/32", "dev", "lo"], check=True)
+    try:
+        yield made
+    finally:
+        subprocess.run(["ip", "address", "del", f"{made}/32", "dev", "lo"], check=True)
+
+
+def test_an_external_service_says_who_may_enter(site: Site, echoes: Echoes, address: str) -> None:
+    auth = f"http://{address}:{echoes.port('auth')}"
+    serve(site, "auth.example", {"auth-url": f"{auth}/status/200", "auth-response-headers": "X-Pod"})
+    site.until("auth.example", "/", "one")
+    serve(site, "unauth.example", {"auth-url": f"{auth}/status/401", "auth-signin": "https://login.example/start"})
+    until_status(site, "unauth.example", "/a?b=c", 302)
+    location = site.request("GET", "unauth.example", "/a?b=c")[1]["location"]
+    assert location == "https://login.example/start?rd=http%3A%2F%2Funauth.example%2Fa%3Fb%3Dc"
+    serve(site, "forbidden.example", {"auth-url": f"{auth}/status/403"})
+    until_status(site, "forbidden.example", "/", 403)
+    serve(site, "silent.example", {"auth-url": f"http://{address}:1/"})
+    until_status(site, "silent.example", "/", 503)
+    serve(site, "loop.example", {"auth-url": "http://127.0.0.1:8081/healthz"})
+    wait_for(lambda: "auth-url: 'http://127.0.0.1:8081/healthz' is not" in site.events(), "loopback is refused")
+    assert site.ask("loop.example", "/")[0] == 404
+
+
+@pytest.fixture
+def tls_pod(tmp_path: Path) -> Iterator[int]:
+    """A pod that speaks nothing but TLS; its port."""
+    port, identity = free_port(), issue("pod", "pod")
+    files = {"TLS_CERT_FILE": identity.cert_pem, "TLS_KEY_FILE": identity.key_pem}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    environment = os.environ | {name: str(tmp_path / name) for name in files} | {"POD_NAME": "tls"}
+    argv = [sys.executable, "-m", "vrata.sandbox.echo", "--tls-port", str(port)]
+    process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: reachable(port), "the pod listens")
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_pods_that_speak_tls(site: Site, tls_pod: int) -> None:
+    site.apply(service("secure"), endpoint("secure", "tls", tls_pod))
+    asked = {"backend-protocol": "HTTPS"}
+    site.apply(ingress("secure", ("secure.example", "Prefix", "/", "secure"), annotations=asked))
+    site.until("secure.example", "/", "tls")
+
+
+def test_policies_come_and_go_with_their_routes(site: Site) -> None:
+    before = site.rows("policies")
+    names = [f"policy-{number}.example" for number in range(20)]
+    site.apply(
+        *(
+            ingress(name, (name, "Prefix", "/", "web"), annotations={"proxy-read-timeout": f"{number + 7}"})
+            for number, name in enumerate(names)
+        )
+    )
+    site.until(names[-1], "/", "one")
+    wait_for(lambda: len(site.rows("policies")) == len(before) + len(names), "every policy is a row")
+    site.cluster.kubectl("delete", "ingress", *names)
+    wait_for(lambda: site.rows("policies") == before, "and gone with its Ingress")
