@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import socket
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from tests.support.pki import Identity, issue
 from tests.system.ingress.site import Echoes, Json, Site, endpoint, ingress, secret, service
 
 from vrata.haproxy.process import HaproxyProcess
+from vrata.ingress.model import Slot
 from vrata.ingress.observe import observe_running, observe_servers
 
 CHANGES = int(os.environ.get("VRATA_CHURN", "300"))
@@ -26,6 +28,20 @@ NAMES = [f"churn-{number}" for number in range(12)]
 HOSTS = [f"h{number}.churn.example" for number in range(8)] + ["*.churn.example"]
 PATHS = ["/", "/a", "/a/b", "/c"]
 PODS = ["one", "two", "three"]
+ANNOTATIONS = [
+    {"proxy-read-timeout": "7"},
+    {"use-regex": "true"},
+    {"rewrite-target": "/new"},
+    {"whitelist-source-range": "10.0.0.0/8"},
+    {"canary": "true", "canary-weight": "30"},
+    {"affinity": "cookie"},
+    {"limit-rps": "5"},
+    {"enable-cors": "true"},
+    {"server-alias": "alias.churn.example"},
+    {"from-to-www-redirect": "true"},
+    {"backend-protocol": "HTTPS"},
+    {"permanent-redirect": "https://elsewhere.example"},
+]
 
 # The example of RFC 6455, section 1.3.
 UPGRADE = (
@@ -86,14 +102,29 @@ def state(site: Site) -> Json:
         haproxy = HaproxyProcess(site.directory)
         running = await observe_running(haproxy.runtime, str(site.directory), str(haproxy.tls_dir))
         servers = await observe_servers(haproxy.runtime)
+
+        def named(place: str) -> str:
+            return re.sub(r"b-\d{6}", lambda slot: str(running.owners.get(Slot(slot[0]))), place)
+
         rows = {
-            f"{scheme} {row}": running.owners.get(slot, slot)
+            f"{scheme} {row}": named(place)
             for scheme, hosts in running.rows.items()
             for found in hosts.values()
-            for row, slot in found.items()
+            for row, place in found.items()
+        }
+        patterns = {
+            f"{scheme} {host}": [(key, named(place)) for key, place in found]
+            for scheme, hosts in running.patterns.items()
+            for host, found in hosts.items()
         }
         behind = {backend: sorted(servers.get(slot, {})) for slot, backend in running.owners.items()}
-        return {"rows": rows, "servers": behind, "certificates": sorted(running.certificates)}
+        return {
+            "rows": rows,
+            "patterns": patterns,
+            "policies": sorted(running.policies),
+            "servers": behind,
+            "certificates": sorted(running.certificates),
+        }
 
     return asyncio.run(read())
 
@@ -135,7 +166,8 @@ class Churn:
             for host in hosts
         ]
         tls = {self.chance.choice(NAMES): hosts} if self.chance.random() < 0.4 else None
-        return ingress(name, *paths, tls=tls)
+        annotations = self.chance.choice(ANNOTATIONS) if self.chance.random() < 0.5 else None
+        return ingress(name, *paths, tls=tls, annotations=annotations)
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from vrata.ingress.annotations.table import TABLE, Support
 HEAD = """# Annotations of Ingresses
 
 Generated from `vrata.ingress.annotations.table`. Each name is read under `nginx.ingress.kubernetes.io/` and
-`vrata.dev/`; the latter wins. The controller does not read annotations yet: "not yet" is checked by
-`vrata ingress check` only, and so is the column on bad values. A bad value shall have no effect, or leave the Ingress
-out where ignoring it would open a door; today the controller serves such an Ingress as if it had no annotations.
+`vrata.dev/`; the latter wins. A value that can not be read, or asks for what is not there yet, is told by an event on
+the Ingress. It has no effect, or leaves the whole Ingress out where ignoring it would open a door.
 
 | annotation | scope | here | a bad value | note |
 |---|---|---|---|---|
