@@ -1,7 +1,9 @@
 """`vrata ingress check`: what the annotations of Ingresses in manifests will do here."""
 
+import asyncio
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,28 @@ import click
 import msgspec
 import yaml
 
-from vrata.base.errors import InvalidInput
+from vrata.base.errors import InvalidInput, VrataError
 from vrata.ingress.annotations.parse import NGINX, OURS, parse_annotations
 from vrata.ingress.annotations.table import TABLE, Support
 
-EXAMPLES = "Examples: vrata ingress check -f manifests/     kubectl get ingress -A -o yaml | vrata ingress check -f -"
+Found = tuple[str, Mapping[str, str]]
+
+EXAMPLES = "Examples: vrata ingress check -f manifests/     vrata ingress check --cluster --output json"
 
 
 @click.command(epilog=EXAMPLES)
-@click.option(
-    "-f", "--filename", "names", required=True, multiple=True, help="Manifests or directories; - for standard input."
-)
+@click.option("-f", "--filename", "names", multiple=True, help="Manifests or directories; - for standard input.")
+@click.option("--cluster", is_flag=True, help="All Ingresses of the cluster, whatever their class.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(names: tuple[str, ...], output: str) -> None:
+def command(names: tuple[str, ...], kubeconfig: Path | None, output: str, *, cluster: bool) -> None:
     """Say which annotations of Ingresses work here; end with 1 if any does not."""
-    reports = [report(body) for name in names for text in read_texts(name) for body in read_ingresses(text)]
-    if not reports:
+    if bool(names) == cluster:
+        raise InvalidInput("--filename", ", ".join(names) or None, "name manifests, or give --cluster, and not both")
+    found = read_cluster(kubeconfig) if cluster else read_files(names)
+    if not found and not cluster:
         raise InvalidInput("--filename", ", ".join(names), "give at least one manifest of kind Ingress")
+    reports = [report(name, annotations) for name, annotations in found]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
     else:
@@ -36,11 +43,38 @@ def command(names: tuple[str, ...], output: str) -> None:
         sys.exit(1)
 
 
-def report(body: dict[str, Any]) -> dict[str, Any]:
-    """Verdicts and problems of one Ingress as it stands in a manifest."""
-    metadata = body.get("metadata") or {}
-    name = f"{metadata.get('namespace') or 'default'}/{metadata.get('name')}"
-    annotations = {str(key): str(text) for key, text in (metadata.get("annotations") or {}).items()}
+def read_cluster(kubeconfig: Path | None) -> list[Found]:
+    """Names and annotations of all Ingresses."""
+
+    async def work() -> list[Found]:
+        import aiohttp
+
+        from vrata.kube import config, resources
+        from vrata.kube.client import Kube
+        from vrata.kube.objects import Ingress
+
+        async with Kube(config.load(kubeconfig)) as kube:
+            try:
+                ingresses, _ = await kube.list(resources.INGRESSES, Ingress)
+            except (aiohttp.ClientError, OSError) as error:
+                raise VrataError(f"the API server does not answer: {error}", remedy="check --kubeconfig") from error
+        return [(one.metadata.key, one.metadata.annotations) for one in ingresses]
+
+    return asyncio.run(work())
+
+
+def read_files(names: tuple[str, ...]) -> list[Found]:
+    """Names and annotations of the Ingresses in manifests."""
+    found = []
+    for body in (body for name in names for text in read_texts(name) for body in read_ingresses(text)):
+        metadata = body.get("metadata") or {}
+        annotations = {str(key): str(text) for key, text in (metadata.get("annotations") or {}).items()}
+        found.append((f"{metadata.get('namespace') or 'default'}/{metadata.get('name')}", annotations))
+    return found
+
+
+def report(name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
+    """Verdicts and problems of one Ingress."""
     options, problems = parse_annotations(name, annotations)
     verdicts = []
     for key in sorted(annotations):

@@ -331,3 +331,12 @@ def test_policies_come_and_go_with_their_routes(site: Site) -> None:
     wait_for(lambda: len(site.rows("policies")) == len(before) + len(names), "every policy is a row")
     site.cluster.kubectl("delete", "ingress", *names)
     wait_for(lambda: site.rows("policies") == before, "and gone with its Ingress")
+
+
+def test_the_annotations_of_a_cluster_are_checked(site: Site) -> None:
+    serve(site, "check.example", {"limit-rps": "2", "server-snippet": "return 200;"})
+    argv = ["ingress", "check", "--cluster", "--kubeconfig", str(site.cluster.kubeconfig)]
+    done = subprocess.run([sys.executable, "-m", "vrata", *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Ingress default/check.example (left out)" in done.stdout
+    assert "limit-rps: differently; 429 instead of 503" in done.stdout

@@ -47,3 +47,9 @@ def test_controller_keeps_its_options() -> None:
     result = CliRunner().invoke(command, ["--manifest"])
     assert result.exit_code == 0
     assert "kind: Deployment" in result.stdout
+
+
+def test_neither_files_nor_the_cluster_says_what_to_give() -> None:
+    result = CliRunner().invoke(command, ["check"])
+    assert result.exit_code != 0
+    assert "--cluster" in str(result.exception)

@@ -128,3 +128,85 @@ def test_changes_add_up_to_the_whole(passes: list[list[tuple[str, Asked | None]]
     assert backends == change.added == table.backends
     assert table.secrets == whole.secrets
     assert table.backends_of("default/web") == whole.backends_of("default/web")
+
+
+NGINX = "nginx.ingress.kubernetes.io/"
+
+
+def annotated(name: str, service: str, created: str, *paths: tuple[str, str], **words: str) -> Ingress:
+    """Prefix paths of h.example, with annotations of ingress-nginx (_ for -)."""
+    annotations = {NGINX + key.replace("_", "-"): value for key, value in words.items()}
+    entries = [(host, "Prefix", path, service) for host, path in paths]
+    return make_ingress(name, *entries, created=f"2026-{created}-01T00:00:00Z", annotations=annotations)
+
+
+def test_one_ingress_with_patterns_makes_all_paths_of_its_hosts_patterns() -> None:
+    table = table_of(
+        annotated("plain", "web", "01", ("h.example", "/a.b"), ("other.example", "/")),
+        annotated("regex", "shop", "02", ("h.example", "/shop(/|$)(.*)"), rewrite_target="/$2"),
+    )
+    assert rows(table) == {"h.example": {}, "other.example": {"other.example/": WEB}}
+    patterns = table.hosts["h.example"].patterns
+    assert [(key, route.backend, route.rewrite) for key, route in patterns] == [
+        (r"(?i)^h\.example/shop(/|$)(.*)", SHOP.backend, "/\\2"),
+        (r"(?i)^h\.example/a\.b", WEB.backend, ""),
+    ]
+    table.put("default/regex", None)
+    assert rows(table)["h.example"] == {"h.example/a.b/": WEB}
+    assert not table.hosts["h.example"].patterns
+
+
+def test_of_two_equal_patterns_the_older_ingress_has_it() -> None:
+    table = table_of(
+        annotated("young", "shop", "02", ("h.example", "/a"), use_regex="true"),
+        annotated("old", "web", "01", ("h.example", "/a"), use_regex="true"),
+    )
+    table.settle()
+    (pattern,) = table.hosts["h.example"].patterns
+    assert pattern[1].backend == WEB.backend
+    assert [problem.ingress for problem in table.hosts["h.example"].problems] == ["default/young"]
+
+
+def test_a_canary_joins_the_route_of_another_ingress_whichever_is_older() -> None:
+    canary = annotated("canary", "shop", "01", ("h.example", "/"), canary="true", canary_weight="20")
+    table = table_of(canary)
+    table.settle()
+    assert not table.hosts["h.example"].rows
+    assert [problem.reason for problem in table.hosts["h.example"].problems] == ["CanaryAlone"]
+    table.put("default/main", read_ingress(annotated("main", "web", "02", ("h.example", "/"), limit_rps="3")))
+    change = table.settle()
+    (route,) = table.hosts["h.example"].rows.values()
+    assert (route.backend, route.canary) == (WEB.backend, SHOP.backend)
+    assert "canary-weight=20" in route.policy
+    assert "limit-second=15" in route.policy
+    assert change.added == {WEB.backend, SHOP.backend}
+    assert change.policies == {route.policy}
+    second = annotated("second", "shop", "03", ("h.example", "/"), canary="true", canary_weight="9")
+    table.put("default/second", read_ingress(second))
+    table.settle()
+    assert [problem.reason for problem in table.hosts["h.example"].problems] == ["CanaryConflict"]
+    table.put("default/canary", None)
+    table.put("default/second", None)
+    table.settle()
+    assert not table.uses(SHOP.backend)
+    assert len(table.policies) == 1
+
+
+def test_an_alias_serves_only_until_somebody_claims_the_name() -> None:
+    table = table_of(annotated("main", "web", "02", ("h.example", "/a"), server_alias="alias.example"))
+    assert rows(table)["alias.example"] == {"alias.example/a/": WEB}
+    table.put("default/own", read_ingress(annotated("own", "shop", "03", ("alias.example", "/"))))
+    assert rows(table)["alias.example"] == {"alias.example/": SHOP}
+    assert not table.hosts["alias.example"].problems
+
+
+def test_the_name_with_www_leads_to_the_one_without_and_the_other_way_round() -> None:
+    table = table_of(
+        annotated("bare", "web", "01", ("h.example", "/a"), from_to_www_redirect="true"),
+        annotated("www", "web", "01", ("www.other.example", "/"), from_to_www_redirect="true"),
+    )
+    found = rows(table)
+    (route,) = found["www.h.example"].values()
+    assert "redirect=%24scheme://h.example%24request_uri" in route.policy
+    (route,) = found["other.example"].values()
+    assert "redirect=%24scheme://www.other.example%24request_uri" in route.policy

@@ -1,0 +1,75 @@
+"""What annotations ask for becomes one line of words, and nothing that anybody writes becomes more than one of them."""
+
+import re
+from urllib.parse import unquote
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.ingress.annotations.test_annotations import GOOD, HOSTILE_TEXT, NAMES
+
+from vrata.ingress.annotations.parse import NGINX, parse_annotations
+from vrata.ingress.model import NO_POLICY, BackendKey, Policy, Route, Scheme, Slot
+from vrata.ingress.places import place, policy_name
+from vrata.ingress.policy import canary_of, join, policy_of, redirect_to
+
+LINE = re.compile(r"([a-z-]+=[A-Za-z0-9/:*,._~%-]*( |\Z))*", re.ASCII)
+
+
+def words(annotations: dict[str, str], ingress: str = "team/web") -> dict[str, str]:
+    options, problems = parse_annotations(ingress, {NGINX + name: text for name, text in annotations.items()})
+    assert not problems
+    pairs = (word.partition("=") for word in policy_of(ingress, options).split())
+    return {name: unquote(value) for name, _, value in pairs}
+
+
+def test_nothing_asked_for_is_no_policy() -> None:
+    assert words({}) == {}
+    assert words({"enable-cors": "false", "ssl-redirect": "true"}) == {}
+
+
+def test_a_list_is_one_word() -> None:
+    assert words({"whitelist-source-range": "10.0.0.0/8, 2001:db8::/32"}) == {"allow": "10.0.0.0/8,2001:db8::/32"}
+
+
+def test_blanks_and_semicolons_are_quoted() -> None:
+    (line,) = [policy_of("a/b", parse_annotations("a/b", {NGINX + "hsts": "max-age=60; preload"})[0])]
+    assert line == "hsts=max-age%3D60%3B%20preload"
+
+
+def test_of_two_time_outs_the_longer_one_counts_and_only_a_long_one_is_for_websockets() -> None:
+    assert words({"proxy-read-timeout": "5", "proxy-send-timeout": "7"}) == {"timeout": "7000"}
+    assert words({"proxy-read-timeout": "2h"}) == {"timeout": "7200000", "tunnel": "7200000"}
+
+
+def test_two_ingresses_do_not_share_a_limit() -> None:
+    asked = {"limit-rps": "2"}
+    one, other = words(asked, "team/one"), words(asked, "team/other")
+    assert one["limit-second"] == "10"
+    assert one["limit"] != other["limit"]
+
+
+def test_a_weight_of_nothing_is_no_weight() -> None:
+    options, _ = parse_annotations("a/b", {NGINX + "canary": "true", NGINX + "canary-by-header": "X-Canary"})
+    assert options.canary
+    assert canary_of(options.canary) == "canary=1 canary-header=x-canary"
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), HOSTILE_TEXT), max_size=6))
+def test_whatever_is_written_the_line_is_words(values: list[tuple[str, str]]) -> None:
+    annotations = {NGINX + name: GOOD.get(name, "true") + text for name, text in values}
+    annotations |= {NGINX + name: text for name, text in values if len(text) % 2}
+    options, _ = parse_annotations("team/web", annotations)
+    canary = canary_of(options.canary) if options.canary else NO_POLICY
+    assert LINE.fullmatch(join(policy_of("team/web", options), canary, redirect_to("a.example")))
+
+
+def test_a_place_says_all_that_a_route_needs() -> None:
+    web, new = BackendKey("default/web:80"), BackendKey("default/new:80")
+    slots = {web: Slot("b-000001"), new: Slot("b-000002")}
+    policy = Policy("timeout=5")
+    name = policy_name(policy)
+    assert place(Route(web), Scheme.HTTP, slots) == "b-000001"
+    assert place(Route(web, policy=policy), Scheme.HTTP, slots) == f"b-000001/{name}"
+    assert place(Route(web, policy=policy, canary=new), Scheme.HTTPS, slots) == f"b-000001+b-000002/{name}"
+    assert place(Route(web, rewrite="/new/\\1"), Scheme.HTTP, slots) == "b-000001/p-0/new/\\1"
+    assert place(Route(web, https_only=True, policy=policy), Scheme.HTTP, slots) == "to-https"
