@@ -65,7 +65,7 @@ def read_cluster(kubeconfig: Path | None) -> list[Found]:
 
 def read_files(names: tuple[str, ...]) -> list[Found]:
     """Names and annotations of the Ingresses in manifests."""
-    found = []
+    found: list[Found] = []
     for body in (body for name in names for text in read_texts(name) for body in read_ingresses(text)):
         metadata = body.get("metadata") or {}
         annotations = {str(key): str(text) for key, text in (metadata.get("annotations") or {}).items()}

@@ -21,6 +21,7 @@ from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import BackendKey, Certificate, Scheme, SecretKey, Server, Settings, Slot
 from vrata.ingress.observe import Running, Servers, observe_running, observe_servers
+from vrata.ingress.places import Kind, kind_of, slot_name
 from vrata.ingress.plan import (
     Action,
     AddCertificate,
@@ -52,7 +53,6 @@ from vrata.ingress.render import (
     routes_of,
     server_address,
     server_words,
-    slot_name,
 )
 from vrata.ingress.served import DEFAULT, LIST, file_names, list_line
 from vrata.ingress.table import Host
@@ -176,12 +176,10 @@ class Proxy:
         owners = dict(self.running.owners) if self.running else {}
         owners = {slot: backend for slot, backend in owners.items() if backend in backends}
         slots = _slots(owners, backends, self.settings)
-        for slot, backend in zip(
-            (slot for slot in slots if slot not in owners),
-            sorted(set(backends) - set(owners.values())),
-            strict=False,
-        ):
-            owners[slot] = backend
+        missing = sorted(set(backends) - set(owners.values()))
+        for kind in Kind:
+            free = [slot for slot in slots if slot not in owners and slot[0] == kind]
+            owners |= zip(free, (backend for backend in missing if kind_of(backend) is kind), strict=False)
         places = {backend: slot for slot, backend in owners.items()}
         self._write(OWNERS, sorted(owners.items()))
         self._write(POLICIES, policy_rows(route.policy for host in hosts.values() for route in host.routes()).items())
@@ -244,8 +242,11 @@ def _files(tls_dir: Path, certificates: Mapping[SecretKey, Certificate | None]) 
     return [*files, TlsFile(LIST, FileKind.LIST, "the list of certificates", "".join(lines))]
 
 
-def _slots(owners: Mapping[Slot, BackendKey], backends: Mapping[BackendKey, object], settings: Settings) -> list[Slot]:
-    """Names for all backends and some more; those in use keep theirs."""
-    total = len(backends) + max(settings.spare_slots, len(backends) // SPARE_SHARE)
-    names = [slot_name(number) for number in range(total)]
-    return sorted({*owners, *names})
+def _slots(owners: Mapping[Slot, BackendKey], backends: Iterable[BackendKey], settings: Settings) -> list[Slot]:
+    """Names for all backends and some more of each kind; those in use keep theirs."""
+    names = set(owners)
+    for kind in Kind:
+        used = sum(kind_of(backend) is kind for backend in backends)
+        least = settings.spare_slots if kind is Kind.ROUND_ROBIN else settings.spare_slots // SPARE_SHARE
+        names |= {slot_name(number, kind) for number in range(used + max(least, used // SPARE_SHARE))}
+    return sorted(names)

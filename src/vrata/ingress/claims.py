@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vrata.ingress.annotations import grammar
-from vrata.ingress.annotations.options import Redirect, Rewrite
+from vrata.ingress.annotations.options import BackendOptions, Redirect, Rewrite
 from vrata.ingress.annotations.parse import parse_annotations
-from vrata.ingress.endpoints import HTTP2, OPAQUE, TLS, backend_key
+from vrata.ingress.endpoints import HASH, HTTP2, OPAQUE, TLS, VIRTUAL, backend_key
 from vrata.ingress.model import CONTROLLER, BackendKey, CertificateClaim, Claim, Claims, Problem, Role, Route, SecretKey
 from vrata.ingress.policy import canary_of, policy_of, redirect_to, too_long
 from vrata.ingress.rows import ANY, exact_row, moved_row, prefix_row
@@ -173,11 +173,16 @@ class _Reading:
 
     def _words(self) -> set[str]:
         """How pods are to be spoken to."""
-        protocol = self.options.backend.protocol if self.options.backend else "HTTP"
-        words = {HTTP2} if protocol.startswith("GRPC") else set()
-        words |= {TLS} if protocol.endswith("S") else set()
-        affinity = self.options.affinity and self.options.affinity.kind
-        return words | ({OPAQUE} if affinity else set())
+        asked = self.options.backend or BackendOptions()
+        words = {
+            HTTP2: asked.protocol.startswith("GRPC"),
+            TLS: asked.protocol.endswith("S"),
+            HASH: asked.hash_by is not None,
+            VIRTUAL: asked.service_upstream,
+            OPAQUE: self._canary is not None
+            or (self.options.affinity is not None and self.options.affinity.kind is not None),
+        }
+        return {word for word, wanted in words.items() if wanted}
 
     def _tell(self, reason: str, message: str) -> None:
         self.problems.append(Problem(self.ingress.metadata.key, reason, message))

@@ -14,7 +14,9 @@ H2 = ("kubernetes.io/h2c", "grpc")
 
 
 # How pods are spoken to, where an Ingress says so: words of a backend's key.
-TLS, HTTP2, OPAQUE = "tls", "h2", "opaque"  # opaque: clients are told servers' names
+TLS, HTTP2, HASH = "tls", "h2", "hash"
+OPAQUE = "opaque"  # clients are told servers' names
+VIRTUAL = "virtual"  # the Service's own address, not its pods
 
 
 def backend_key(service: str, port: str, words: Iterable[str] = ()) -> BackendKey:
@@ -52,7 +54,13 @@ def servers_of(
             f"service.port: Service {service.metadata.key} has no port {text!r}; use one of: {known or 'none yet'}"
         )
         return (), ("PortNotFound", message)
-    return _servers(port, slices, words_of(backend)), None
+    words = words_of(backend)
+    if VIRTUAL in words:
+        address = service.spec.cluster_ip
+        if address in ("", "None"):
+            return (), ("NoClusterIP", f"service.name: Service {service.metadata.key} has no address; give it one")
+        return (_server(address, port.port, words),), None
+    return _servers(port, slices, words), None
 
 
 def _port(service: Service, text: str) -> ServicePort | None:

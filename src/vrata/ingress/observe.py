@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from vrata.haproxy.runtime import RuntimeClient
 from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, Slot
+from vrata.ingress.places import is_slot
 from vrata.ingress.plan import Patterns
-from vrata.ingress.render import OWNERS, POLICIES, SLOT_PREFIX, map_path, patterns_map, routes_of
+from vrata.ingress.render import OWNERS, POLICIES, map_path, patterns_map, routes_of
 from vrata.ingress.rows import host_of, host_of_pattern
 from vrata.ingress.served import DEFAULT, LIST
 
@@ -54,7 +55,7 @@ class Running:
 
 async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) -> Running:
     """All slots, routes and certificates; VrataError if nobody answers."""
-    slots = [Slot(line) for line in (await runtime.ask("show backend")).splitlines() if line.startswith(SLOT_PREFIX)]
+    slots = [Slot(line) for line in (await runtime.ask("show backend")).splitlines() if is_slot(line)]
     running = Running(free=dict.fromkeys(slots))
     for slot, backend in (await _map(runtime, map_path(directory, OWNERS))).items():
         running.assign(Slot(slot), BackendKey(backend))
@@ -90,7 +91,7 @@ def _parse_servers(text: str) -> Servers:
     found: Servers = {}
     for line in text.splitlines():
         row = line.split(" ", 7)
-        if len(row) > 6 and row[1].startswith(SLOT_PREFIX):
+        if len(row) > 6 and is_slot(row[1]):
             found.setdefault(Slot(row[1]), {})[row[3]] = row[6] != "0"  # srv_admin_state: 0 is in service
     return found
 

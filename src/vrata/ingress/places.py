@@ -5,13 +5,41 @@ all of its old settings or all of its new ones, and nothing between.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
+from enum import StrEnum
 
+from vrata.ingress.endpoints import HASH, words_of
 from vrata.ingress.model import REDIRECT, BackendKey, Place, Policy, Route, Scheme, Slot
 
 # The host's paths are patterns: its routes are in the map of those.
 PATTERNS = Place("~")
 PLAIN = "p-0"  # nothing but a new path
+
+
+_SLOT = re.compile(r"[bh]-[0-9]{6}", re.ASCII)
+
+
+class Kind(StrEnum):
+    """How a slot chooses among its pods: in turn, or by what the policy hashes. The first letter of its name."""
+
+    ROUND_ROBIN = "b"
+    HASH = "h"
+
+
+def kind_of(backend: BackendKey) -> Kind:
+    """The kind of slot that a backend takes."""
+    return Kind.HASH if HASH in words_of(backend) else Kind.ROUND_ROBIN
+
+
+def slot_name(number: int, kind: Kind = Kind.ROUND_ROBIN) -> Slot:
+    """Names of slots sort by number."""
+    return Slot(f"{kind}-{number:06d}")
+
+
+def is_slot(name: str) -> bool:
+    """Whether a backend of HAProxy is one."""
+    return bool(_SLOT.fullmatch(name))
 
 
 def policy_name(policy: Policy) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from vrata.ingress.model import BackendKey, Certificate, Place, Policy, Route, RowKey, Scheme, SecretKey, Server, Slot
-from vrata.ingress.places import PATTERNS, place, policy_name
+from vrata.ingress.places import PATTERNS, Kind, kind_of, place, policy_name
 from vrata.ingress.rows import prefix_row
 from vrata.ingress.served import file_names, fits, secret_digest, secret_of_file
 
@@ -161,11 +161,13 @@ Action = (
 
 def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     """New places first, then the rows that lead there, then what nothing leads to any more."""
-    new = sorted(key for key in desired.backends if key not in observed.places)
-    if len(new) > len(observed.free):
-        detail = f"{len(new)} more backends, {len(observed.free)} are prepared"
-        return [Reload("more backends than are prepared", detail)]
-    assigned = dict(zip(new, observed.free, strict=False))
+    assigned: dict[BackendKey, Slot] = {}
+    for kind in Kind:
+        new = sorted(key for key in desired.backends if key not in observed.places and kind_of(key) is kind)
+        free = [slot for slot in observed.free if slot[0] == kind] if new else []
+        if len(new) > len(free):
+            return [Reload("more backends than are prepared", f"{len(new)} more backends, {len(free)} are prepared")]
+        assigned |= zip(new, free, strict=False)
     slots = ChainMap(assigned, observed.places)
     here = {slots[key]: servers for key, servers in desired.backends.items()}
     here |= {slots[key]: () for key in desired.unwanted if key in slots}

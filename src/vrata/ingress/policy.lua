@@ -22,7 +22,13 @@ local function networks(text)
   return items
 end
 
+local function pattern(text)
+  local valid, compiled = Regex.new(decoded(text), true)
+  return valid and compiled or nil
+end
+
 local READ = {
+  ["canary-pattern"] = pattern,
   allow = networks, deny = networks, ["limit-exempt"] = networks, ["cors-origins"] = listed, ["auth-headers"] = listed,
 }
 
@@ -112,9 +118,9 @@ end
 -- ingress-nginx: a header that says always, never or the value decides; then such a cookie; then the weight.
 local function is_canary(policy, headers)
   local header = policy["canary-header"] and first(headers, policy["canary-header"])
-  local value = policy["canary-value"]
-  if header and value then
-    if header == value then return true end
+  local value, matched = policy["canary-value"], policy["canary-pattern"]
+  if header and (value or matched) then
+    if header == value or (matched and matched:exec(header)) then return true end
   elseif header == "always" or header == "never" then
     return header == "always"
   end
@@ -123,6 +129,31 @@ local function is_canary(policy, headers)
   local weight = tonumber(policy["canary-weight"] or 0)
   return weight > 0 and math.random(tonumber(policy["canary-total"])) <= weight
 end
+
+-- A client that has a server's cookie stays with it, on whichever side of a canary that is.
+local function choose(txn, policy, headers)
+  local said = policy.cookie and cookie(headers, policy.cookie) or ""
+  local server, side = said:match("^(s%-[%w-]+)(~?)$")
+  local main, canary = txn:get_var("txn.slot"):match("^(.-)%+(.+)$")
+  local second = false
+  if canary then
+    if server then second = side ~= "" else second = is_canary(policy, headers) end
+    txn:set_var("txn.slot", second and canary or main)
+  end
+  if policy.cookie then
+    if server then txn:set_var("txn.server", server) end
+    txn:set_var("txn.cookie", policy.cookie)
+    txn:set_var("txn.cookie_attributes", (second and "~" or "") .. policy["cookie-attributes"])
+  end
+end
+
+local HASHED = {
+  ["$remote_addr"] = function(txn) return txn.f:src() end,
+  ["$binary_remote_addr"] = function(txn) return txn.f:src() end,
+  ["$request_uri"] = function(txn) return txn:get_var("txn.uri") end,
+  ["$uri"] = function(txn) return txn.f:path() end,
+  ["$host"] = function(txn) return txn:get_var("txn.host") end,
+}
 
 local function limit(txn, policy, source)
   if not policy.limit or (policy["limit-exempt"] and contains(policy["limit-exempt"], source)) then return end
@@ -166,17 +197,8 @@ core.register_action("policy", {"http-req"}, guard(function(txn, policy)
     return refuse(txn, 413, "the body is larger than " .. policy.body .. " bytes")
   end
   limit(txn, policy, source)
-  local slots = txn:get_var("txn.slot")
-  local main, canary = slots:match("^(.-)%+(.+)$")
-  if canary then
-    txn:set_var("txn.slot", is_canary(policy, headers) and canary or main)
-  end
-  if policy.cookie then
-    txn:set_var("txn.cookie", policy.cookie)
-    txn:set_var("txn.cookie_attributes", policy["cookie-attributes"])
-    local server = cookie(headers, policy.cookie)
-    if server and server:match("^s%-[%w_-]+$") then txn:set_var("txn.server", server) end
-  end
+  choose(txn, policy, headers)
+  if policy.hash then txn:set_var("txn.hash", HASHED[policy.hash](txn)) end
   for _, name in ipairs{"timeout", "tunnel"} do
     if policy[name] then txn:set_var("txn." .. name, tonumber(policy[name])) end
   end

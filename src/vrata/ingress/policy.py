@@ -38,6 +38,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
         waits = [one for one in (options.backend.send_timeout_ms, options.backend.read_timeout_ms) if one is not None]
         longest = max(waits, default=None)
         words |= {"timeout": longest, "tunnel": longest if longest and longest > HOUR_MS else None}
+        words["hash"] = options.backend.hash_by
         words["no-retry"] = options.backend.retry_on == ("off",) or options.backend.retry_tries == 1
     if options.rate_limit:
         words |= _rate_limit(ingress, options.rate_limit)
@@ -62,6 +63,7 @@ def canary_of(canary: Canary) -> Policy:
             "canary": True,
             "canary-header": canary.header and canary.header.lower(),
             "canary-value": canary.header_value,
+            "canary-pattern": canary.header_pattern,
             "canary-cookie": canary.cookie,
             "canary-weight": canary.weight if weighted else None,
             "canary-total": canary.weight_total if weighted else None,

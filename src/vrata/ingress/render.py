@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from vrata.haproxy.model import BindTls
 from vrata.haproxy.tls import bind_words
 from vrata.ingress.model import REDIRECT, Scheme, Server, Settings, Slot
-from vrata.ingress.places import PATTERNS
+from vrata.ingress.places import PATTERNS, Kind
 from vrata.ingress.policy import LIMIT_WINDOW_S
 from vrata.ingress.rows import ANY, END
 from vrata.ingress.served import LIST
 
-SLOT_PREFIX = "b-"
 SLOT_LENGTH = len(REDIRECT)  # which is a backend like any slot
 OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also for the log
 POLICIES = "policies"  # name → what `policy.lua` does
@@ -23,11 +22,6 @@ PROGRAM = "policy.lua"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
-
-
-def slot_name(number: int) -> Slot:
-    """Names of slots sort by number."""
-    return Slot(f"{SLOT_PREFIX}{number:06d}")
 
 
 def render_config(settings: Settings, slots: Mapping[Slot, Iterable[Server]], directory: str) -> str:
@@ -199,7 +193,7 @@ def _responses(scheme: Scheme) -> str:
 # One counter an Ingress and client address; `conn_cur` counts what is under way.
 _LIMITS = "\n".join(
     f"""\
-backend limit-{name}
+backend limit-{name} from all
   stick-table type string len 80 size 100k expire {expire_s}s store {store}
 """
     for name, expire_s, store in (
@@ -210,21 +204,28 @@ backend limit-{name}
 )
 
 
+_BALANCE = {
+    Kind.ROUND_ROBIN: "balance roundrobin",
+    Kind.HASH: "balance hash var(txn.hash)\n  hash-type consistent sdbm avalanche",
+}
 _SLOTS = f"""\
 backend {REDIRECT} from all
   http-request redirect scheme https code 308
-
-defaults slot from all
-  balance roundrobin
+""" + "".join(
+    f"""
+defaults {kind} from all
+  {balance}
   http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
   http-request set-timeout tunnel var(txn.tunnel) if {{ var(txn.tunnel) -m found }}
 """
+    for kind, balance in _BALANCE.items()
+)
 
 
 def _slot(slot: Slot, servers: Iterable[Server]) -> str:
     rows = "".join(f"  server {' '.join((one.name, server_address(one), *server_words(one)))}\n" for one in servers)
     pinned = "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n"
-    return f"backend {slot} from slot\n{pinned}{rows}"
+    return f"backend {slot} from {slot[0]}\n{pinned}{rows}"
 
 
 def server_words(server: Server) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ DIRECTORY = "/run/vrata-ingress"
 
 POD = Server("s-10-20-0-2-8080", "10.20.0.2", 8080)
 DUAL = (Server("s-10-20-0-3-80-tls", "10.20.0.3", 80, tls=True), Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True))
-ONE, TWO, SPARE = Slot("b-000000"), Slot("b-000001"), Slot("b-000002")
+ONE, TWO, SPARE = Slot("b-000000"), Slot("b-000001"), Slot("h-000002")
 CONFIGURATIONS = {
     "nothing": (Settings(accept_proxy=False), {}),
     "one-spare": (Settings(), {ONE: (POD,), SPARE: ()}),

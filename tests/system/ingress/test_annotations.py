@@ -171,6 +171,39 @@ def test_a_canary_by_header_before_cookie_before_weight(site: Site) -> None:
     assert pod({"Cookie": "a=b; beta=always"}) == "two"
 
 
+def test_a_canary_by_a_pattern_of_a_header(site: Site) -> None:
+    serve(site, "pattern.example", {})
+    asked = {"canary-by-header": "X-Region", "canary-by-header-pattern": "^(eu|us)-[0-9]+$"}
+    site.apply(canary("pattern", "pattern.example", asked))
+    ask = lambda value: site.request("GET", "pattern.example", "/", {"X-Region": value})[2]  # noqa: E731
+    wait_for(lambda: "two" in str(ask("eu-12")), "the canary answers")
+    assert ask("xeu-12")["pod"] == "one"
+
+
+def test_who_has_a_cookie_stays_on_its_side_of_a_canary(site: Site) -> None:
+    serve(site, "side.example", {"affinity": "cookie"})
+    site.apply(canary("side", "side.example", {"canary-weight": "50", "affinity": "cookie"}))
+    wait_for(lambda: {site.pod("side.example") for _ in range(20)} == {"one", "two"}, "both serve")
+    for _ in range(4):
+        _, headers, body = site.request("GET", "side.example", "/")
+        cookie = headers["set-cookie"].split(";")[0]
+        assert {site.request("GET", "side.example", "/", {"Cookie": cookie})[2]["pod"] for _ in range(8)} == {
+            body["pod"]
+        }
+
+
+def test_requests_for_one_address_go_to_one_pod(site: Site, echoes: Echoes) -> None:
+    site.apply(
+        service("pair"), endpoint("pair", "one", echoes.port("one")), endpoint("pair", "two", echoes.port("two"))
+    )
+    site.apply(
+        ingress("hash", ("hash.example", "Prefix", "/", "pair"), annotations={"upstream-hash-by": "$request_uri"})
+    )
+    wait_for(lambda: {site.pod("hash.example", f"/{number}") for number in range(20)} == {"one", "two"}, "both serve")
+    for number in range(8):
+        assert len({site.pod("hash.example", f"/{number}") for _ in range(5)}) == 1
+
+
 def test_a_canarys_weight_shares_requests(site: Site) -> None:
     serve(site, "weight.example", {})
     site.apply(canary("weight", "weight.example", {"canary-weight": "30", "canary-weight-total": "60"}))

@@ -206,18 +206,23 @@ ROWS: tuple[Row, ...] = (
 
 _DIFFERS = {
     "affinity": "the cookie names a server by a digest of its own",
+    "affinity-canary-behavior": "always sticky: who has a cookie stays on its side of a canary",
+    "affinity-mode": "always persistent: a client stays as long as its pod is there",
     "auth-url": "HAProxy itself asks it, with the names of its own resolver; no body of its answer is passed on",
     "hsts": "of Vrata only, over HTTPS: `max-age=31536000; includeSubDomains`; ingress-nginx has it in its ConfigMap",
     "limit-connections": "429 instead of 503; requests under way are counted, not connections",
     "limit-rpm": "429 instead of 503; so many in any minute",
     "limit-rps": "429 instead of 503; five times as many in any five seconds",
+    "limit-burst-multiplier": "always five",
     "load-balance": "ewma is served round robin",
     "permanent-redirect": "an address or path; of nginx's variables $host, $scheme, $request_uri, $uri and $args",
+    "proxy-connect-timeout": "always 0.5 s, then another pod is tried",
     "proxy-body-size": "413 by Content-Length; a body that does not say its length is not limited",
     "proxy-next-upstream": "a connection that fails is always tried elsewhere; of the rest only `off` has an effect",
     "proxy-next-upstream-tries": "1 means `off`; else four",
     "proxy-read-timeout": "the longer of the two; WebSockets may rest an hour, or longer if this says so",
     "proxy-send-timeout": "the longer of the two",
+    "session-cookie-change-on-failure": "always: a client whose pod has gone gets another cookie",
     "session-cookie-expires": "written as Max-Age",
     "temporal-redirect": "as permanent-redirect",
     "auth-type": "basic only; digest leaves the Ingress out",
@@ -232,12 +237,7 @@ _LATER = frozenset(
     row.name
     for row in ROWS
     if row.group in ("backend_tls", "basic_auth", "client_tls")
-    or row.name
-    in (
-        "affinity-mode", "affinity-canary-behavior", "session-cookie-change-on-failure", "canary-by-header-pattern",
-        "upstream-hash-by", "service-upstream", "proxy-connect-timeout", "custom-http-errors", "default-backend",
-        "enable-access-log", "ssl-passthrough", "limit-burst-multiplier",
-    )
+    or row.name in ("custom-http-errors", "default-backend", "enable-access-log", "ssl-passthrough")
 )  # fmt: skip
 TABLE = {
     row.name: replace(
