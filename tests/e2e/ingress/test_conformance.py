@@ -1,0 +1,212 @@
+"""Ingress v1 as documented, with packets from outside through the load balancer (Kubernetes documentation, «Ingress»), and the
+scenarios of SIG Network's ingress-controller-conformance: default backend, host rules, class, load balancing, path rules."""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from vrata.sandbox.demo.manifests import echo_deployment, service
+from vrata.sandbox.demo.stage import Stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SERVICES = ("first", "second", "third", "fallback")
+PODS = 10
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The cluster and the one address in front of it."""
+
+    stage: Stage
+    address: str
+
+    async def ask(self, host: str, path: str) -> str:
+        """The Service that answers a client outside, or the status if none does."""
+        status, body = await self.stage.curl("client", f"http://{self.address}{path}", "-H", f"Host: {host}")
+        return str(json.loads(body)["service"]) if status == 200 else str(status)
+
+    async def until(self, host: str, path: str, expected: str) -> None:
+        """Wait for an answer."""
+
+        async def seen() -> bool:
+            return await self.ask(host, path) == expected
+
+        await self.stage.wait(f"{host}{path} is served by {expected}", seen)
+
+
+def backend(target: str) -> Json:
+    return {"service": {"name": target, "port": {"name": "http"}}}
+
+
+def rule(host: str, *paths: tuple[str, str, str]) -> Json:
+    """Paths are (pathType, path, Service)."""
+    entries = [{"pathType": kind, "path": path, "backend": backend(target)} for kind, path, target in paths]
+    return ({"host": host} if host else {}) | {"http": {"paths": entries}}
+
+
+def ingress(name: str, *rules: Json, class_name: str | None = "vrata", **spec: object) -> Json:
+    body = {"rules": list(rules), **({"ingressClassName": class_name} if class_name else {}), **spec}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name}, "spec": body}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def site(stage: Stage) -> Site:
+    await stage.apply(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text())
+    await stage.apply(*(echo_deployment(name, replicas=1) for name in SERVICES))
+    await stage.apply(*(service(name, "ClusterIP") for name in SERVICES))
+    for name in SERVICES:
+        await stage.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+    await stage.kubectl("rollout", "status", "deployment/vrata-ingress", "-n", "vrata-ingress", "--timeout=60s")
+    return Site(stage, await stage.address_of("vrata-ingress", "vrata-ingress"))
+
+
+# The documentation's table of examples, row by row: rules, the request's path, which rule it is for (0: none).
+EXAMPLES: list[tuple[list[tuple[str, str]], str, int]] = [
+    ([("Prefix", "/")], "/any/path", 1),
+    ([("Exact", "/foo")], "/foo", 1),
+    ([("Exact", "/foo")], "/bar", 0),
+    ([("Exact", "/foo")], "/foo/", 0),
+    ([("Exact", "/foo/")], "/foo", 0),
+    ([("Prefix", "/foo")], "/foo", 1),
+    ([("Prefix", "/foo")], "/foo/", 1),
+    ([("Prefix", "/foo/")], "/foo", 1),
+    ([("Prefix", "/foo/")], "/foo/", 1),
+    ([("Prefix", "/aaa/bb")], "/aaa/bbb", 0),
+    ([("Prefix", "/aaa/bbb")], "/aaa/bbb", 1),
+    ([("Prefix", "/aaa/bbb/")], "/aaa/bbb", 1),
+    ([("Prefix", "/aaa/bbb")], "/aaa/bbb/", 1),
+    ([("Prefix", "/aaa/bbb")], "/aaa/bbb/ccc", 1),
+    ([("Prefix", "/aaa/bbb")], "/aaa/bbbxyz", 0),
+    ([("Prefix", "/"), ("Prefix", "/aaa")], "/aaa/ccc", 2),
+    ([("Prefix", "/"), ("Prefix", "/aaa"), ("Prefix", "/aaa/bbb")], "/aaa/bbb", 3),
+    ([("Prefix", "/"), ("Prefix", "/aaa"), ("Prefix", "/aaa/bbb")], "/ccc", 1),
+    ([("Prefix", "/aaa")], "/ccc", 0),
+    ([("Prefix", "/foo"), ("Exact", "/foo")], "/foo", 2),
+]
+
+
+async def test_every_example_of_the_documentation(site: Site) -> None:
+    await site.stage.apply(
+        ingress(
+            "examples",
+            *(
+                rule(
+                    f"row-{row}.example",
+                    *((kind, path, SERVICES[number]) for number, (kind, path) in enumerate(paths)),
+                )
+                for row, (paths, _, _) in enumerate(EXAMPLES)
+            ),
+        )
+    )
+    await site.until("row-0.example", "/", SERVICES[0])
+    found = [await site.ask(f"row-{row}.example", path) for row, (_, path, _) in enumerate(EXAMPLES)]
+    assert found == [SERVICES[number - 1] if number else "404" for _, _, number in EXAMPLES]
+
+
+async def test_the_longest_path_wins_and_exact_before_prefix_across_ingresses(site: Site) -> None:
+    host = "across.example"
+    await site.stage.apply(
+        ingress("across-1", rule(host, ("Prefix", "/", "first"), ("Prefix", "/a/b", "first"))),
+        ingress("across-2", rule(host, ("Prefix", "/a", "second"), ("Exact", "/a/b", "third"))),
+    )
+    await site.until(host, "/a/b", "third")
+    assert [await site.ask(host, path) for path in ("/x", "/a", "/a/bc", "/a/b/c")] == [
+        *("first", "second", "second", "first"),
+    ]
+
+
+async def test_host_rules(site: Site) -> None:
+    """A host by itself before the wildcard, which covers one label; the table of «Hostname wildcards»."""
+    await site.stage.apply(
+        ingress("hosts-1", rule("*.foo.com", ("Prefix", "/", "first"))),
+        ingress("hosts-2", rule("bar.foo.com", ("Prefix", "/only", "second"))),
+    )
+    await site.until("bar.foo.com", "/only", "second")
+    await site.until("other.foo.com", "/", "first")
+    hosts = ("baz.bar.foo.com", "foo.com", "BAR.foo.com", "bar.foo.com:80")
+    assert [await site.ask(host, "/only") for host in hosts] == ["404", "404", "second", "second"]
+
+
+async def test_ports_by_number_and_by_name_and_a_service_that_is_not_there(site: Site) -> None:
+    by_number = rule("number.example", ("Prefix", "/", "first"))
+    by_number["http"]["paths"][0]["backend"]["service"]["port"] = {"number": 80}
+    missing = rule("missing.example", ("Prefix", "/", "nobody"))
+    await site.stage.apply(ingress("ports", by_number, rule("name.example", ("Prefix", "/", "second")), missing))
+    await site.until("number.example", "/", "first")
+    await site.until("name.example", "/", "second")
+    await site.until("missing.example", "/", "503")
+
+
+async def test_ingress_class(site: Site) -> None:
+    """Ours by name; another controller's never; without a name only when ours is the default one."""
+    other = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": "another"},
+        "spec": {"controller": "example.com/controller"},
+    }
+    everything = ("Prefix", "/", "first")
+    await site.stage.apply(
+        other,
+        ingress("class-another", rule("another.example", everything), class_name="another"),
+        ingress("class-none", rule("none.example", everything), class_name=None),
+        ingress("class-ours", rule("ours.example", everything)),
+    )
+    await site.until("ours.example", "/", "first")
+    assert await site.ask("another.example", "/") == "404"
+    assert await site.ask("none.example", "/") == "404"
+    annotation = "ingressclass.kubernetes.io/is-default-class"
+    await site.stage.kubectl("annotate", "ingressclass", "vrata", f"{annotation}=true")
+    await site.until("none.example", "/", "first")
+    await site.stage.kubectl("annotate", "ingressclass", "vrata", f"{annotation}-")
+    await site.until("none.example", "/", "404")
+
+
+async def test_load_balancing_over_ten_pods(site: Site) -> None:
+    await site.stage.apply(echo_deployment("ten", replicas=PODS), service("ten", "ClusterIP"))
+    await site.stage.apply(ingress("ten", rule("ten.example", ("Prefix", "/", "ten"))))
+    await site.stage.kubectl("rollout", "status", "deployment/ten", "--timeout=60s")
+    await site.until("ten.example", "/", "ten")
+    seen: set[str] = set()
+
+    async def all_answer() -> bool:
+        _, body = await site.stage.curl("client", f"http://{site.address}/", "-H", "Host: ten.example")
+        seen.add(str(json.loads(body)["pod"]))
+        return len(seen) == PODS
+
+    await site.stage.wait(f"each of {PODS} pods answers", all_answer)
+    await site.stage.kubectl("delete", "deployment/ten", "service/ten", "ingress/ten")
+
+
+async def test_the_status_has_the_address_in_front_and_loses_it_with_the_class(site: Site) -> None:
+    await site.stage.apply(ingress("status", rule("status.example", ("Prefix", "/", "first"))))
+
+    async def addresses() -> list[str]:
+        found = (await site.stage.object("ingress", "status")).get("status", {}).get("loadBalancer", {})
+        return [entry["ip"] for entry in found.get("ingress") or []]
+
+    async def there() -> bool:
+        return await addresses() == [site.address]
+
+    async def gone() -> bool:
+        return await addresses() == []
+
+    await site.stage.wait("the status has the address", there)
+    await site.stage.apply(ingress("status", rule("status.example", ("Prefix", "/", "first")), class_name="another"))
+    await site.stage.wait("and no more", gone)
+
+
+async def test_default_backend(site: Site) -> None:
+    """For what no rule is for, of any host; an Ingress may have nothing else."""
+    await site.stage.apply(ingress("fallback", defaultBackend=backend("fallback")))
+    await site.until("nobody.example", "/any", "fallback")
+    assert await site.ask("row-18.example", "/ccc") == "fallback"  # «no, uses default backend»
+    assert await site.ask("row-18.example", "/aaa") == "first"
+    await site.stage.kubectl("delete", "ingress/fallback")
+    await site.until("nobody.example", "/any", "404")
