@@ -167,6 +167,13 @@ class RuntimeClient:
         """Give a key of a live map another value, in one step."""
         await self.tell(f"set map {name} {_word(key)} {_word(value)}")
 
+    async def put_row(self, name: str, key: str, value: str, *, new: bool) -> None:
+        """Give a key of a live map a value, whether it has it already (then in one step) or not."""
+        if new:
+            await self.add_rows(name, [(key, value)])
+        else:
+            await self.set_row(name, key, value)
+
     async def delete_row(self, name: str, key: str) -> None:
         """Remove a key from a live map."""
         await self.tell(f"del map {name} {_word(key)}", "Key not found")

@@ -33,6 +33,7 @@ from vrata.ingress.plan import (
     DropRow,
     Observed,
     PutRow,
+    PutUsers,
     Release,
     Reload,
     RemoveServer,
@@ -46,6 +47,7 @@ from vrata.ingress.render import (
     OWNERS,
     POLICIES,
     PROGRAM,
+    USERS,
     map_path,
     patterns_map,
     render_config,
@@ -112,7 +114,7 @@ class Proxy:
                 await runtime.add_server(slot, server.name, server_address(server), server_words(server))
             case ReviveServer(slot=slot, server=name):
                 await runtime.set_server_state(slot, name, "ready")
-            case AddPolicy() | DropPolicy() | ReplacePatterns() | PutRow() | DropRow():
+            case AddPolicy() | DropPolicy() | PutUsers() | ReplacePatterns() | PutRow() | DropRow():
                 await self._route(action, running)
             case RemoveServer(slot=slot, server=name):
                 return await runtime.remove_server(slot, name)
@@ -128,7 +130,7 @@ class Proxy:
         return True
 
     async def _route(
-        self, action: AddPolicy | DropPolicy | ReplacePatterns | PutRow | DropRow, running: Running
+        self, action: AddPolicy | DropPolicy | PutUsers | ReplacePatterns | PutRow | DropRow, running: Running
     ) -> None:
         runtime = self.haproxy.runtime
         match action:
@@ -138,15 +140,19 @@ class Proxy:
             case DropPolicy(name=name):
                 await runtime.delete_row(self._map(POLICIES), name)
                 running.policies.discard(name)
+            case PutUsers(secret=secret, version=version, was=was):
+                if version is None:
+                    await runtime.delete_row(self._map(USERS), secret)
+                    del running.users[secret]
+                else:
+                    await runtime.put_row(self._map(USERS), secret, version, new=was is None)
+                    running.users[secret] = version
             case ReplacePatterns(scheme=scheme, hosts=hosts):
                 rows = [row for found in hosts.values() for row in found]
                 await runtime.replace_map(self._map(patterns_map(scheme)), rows)
                 running.patterns[scheme] = dict(hosts)
-            case PutRow(scheme=scheme, row=row, place=place, was=None):
-                await runtime.add_rows(self._map(routes_of(scheme)), [(row, place)])
-                running.put_row(scheme, row, place)
-            case PutRow(scheme=scheme, row=row, place=place):
-                await runtime.set_row(self._map(routes_of(scheme)), row, place)
+            case PutRow(scheme=scheme, row=row, place=place, was=was):
+                await runtime.put_row(self._map(routes_of(scheme)), row, place, new=was is None)
                 running.put_row(scheme, row, place)
             case DropRow(scheme=scheme, row=row):
                 await runtime.delete_row(self._map(routes_of(scheme)), row)
@@ -171,6 +177,7 @@ class Proxy:
         backends: Mapping[BackendKey, tuple[Server, ...]],
         hosts: Mapping[str, Host],
         certificates: Mapping[SecretKey, Certificate | None],
+        users: Mapping[SecretKey, str | None],
     ) -> None:
         """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
         owners = dict(self.running.owners) if self.running else {}
@@ -183,6 +190,7 @@ class Proxy:
         places = {backend: slot for slot, backend in owners.items()}
         self._write(OWNERS, sorted(owners.items()))
         self._write(POLICIES, policy_rows(route.policy for host in hosts.values() for route in host.routes()).items())
+        self._write(USERS, ((secret, version) for secret, version in users.items() if version))
         for scheme in Scheme:
             patterns = patterns_of({host: served.patterns for host, served in hosts.items()}, scheme, places)
             rows = rows_of({host: served.rows for host, served in hosts.items()}, patterns, scheme, places)
@@ -227,6 +235,7 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.certificates,
         running.policies,
         running.patterns,
+        running.users,
     )
 
 

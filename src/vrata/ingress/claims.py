@@ -13,7 +13,7 @@ from vrata.ingress.annotations.options import BackendOptions, Redirect, Rewrite
 from vrata.ingress.annotations.parse import parse_annotations
 from vrata.ingress.endpoints import HASH, HTTP2, OPAQUE, TLS, VIRTUAL, backend_key
 from vrata.ingress.model import CONTROLLER, BackendKey, CertificateClaim, Claim, Claims, Problem, Role, Route, SecretKey
-from vrata.ingress.policy import canary_of, policy_of, redirect_to, too_long
+from vrata.ingress.policy import canary_of, policy_of, redirect_to, too_long, users_of
 from vrata.ingress.rows import ANY, exact_row, moved_row, prefix_row
 from vrata.kube.objects import HttpIngressPath, Ingress, IngressBackend, IngressClass
 
@@ -50,6 +50,7 @@ def read_ingress(ingress: Ingress) -> Claims:
         age=(created.timestamp() if created else 0.0, ingress.metadata.key),
         hosts={host: tuple(claims) for host, claims in reading.hosts.items()},
         certificates=tuple(reading.certificates),
+        users=reading.users,
         default=reading.default,
         problems=tuple(reading.problems),
     )
@@ -66,6 +67,7 @@ class _Reading:
         self.certificates: list[CertificateClaim] = []
         self.encrypted: set[str] = set()
         self.default: Claim | None = None
+        self.users: SecretKey | None = None
         self._rewrite = self.options.rewrite or Rewrite()
         self._redirect = self.options.redirect or Redirect()
         self._canary = self.options.canary if self.options.canary and self.options.canary.enabled else None
@@ -74,6 +76,8 @@ class _Reading:
 
     def read(self) -> None:
         spec = self.ingress.spec
+        if not self._may_be_open():
+            return
         if too_long(self._policy):
             self._tell("InvalidAnnotation", "annotations: together they are too long; name fewer networks or origins")
             return
@@ -91,6 +95,22 @@ class _Reading:
                 self._path(host, path, f"{at}.http.paths[{index}]")
         if not self._canary:
             self._other_names()
+
+    def _may_be_open(self) -> bool:
+        """False, and told, if it is not clear who may enter."""
+        auth = self.options.basic_auth
+        if auth is None or self._canary:
+            return True
+        if auth.kind is None or auth.secret is None:
+            self._tell("InvalidAnnotation", "auth-type, auth-secret: one needs the other; the Ingress is left out")
+            return False
+        namespace, slash, _ = auth.secret.rpartition("/")
+        if slash and namespace != self.ingress.metadata.namespace:
+            message = f"auth-secret: {auth.secret!r} is of another namespace; the Ingress is left out; copy the Secret"
+            self._tell("InvalidAnnotation", message)
+            return False
+        self.users = users_of(self.ingress.metadata.key, auth)
+        return True
 
     def _path(self, host: str, path: HttpIngressPath, at: str) -> None:
         text = path.path or "/"

@@ -8,6 +8,7 @@ import structlog
 
 from vrata.base.errors import VrataError
 from vrata.haproxy.runtime import RuntimeFailed
+from vrata.ingress import doorman
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import servers_of, service_of
@@ -21,6 +22,7 @@ from vrata.ingress.served import file_names, secret_digest, secret_of_file
 from vrata.ingress.statuses import StatusWriter
 from vrata.ingress.table import NOTHING, Table
 from vrata.ingress.telling import Telling
+from vrata.ingress.users import Users
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.events import Recorder
@@ -60,6 +62,7 @@ class Controller:
         self._secrets: set[SecretKey] = set()
         self._strays: set[str] = set()
         self._policies: dict[str, Policy | None] = {}
+        self._users: set[SecretKey] = set()
         # Digest of a Secret -> the file that HAProxy refused last, and what is told of it.
         self._refused: dict[str, tuple[str, tuple[str, str]]] = {}
         self._status_due = True
@@ -114,7 +117,7 @@ class Controller:
                 self._look_at(self.table.backends_of(entry.service_key))
 
     def _secret_changed(self, key: SecretKey) -> None:
-        self._secrets.add(key)
+        (self._users if ";" in key else self._secrets).add(key)
         self._due.set()
 
     def _look_at(self, backends: Iterable[BackendKey]) -> None:
@@ -149,6 +152,7 @@ class Controller:
                 self._settle()
                 await self.secrets.settled()
                 group.create_task(self.status.run())
+                group.create_task(doorman.run(self._users_of, self.directory))
                 await self._passes()
         finally:
             await self.proxy.drain()
@@ -188,7 +192,8 @@ class Controller:
         looked_at = {observed.places[key]: key for key in self._backends if key in observed.places}
         # A place is free again when its last server has gone, which the next look will see.
         again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
-        self._hosts, self._backends, self._secrets, self._strays, self._policies = set(), set(), set(), set(), {}
+        self._hosts, self._backends, self._secrets, self._strays = set(), set(), set(), set()
+        self._policies, self._users = {}, set()
         for action in plan_pass(observed, desired):
             if isinstance(action, Reload):
                 await self._reload(action)
@@ -217,6 +222,9 @@ class Controller:
             self.telling.found(f"backend {backend}", ())
         for secret in change.secrets:
             self.secrets.want(secret, wanted=bool(self.table.hosts_of(secret)))
+        for secret in change.users:
+            self.secrets.want(secret, wanted=secret in self.table.users)
+        self._users |= change.users
         self._hosts |= change.hosts.keys()
         self._backends |= change.added | change.removed
         self._secrets |= change.secrets
@@ -231,6 +239,7 @@ class Controller:
         running, servers = await self.proxy.observe_all()
         self._hosts |= self.table.hosts.keys()
         self._secrets |= self.table.secrets
+        self._users = set(self.table.users | running.users.keys())
         known = {secret_digest(secret) for secret in self._secrets}
         self._strays = {name for name in running.certificates if secret_of_file(name) not in known}
         for hosts in running.rows.values():
@@ -245,6 +254,7 @@ class Controller:
             hosts={host: self.table.hosts.get(host, NOTHING).rows for host in self._hosts},
             patterns={host: self.table.hosts.get(host, NOTHING).patterns for host in self._hosts},
             policies=dict(self._policies),
+            users={key: self._version(key) for key in self._users},
             backends={key: self._servers(key) for key in self._backends if self.table.uses(key)},
             unwanted=frozenset(key for key in self._backends if not self.table.uses(key)),
             certificates={key: self._certificate(key) for key in self._secrets},
@@ -267,6 +277,17 @@ class Controller:
         self.telling.found(f"secret {key}", self.table.told(key, *wrong) if wrong else ())
         return whole
 
+    def _version(self, key: SecretKey) -> str | None:
+        """Of the users of a Secret; None if nobody may enter."""
+        found = self.secrets.get(key)
+        wrong = self.table.told(key, *found) if isinstance(found, tuple) else ()
+        self.telling.found(f"secret {key}", wrong)
+        return found.version if isinstance(found, Users) and key in self.table.users else None
+
+    def _users_of(self, key: str, version: str) -> Users | None:
+        found = self.secrets.get(SecretKey(key))
+        return found if isinstance(found, Users) and found.version == version else None
+
     def _servers(self, key: BackendKey) -> tuple[Server, ...]:
         service = service_of(key)
         slices = self._slices.get(service, {}).values()
@@ -277,4 +298,5 @@ class Controller:
     async def _reload(self, reason: Reload) -> None:
         backends = {key: self._servers(key) for key in self.table.backends}
         certificates = {key: self._certificate(key) for key in self.table.secrets}
-        await self.proxy.reload(reason, backends, self.table.hosts, certificates)
+        users = {key: self._version(key) for key in self.table.users}
+        await self.proxy.reload(reason, backends, self.table.hosts, certificates, users)

@@ -19,7 +19,7 @@ Place = NewType("Place", str)
 # What a route asks for beyond a backend, as the proxy reads it (`vrata.ingress.policy`); empty for most.
 Policy = NewType("Policy", str)
 NO_POLICY = Policy("")
-# `namespace/name` of a Secret with a certificate.
+# `namespace/name` of a Secret with a certificate; of one with users (`vrata.ingress.users`) with that after it.
 SecretKey = NewType("SecretKey", str)
 
 # Sends every request to the same address over HTTPS.
@@ -118,6 +118,7 @@ class Claims:
     age: tuple[float, str] = (0.0, "")  # the older Ingress wins a conflict
     hosts: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     certificates: tuple[CertificateClaim, ...] = ()
+    users: SecretKey | None = None
     default: Claim | None = None
     problems: tuple[Problem, ...] = ()
 

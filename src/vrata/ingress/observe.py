@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vrata.haproxy.runtime import RuntimeClient
-from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, Slot
+from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, SecretKey, Slot
 from vrata.ingress.places import is_slot
 from vrata.ingress.plan import Patterns
-from vrata.ingress.render import OWNERS, POLICIES, map_path, patterns_map, routes_of
+from vrata.ingress.render import OWNERS, POLICIES, USERS, map_path, patterns_map, routes_of
 from vrata.ingress.rows import host_of, host_of_pattern
 from vrata.ingress.served import DEFAULT, LIST
 
@@ -29,6 +29,7 @@ class Running:
     rows: dict[Scheme, dict[str, dict[RowKey, Place]]] = field(default_factory=dict)
     patterns: dict[Scheme, dict[str, Patterns]] = field(default_factory=dict)
     policies: set[str] = field(default_factory=set)  # names
+    users: dict[SecretKey, str] = field(default_factory=dict)  # versions
     certificates: set[str] = field(default_factory=set)  # names of files
 
     def assign(self, slot: Slot, backend: BackendKey) -> None:
@@ -68,6 +69,8 @@ async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) 
             host = host_of_pattern(key)
             patterns[host] = (*patterns.get(host, ()), (key, Place(place)))
         running.patterns[scheme] = patterns
+    users = await _map(runtime, map_path(directory, USERS))
+    running.users = {SecretKey(secret): version for secret, version in users.items()}
     running.policies = set(await _map(runtime, map_path(directory, POLICIES)))
     for line in (await runtime.ask(f"show ssl crt-list {tls_dir}/{LIST}")).splitlines():
         name = line.partition(" ")[0].removeprefix(f"{tls_dir}/")

@@ -32,6 +32,7 @@ class Observed:
     certificates: Set[str] = frozenset()
     policies: Set[str] = frozenset()
     patterns: Mapping[Scheme, Mapping[str, Patterns]] = field(default_factory=dict)
+    users: Mapping[SecretKey, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Desired:
     """What they shall have; `unwanted` backends are looked at because no row leads to them any more.
 
     A Secret with None has no certificate that could be served, or no host that wants it. `strays` are files of Secrets
-    that nobody knows any more. `policies` are rows by name; None: nobody's any more.
+    that nobody knows any more. `policies` are rows by name, `users`
+    the versions of lists of users; None: nobody's any more.
     """
 
     hosts: Mapping[str, Mapping[RowKey, Route]] = field(default_factory=dict)
     patterns: Mapping[str, tuple[tuple[str, Route], ...]] = field(default_factory=dict)
     policies: Mapping[str, Policy | None] = field(default_factory=dict)
+    users: Mapping[SecretKey, str | None] = field(default_factory=dict)
     backends: Mapping[BackendKey, tuple[Server, ...]] = field(default_factory=dict)
     unwanted: frozenset[BackendKey] = frozenset()
     certificates: Mapping[SecretKey, Certificate | None] = field(default_factory=dict)
@@ -109,6 +112,15 @@ class DropPolicy:
 
 
 @dataclass(frozen=True)
+class PutUsers:
+    """From now on this version of a list of users counts; None: none, so nobody may enter."""
+
+    secret: SecretKey
+    version: str | None
+    was: str | None
+
+
+@dataclass(frozen=True)
 class ReplacePatterns:
     """All patterns of a scheme in one step, for their order counts."""
 
@@ -151,6 +163,7 @@ Action = (
     | ReviveServer
     | AddPolicy
     | DropPolicy
+    | PutUsers
     | ReplacePatterns
     | PutRow
     | DropRow
@@ -179,6 +192,11 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
         *certificates,
         *(Assign(slot, backend) for backend, slot in assigned.items()),
         *_servers_in(observed.servers, here),
+        *(
+            PutUsers(secret, version, observed.users.get(secret))
+            for secret, version in desired.users.items()
+            if version != observed.users.get(secret)
+        ),
         *(AddPolicy(name, text) for name, text in desired.policies.items() if text and name not in observed.policies),
         *_routes(observed, desired, slots),
         *(DropPolicy(name) for name, text in desired.policies.items() if text is None and name in observed.policies),

@@ -2,6 +2,7 @@
 -- The policy is a row of the map `policies` (vrata.ingress.policy); rows never change, so each is read once a thread.
 -- Whatever cannot be read or decided refuses the request: an open door is worse than a closed one.
 local policies = Map.new(os.getenv("VRATA_POLICIES"), Map._str)
+local versions = Map.new(os.getenv("VRATA_USERS"), Map._str)
 local known, number = {}, 0
 local MOST_KNOWN = 20000
 local AUTH_TIMEOUT_MS = 5000
@@ -203,15 +204,44 @@ core.register_action("policy", {"http-req"}, guard(function(txn, policy)
     if policy[name] then txn:set_var("txn." .. name, tonumber(policy[name])) end
   end
   if policy["no-retry"] then txn:set_var("txn.no_retry", true) end
-  if policy.auth then txn:set_var("txn.auth", true) end
+  if policy.auth or policy.users then txn:set_var("txn.auth", true) end
   if policy.host then txn.http:req_set_header("host", policy.host) end
   if policy.prefix then txn.http:req_set_header("x-forwarded-prefix", policy.prefix) end
   local path = txn:get_var("txn.rewrite")
   if path and path ~= "" then rewrite(txn, path) end
 end))
 
+-- Who was let in by a password is remembered by its digest, until the list of users is another one.
+local let_in, remembered = {}, 0
+
+local function ask_for_password(txn, policy)
+  answer(txn, 401, {["www-authenticate"] = 'Basic realm="' .. policy.realm .. '", charset="UTF-8"'})
+end
+
+local function check_password(txn, policy)
+  local version = versions:lookup(policy.users)
+  if not version then return refuse(txn, 503, "the list of users can not be read") end
+  local given = first(txn.http:req_get_headers(), "authorization")
+  if not given then return ask_for_password(txn, policy) end
+  local key = version .. txn.c:digest(given, "sha256")
+  if let_in[key] then return end
+  local done, response = pcall(function()
+    return core.httpclient():get{
+      url = "http://doorman/" .. policy.users .. "/" .. version, dst = "unix@" .. os.getenv("VRATA_DOORMAN"),
+      headers = {authorization = {given}, host = {"doorman"}}, timeout = AUTH_TIMEOUT_MS,
+    }
+  end)
+  local status = done and response and response.status or 0
+  if status == 401 then return ask_for_password(txn, policy) end
+  if status ~= 204 then return refuse(txn, 503, "passwords can not be checked; try again in a moment") end
+  if remembered >= MOST_KNOWN then let_in, remembered = {}, 0 end
+  let_in[key], remembered = true, remembered + 1
+end
+
 -- Another service says who may enter (ingress-nginx, «External Authentication»): 2xx lets in, everything else does not.
 core.register_action("authenticate", {"http-req"}, guard(function(txn, policy)
+  if policy.users then check_password(txn, policy) end
+  if not policy.auth then return end
   local headers = {}
   for name, values in pairs(txn.http:req_get_headers()) do
     if name ~= "content-length" and name ~= "transfer-encoding" and name ~= "connection" and name ~= "host" then

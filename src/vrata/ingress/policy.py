@@ -8,10 +8,12 @@ import hashlib
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from vrata.ingress.annotations.options import Affinity, Canary, Cors, Options, RateLimit, Redirect
-from vrata.ingress.model import Policy
+from vrata.ingress.annotations.options import Affinity, BasicAuth, Canary, Cors, Options, RateLimit, Redirect
+from vrata.ingress.model import Policy, SecretKey
+from vrata.ingress.users import FILE, MAP
 
 Value = str | int | bool | None | tuple[object, ...]
+REALM = "Authentication Required"
 MAX_BYTES = 12_000  # of what one row may bring (`vrata.haproxy.runtime`)
 HOUR_MS = 3_600_000
 LIMIT_WINDOW_S = 5  # requests a second are counted over so many, which lets short bursts pass
@@ -42,6 +44,8 @@ def policy_of(ingress: str, options: Options) -> Policy:
         words["no-retry"] = options.backend.retry_on == ("off",) or options.backend.retry_tries == 1
     if options.rate_limit:
         words |= _rate_limit(ingress, options.rate_limit)
+    if options.basic_auth and options.basic_auth.secret:
+        words |= {"users": users_of(ingress, options.basic_auth), "realm": options.basic_auth.realm or REALM}
     if options.external_auth and options.external_auth.url:
         auth = options.external_auth
         words |= {
@@ -53,6 +57,13 @@ def policy_of(ingress: str, options: Options) -> Policy:
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
     return _line(words)
+
+
+def users_of(ingress: str, auth: BasicAuth) -> SecretKey:
+    """The Secret that says who may enter."""
+    namespace = ingress.partition("/")[0]
+    name = (auth.secret or "").rpartition("/")[2]
+    return SecretKey(f"{namespace}/{name}{MAP if auth.form == 'auth-map' else FILE}")
 
 
 def canary_of(canary: Canary) -> Policy:

@@ -18,7 +18,9 @@ from vrata.ingress.served import LIST
 SLOT_LENGTH = len(REDIRECT)  # which is a backend like any slot
 OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also for the log
 POLICIES = "policies"  # name → what `policy.lua` does
+USERS = "users"  # Secret → version of its list of users
 PROGRAM = "policy.lua"
+DOORMAN = "users.sock"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
@@ -68,6 +70,8 @@ global
   hard-stop-after {settings.drain_s:d}s
   nbthread {settings.threads:d}
   setenv VRATA_POLICIES {map_path(directory, POLICIES)}
+  setenv VRATA_USERS {map_path(directory, USERS)}
+  setenv VRATA_DOORMAN {directory}/{DOORMAN}
   lua-load-per-thread {directory}/{PROGRAM}
 
 defaults all

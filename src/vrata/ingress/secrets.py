@@ -1,4 +1,4 @@
-"""Certificates out of Secrets: only what an Ingress names is read, and read again when it changes.
+"""Certificates and users out of Secrets: only what an Ingress names is read, and read again when it changes.
 
 The changes of Secrets are watched by their metadata alone, so that nobody's passwords come along.
 """
@@ -16,6 +16,7 @@ import structlog
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.haproxy import certificates
 from vrata.ingress.model import SecretKey
+from vrata.ingress.users import FILE, MAP, Users, users_in
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.informer import Informer
@@ -23,8 +24,8 @@ from vrata.kube.objects import PartialObject, Secret
 
 RETRY_S = 1.0
 AT_ONCE = 16
-# What a Secret has for a server: PEM in HAProxy's form, or what is wrong with it (reason, message).
-Found = str | tuple[str, str]
+# What a Secret has: PEM in HAProxy's form, or users, or what is wrong with it (reason, message).
+Found = str | Users | tuple[str, str]
 
 log = structlog.get_logger(__name__)
 
@@ -59,8 +60,10 @@ class Secrets:
     def _seen(self, old: PartialObject | None, new: PartialObject | None) -> None:
         entry = new or old
         assert entry
-        if entry.metadata.key in self._wanted:
-            self._read(SecretKey(entry.metadata.key))
+        for use in ("", FILE, MAP):
+            key = SecretKey(f"{entry.metadata.key}{use}")
+            if key in self._wanted:
+                self._read(key)
 
     def _read(self, key: SecretKey) -> None:
         self._unread.add(key)
@@ -85,7 +88,7 @@ class Secrets:
                 continue
             key = self._unread.pop()
             try:
-                namespace, _, name = key.partition("/")
+                namespace, _, name = key.partition(";")[0].partition("/")
                 found = found_in(key, await self._kube.get(resources.SECRETS, Secret, name, namespace))
             except (VrataError, aiohttp.ClientError, OSError, TimeoutError) as error:
                 said = str(error) or type(error).__name__
@@ -104,9 +107,11 @@ class Secrets:
 
 
 def found_in(key: SecretKey, secret: Secret | None) -> Found:
-    """The certificate of a Secret of type kubernetes.io/tls, or why there is none."""
+    """The users of a Secret, or the certificate of one of type kubernetes.io/tls, or why there is none."""
     if secret is None:
-        return "SecretNotFound", f"no Secret {key!r}; create it, then it is served"
+        return "SecretNotFound", f"no Secret {key.partition(';')[0]!r}; create it, then it is served"
+    if ";" in key:
+        return users_in(key, secret)
     parts = {}
     for part in ("tls.crt", "tls.key"):
         try:

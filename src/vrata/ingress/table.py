@@ -45,6 +45,7 @@ class Change:
     removed: frozenset[BackendKey] = frozenset()
     secrets: frozenset[SecretKey] = frozenset()
     policies: frozenset[Policy] = frozenset()
+    users: frozenset[SecretKey] = frozenset()
 
 
 class Table:
@@ -59,7 +60,9 @@ class Table:
         self._users: dict[str, set[str]] = {}  # backend or Secret -> Ingresses that name it
         self._of_service: dict[str, set[BackendKey]] = {}
         self._of_secret: dict[SecretKey, set[str]] = {}  # hosts
+        self._guarded: dict[SecretKey, set[str]] = {}  # Secret with users -> Ingresses
         self._dirty: set[str] = set()
+        self._dirty_users: set[SecretKey] = set()
 
     @property
     def ours(self) -> frozenset[str]:
@@ -84,6 +87,11 @@ class Table:
     def uses(self, backend: BackendKey) -> bool:
         """Whether a row leads there."""
         return backend in self._uses
+
+    @property
+    def users(self) -> frozenset[SecretKey]:
+        """All Secrets that say who may enter."""
+        return frozenset(self._guarded)
 
     def has(self, policy: Policy) -> bool:
         """Whether a route has it."""
@@ -119,6 +127,9 @@ class Table:
                 _index(self._claimants, _hosts(entry), ingress, add=add)
                 _index(self._users, {named for named, _ in _named(entry)}, ingress, add=add)
                 self._dirty |= _hosts(entry)
+                if entry.users:
+                    _index(self._guarded, {entry.users}, ingress, add=add)
+                    self._dirty_users.add(entry.users)
         if claims is not None:
             self._claims[ingress] = claims
 
@@ -157,7 +168,9 @@ class Table:
             del self._uses[key]
             _index(self._of_service, {service_of(key)}, key, add=False)
         changed = frozenset(policy for policy, count in policies.items() if count)
-        return Change(hosts, frozenset(added), frozenset(removed), frozenset(secrets), changed)
+        users = frozenset(self._dirty_users)
+        self._dirty_users.clear()
+        return Change(hosts, frozenset(added), frozenset(removed), frozenset(secrets), changed, users)
 
     def _by_age(self, host: str) -> list[str]:
         return sorted(self._claimants.get(host, ()), key=lambda key: self._claims[key].age)
@@ -262,6 +275,8 @@ def _named(claims: Claims) -> Iterator[tuple[BackendKey | SecretKey, str]]:
         yield claim.route.backend, f"{claim.at}."
     for certificate in claims.certificates:
         yield certificate.secret, f"{certificate.at}: "
+    if claims.users:
+        yield claims.users, "auth-secret: "
 
 
 def _index(index: dict[K, set[V]], keys: Iterable[K], value: V, *, add: bool = True) -> None:

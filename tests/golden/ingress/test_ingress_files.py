@@ -15,6 +15,7 @@ from vrata.ingress.render import (
     OWNERS,
     POLICIES,
     PROGRAM,
+    USERS,
     map_path,
     patterns_map,
     render_config,
@@ -61,7 +62,12 @@ async def check(directory: Path, text: str) -> None:
     """Ask HAProxy about a configuration, with its maps in place."""
     schemes = ((routes_of, ROUTES), (patterns_map, PATTERNS))
     maps = [(name(scheme), rows) for name, rows in schemes for scheme in Scheme]
-    for name, rows in ((OWNERS, OWNERS_ROWS), (POLICIES, {"p-1": "allow=10.0.0.0/8"}), *maps):
+    for name, rows in (
+        (OWNERS, OWNERS_ROWS),
+        (POLICIES, {"p-1": "allow=10.0.0.0/8"}),
+        (USERS, {"default/users;users": "1f"}),
+        *maps,
+    ):
         Path(map_path(str(directory), name)).write_text(render_map_file(rows.items()))
     (directory / PROGRAM).write_text(resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
     haproxy = HaproxyProcess(directory)

@@ -1,5 +1,7 @@
 """What annotations ask for, with packets; each name as in docs/ingress-annotations.md. Nothing of it reloads HAProxy."""
 
+import base64
+import hashlib
 import os
 import subprocess
 import sys
@@ -175,9 +177,12 @@ def test_a_canary_by_a_pattern_of_a_header(site: Site) -> None:
     serve(site, "pattern.example", {})
     asked = {"canary-by-header": "X-Region", "canary-by-header-pattern": "^(eu|us)-[0-9]+$"}
     site.apply(canary("pattern", "pattern.example", asked))
-    ask = lambda value: site.request("GET", "pattern.example", "/", {"X-Region": value})[2]  # noqa: E731
-    wait_for(lambda: "two" in str(ask("eu-12")), "the canary answers")
-    assert ask("xeu-12")["pod"] == "one"
+
+    def pod(region: str) -> str:
+        return str(site.request("GET", "pattern.example", "/", {"X-Region": region})[2]["pod"])
+
+    wait_for(lambda: pod("eu-12") == "two", "the canary answers")
+    assert pod("xeu-12") == "one"
 
 
 def test_who_has_a_cookie_stays_on_its_side_of_a_canary(site: Site) -> None:
@@ -296,6 +301,58 @@ def test_requests_under_way_are_limited(site: Site) -> None:
     with site.load("busy.example") as seen:
         wait_for(lambda: any("429" in one for one in seen.bad), "two at a time are too many")
         wait_for(lambda: seen.good, "one at a time is not")
+
+
+def users(name: str, **passwords: str) -> Json:
+    """A Secret as `htpasswd -s` writes it."""
+    digests = {
+        user: base64.b64encode(hashlib.sha1(text.encode()).digest()).decode() for user, text in passwords.items()
+    }
+    lines = "".join(f"{user}:{{SHA}}{digest}\n" for user, digest in digests.items())
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"auth": lines}}
+
+
+def test_who_has_a_password_may_enter(site: Site) -> None:
+    asked = {"auth-type": "basic", "auth-secret": "doors", "auth-realm": "Members only"}
+    serve(site, "door.example", asked)
+    until_status(site, "door.example", "/", 503)  # no such Secret yet
+
+    def status(password: str) -> int:
+        credentials = base64.b64encode(f"ann:{password}".encode()).decode()
+        return site.request("GET", "door.example", "/", {"Authorization": f"Basic {credentials}"})[0]
+
+    site.apply(users("doors", ann="one"))
+    until_status(site, "door.example", "/", 401)
+    assert (
+        site.request("GET", "door.example", "/")[1]["www-authenticate"] == 'Basic realm="Members only", charset="UTF-8"'
+    )
+    assert [status(password) for password in ("one", "two", "")] == [200, 401, 401]
+    site.apply(users("doors", ann="two"))
+    wait_for(lambda: status("one") == 401, "another password counts")
+    assert status("two") == 200
+    site.cluster.kubectl("delete", "secret", "doors")
+    wait_for(lambda: status("two") == 503, "nobody may enter any more")
+
+
+def test_who_was_let_in_stays_in_while_the_controller_is_away(site: Site) -> None:
+    serve(site, "stay.example", {"auth-type": "basic", "auth-secret": "stays"})
+    site.apply(users("stays", ann="one"))
+    credentials = base64.b64encode(b"ann:one").decode()
+
+    def status() -> int:
+        return site.request("GET", "stay.example", "/", {"Authorization": f"Basic {credentials}"})[0]
+
+    wait_for(lambda: status() == 200, "ann may enter")
+    for _ in range(20):  # each thread of HAProxy asks for itself
+        assert status() == 200
+    assert site.process
+    site.process.kill()
+    site.process.wait()
+    try:
+        assert {status() for _ in range(10)} == {200}
+    finally:
+        site.start()
+    wait_for(lambda: status() == 200, "and afterwards")
 
 
 @pytest.fixture

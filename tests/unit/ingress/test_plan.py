@@ -32,6 +32,7 @@ from vrata.ingress.plan import (
     Observed,
     Patterns,
     PutRow,
+    PutUsers,
     Release,
     Reload,
     RemoveServer,
@@ -53,6 +54,7 @@ class Proxy:
     rows: dict[RowKey, Place] = field(default_factory=dict)
     patterns: dict[str, Patterns] = field(default_factory=dict)
     policies: set[str] = field(default_factory=set)
+    users: dict[SecretKey, str] = field(default_factory=dict)
     servers: dict[Slot, dict[str, bool]] = field(default_factory=dict)
     certificates: set[str] = field(default_factory=set)
 
@@ -64,7 +66,8 @@ class Proxy:
         places = {backend: slot for slot, backend in self.owners.items()}
         certificates, policies = frozenset(self.certificates), frozenset(self.policies)
         patterns = {Scheme.HTTPS: dict(self.patterns)}
-        return Observed(places, free, {Scheme.HTTPS: hosts}, self.servers, certificates, policies, patterns)
+        users = dict(self.users)
+        return Observed(places, free, {Scheme.HTTPS: hosts}, self.servers, certificates, policies, patterns, users)
 
     def served(self, host: str) -> dict[str, tuple[BackendKey, str]]:
         """What serves each row or pattern of a host: the backend, and its policy's name; all of which must be there."""
@@ -112,6 +115,10 @@ class Proxy:
 
     def change_file(self, action: Action) -> None:
         match action:
+            case PutUsers(secret=secret, version=version, was=was):
+                assert self.users.pop(secret, None) == was
+                if version:
+                    self.users[secret] = version
             case ReplacePatterns(hosts=hosts):
                 self.patterns = dict(hosts)
             case AddCertificate(name=name):
@@ -160,8 +167,8 @@ def desired_of(asked: Hosts, servers: dict[BackendKey, tuple[Server, ...]], prox
         rows,
         patterns,
         dict.fromkeys(proxy.policies) | policies,
-        {key: servers[key] for key in used},
-        frozenset(set(proxy.owners.values()) - used),
+        backends={key: servers[key] for key in used},
+        unwanted=frozenset(set(proxy.owners.values()) - used),
     )
 
 
@@ -259,3 +266,12 @@ def test_a_place_is_free_only_when_its_last_server_has_gone() -> None:
     assert plan_pass(proxy.observed(), desired) == [RemoveServer(SLOTS[0], "s-1")]
     proxy.servers.clear()
     assert plan_pass(proxy.observed(), desired) == [Release(SLOTS[0])]
+
+
+def test_a_list_of_users_changes_in_one_step_and_goes() -> None:
+    proxy = Proxy()
+    for version in ("one", "two", None):
+        for action in plan_pass(proxy.observed(), Desired(users={SECRET: version})):
+            proxy.apply(action)
+        assert plan_pass(proxy.observed(), Desired(users={SECRET: version})) == []
+    assert not proxy.users

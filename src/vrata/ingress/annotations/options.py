@@ -123,7 +123,7 @@ class BasicAuth:
 
     kind: str | None = None
     secret: str | None = None
-    secret_type: str | None = None
+    form: str | None = None
     realm: str | None = None
 
 

@@ -132,7 +132,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "basic_auth",
         ("auth-type", "kind", g.choice("basic")), ("auth-secret", "secret", g.object_name),
-        ("auth-secret-type", "secret_type", g.choice("auth-file", "auth-map")), ("auth-realm", "realm", g.plain),
+        ("auth-secret-type", "form", g.choice("auth-file", "auth-map")), ("auth-realm", "realm", g.plain),
         closed=True,
     ),
     *_rows(
@@ -225,6 +225,7 @@ _DIFFERS = {
     "session-cookie-change-on-failure": "always: a client whose pod has gone gets another cookie",
     "session-cookie-expires": "written as Max-Age",
     "temporal-redirect": "as permanent-redirect",
+    "auth-secret": "of the Ingress' own namespace; hashes of htpasswd -B, -s, -m and crypt's, no plain text",
     "auth-type": "basic only; digest leaves the Ingress out",
     "backend-protocol": "without AJP and FCGI",
     "canary-by-header-pattern": "no repeated groups, look-around or back-references",
@@ -236,7 +237,7 @@ _DIFFERS = {
 _LATER = frozenset(
     row.name
     for row in ROWS
-    if row.group in ("backend_tls", "basic_auth", "client_tls")
+    if row.group in ("backend_tls", "client_tls")
     or row.name in ("custom-http-errors", "default-backend", "enable-access-log", "ssl-passthrough")
 )  # fmt: skip
 TABLE = {

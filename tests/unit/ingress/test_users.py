@@ -1,0 +1,70 @@
+"""Lists of users as htpasswd writes them."""
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vrata.ingress.model import SecretKey
+from vrata.ingress.users import FILE, MAP, Users, is_right, users_in
+from vrata.kube.objects import ObjectMeta, Secret
+
+HASHES = {"sha": "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="}  # `htpasswd -nbs ann secret`
+
+
+def secret(**data: str) -> Secret:
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    return Secret(metadata=ObjectMeta(name="users", namespace="team"), data=encoded)
+
+
+def of_file(text: str) -> Users | tuple[str, str]:
+    return users_in(SecretKey(f"team/users{FILE}"), secret(auth=text))
+
+
+def made(password: str) -> dict[str, str]:
+    """A hash of each kind."""
+    from passlib.hash import apr_md5_crypt, bcrypt, ldap_sha1, md5_crypt, sha256_crypt, sha512_crypt  # type: ignore[import-untyped]
+
+    kinds = (apr_md5_crypt, bcrypt.using(rounds=4, ident="2y"), ldap_sha1, md5_crypt, sha256_crypt, sha512_crypt)
+    return {kind.name: kind.hash(password) for kind in kinds}
+
+
+def test_passwords_of_every_kind() -> None:
+    hashes = made("secret") | {"sha": HASHES["sha"]}
+    users = of_file("".join(f"{name}:{text}\n" for name, text in hashes.items()))
+    assert isinstance(users, Users)
+    for name in hashes:
+        assert is_right(users, name, "secret"), name
+        assert not is_right(users, name, "Secret"), name
+    assert not is_right(users, "nobody", "secret")
+
+
+def test_a_key_for_each_user() -> None:
+    users = users_in(SecretKey(f"team/users{MAP}"), secret(ann=HASHES["sha"]))
+    assert isinstance(users, Users)
+    assert is_right(users, "ann", "secret")
+
+
+def test_another_password_is_another_version() -> None:
+    versions = set()
+    for text in (HASHES["sha"], made("other")["ldap_sha1"]):
+        users = of_file(f"ann:{text}")
+        assert isinstance(users, Users)
+        versions.add(users.version)
+    assert len(versions) == 2
+
+
+@pytest.mark.parametrize("text", ["", "ann", "ann:secret", "ann:$2y$04$short", "ann:{SHA}x", "#comment"])
+def test_what_is_no_list_says_what_to_do(text: str) -> None:
+    found = of_file(text)
+    assert isinstance(found, tuple)
+    assert found[0] == "InvalidSecret"
+    assert "'team/users'" in found[1]
+
+
+@given(st.text(), st.text())
+def test_no_password_is_an_error(user: str, password: str) -> None:
+    users = of_file(f"ann:{HASHES['sha']}")
+    assert isinstance(users, Users)
+    assert is_right(users, user, password) == ((user, password) == ("ann", "secret"))
