@@ -1,6 +1,8 @@
 """The Ingress controller's configuration and maps: as they were, and as HAProxy reads them."""
 
+import contextlib
 import os
+import random
 from importlib import resources
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from vrata.base.errors import VrataError
 from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
+from vrata.ingress.annotations.grammar import regex
 from vrata.ingress.model import Scheme, Server, Settings, Slot
 from vrata.ingress.render import (
     OWNERS,
@@ -22,8 +25,9 @@ from vrata.ingress.render import (
     render_map_file,
     routes_of,
 )
-from vrata.ingress.rows import END
+from vrata.ingress.rows import END, pattern_of
 from vrata.ingress.served import DEFAULT, LIST
+from vrata.net.command import run
 
 FILES = Path(__file__).parent / "files"
 DIRECTORY = "/run/vrata-ingress"
@@ -101,3 +105,77 @@ async def test_haproxy_refuses_a_configuration_without_its_maps(tmp_path: Path) 
     text = render_config(settings, slots, DIRECTORY).replace(DIRECTORY, str(tmp_path))
     with pytest.raises(VrataError, match=r"HAProxy refuses the configuration.*\.map"):
         await HaproxyProcess(tmp_path).check(text)
+
+
+PIECES = [
+    "a",
+    "/",
+    r"\.",
+    r"\d",
+    r"\w+",
+    "[a-z]",
+    "[^/]*",
+    "[0-9]{2,3}",
+    "(",
+    ")",
+    ")?",
+    "|",
+    "^",
+    "$",
+    ".",
+    "?",
+    "*",
+    "+",
+]
+PIECES += [
+    "{3}",
+    "{999}",
+    "{",
+    "}",
+    "[",
+    "]",
+    "[:alpha:]",
+    "[[:foo:]]",
+    "(?:",
+    "(?=",
+    "(*UTF8)",
+    r"\1",
+    r"\Q",
+    r"\K",
+    r"\p{L}",
+]
+PIECES += [
+    "%[",
+    "#",
+    "&&",
+    "-",
+    "~",
+    r"\-",
+    "[]a]",
+    "[^]",
+    "[a-",
+    r"[\d-z]",
+    "{,3}",
+    "{70000}",
+    "**",
+    "*+",
+    "+?",
+    "\\",
+    "é",
+]
+
+
+async def test_haproxy_takes_every_pattern_that_the_grammar_takes(tmp_path: Path) -> None:
+    """One that it refused would keep it from starting, for everybody."""
+    chance, taken = random.Random(1), set()
+    while len(taken) < 3000:
+        text = "/" + "".join(chance.choices(PIECES, k=chance.randint(1, 8)))
+        with contextlib.suppress(ValueError):
+            taken.add(regex(text))
+    (tmp_path / "patterns.map").write_text(
+        render_map_file((pattern_of("h.example", text), "x") for text in sorted(taken))
+    )
+    config = tmp_path / "haproxy.cfg"
+    lookup = f"http-request set-var(txn.x) base,map_regm({tmp_path}/patterns.map)"
+    config.write_text(f"defaults\n  mode http\n  timeout client 1s\nfrontend f\n  bind 127.0.0.1:1\n  {lookup}\n")
+    await run("haproxy", "-c", "-f", str(config))

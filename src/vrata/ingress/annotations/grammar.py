@@ -21,9 +21,13 @@ _OBJECT = re.compile(rf"(?:{_LABEL}/)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9 !#$&()*+,./:;<=>?@^_|~-]{1,256}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12})([kKmMgG]?)", re.ASCII)
 _TIME = re.compile(r"([0-9]{1,7})(ms|s|m|h)?", re.ASCII)
+_ESCAPE = r"\\[wdsWDSbB]|\\[^A-Za-z0-9\s]"
+_ATOM = rf"(?:{_ESCAPE}|\[\^?(?:{_ESCAPE}|[^\\\[\]])+\]|[^\\\[\](){{}}*+?|^$])"
+_TIMES = r"(?:[*+?]\??|\{[0-9]{1,3}(?:,[0-9]{0,3})?\})"
+_REGEX = re.compile(rf"(?:{_ATOM}{_TIMES}?|\)\??|[|^$(])+", re.ASCII)
 _REGEX_TEXT = re.compile(r"[!#-&(-_a-~]+", re.ASCII)  # printable, no blank and no quote or backtick
-_REPEATED_GROUP = re.compile(r"\)(?:[*+]|\{)")
 _UNBOUNDED = re.compile(r"(?<!\\)[*+]|,\}")
+MOST_GROUPS = 20
 MOST_UNBOUNDED = 4  # each one multiplies the time that a text without a match can take
 _VARIABLE = re.compile(r"\$([A-Za-z0-9_]*)", re.ASCII)
 VARIABLES = ("host", "scheme", "request_uri", "escaped_request_uri", "uri", "args")
@@ -181,16 +185,18 @@ def cidr(text: str) -> str:
 def regex(text: str) -> str:
     """A regular expression that Python's `re` and PCRE2 take the same way and that can not explode.
 
-    Printable ASCII without blanks and quotes, at most 512 characters; backslashes and braces are part of it, so
-    it goes where only data goes (a map's key), never into a line of configuration. A repeated group, an
-    extension `(?...)`, a back-reference and `%[` are refused.
+    Characters, classes of them, groups, alternatives, repetition of anything but a group (that may be optional). Printable
+    ASCII without blanks and quotes, at most 512 characters; backslashes and braces are part of it, so it goes where only
+    data goes (a map's key), never into a line of configuration.
     """
     if not 0 < len(text) <= MAX_REGEX or not _REGEX_TEXT.fullmatch(text) or "%[" in text:
         raise ValueError(f"write at most {MAX_REGEX} printable ASCII characters without blanks, quotes or %[")
-    if "(?" in text or _REPEATED_GROUP.search(text) or re.search(r"\\[^wdsWDSbB.+*?^$()\[\]{}|/-]", text):
-        raise ValueError("do not repeat a group with * or +, nor use (?...), back-references or rare escapes")
-    if len(_UNBOUNDED.findall(text)) > MOST_UNBOUNDED:
-        raise ValueError(f"use * and + at most {MOST_UNBOUNDED} times")
+    if not _REGEX.fullmatch(text) or any(twice in text for twice in ("&&", "||", "~~", "--", "[:", "[.", "[=")):
+        raise ValueError(
+            "do not repeat a group with * or +, nor use (?...), back-references, named classes or rare escapes"
+        )
+    if len(_UNBOUNDED.findall(text)) > MOST_UNBOUNDED or text.count("(") > MOST_GROUPS:
+        raise ValueError(f"use * and + at most {MOST_UNBOUNDED} times, and at most {MOST_GROUPS} groups")
     try:
         re.compile(text, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:

@@ -146,7 +146,11 @@ def test_units_are_nginxs() -> None:
     assert options.backend.read_timeout_ms == 60_000
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+", "(a|a)*", "(a{1,9}){9}", "(?i)x", r"(a)\1", "(", "a b", "x" * 513])
+EXPLODING = ["(a+)+", "(a|a)*", "(a{1,9}){9}", "(?i)x", r"(a)\1", "(", "a b", "x" * 513, "(" * 256 + ")" * 256]
+DIFFERENT = ["[[:foo:]]", "[[.a.]]", "a{70000}", "a{2,1}", "[z-a]", "[]a]", "{", r"\Q", "*"]
+
+
+@pytest.mark.parametrize("pattern", [*EXPLODING, *DIFFERENT])
 def test_regex_that_could_explode_or_differ_is_refused(pattern: str) -> None:
     options, problems = parse_annotations("a/b", {NGINX + "canary-by-header-pattern": pattern})
     assert problems[0].reason == "InvalidAnnotation"
