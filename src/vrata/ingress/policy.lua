@@ -174,15 +174,17 @@ local function rewrite(txn, path)
   end
 end
 
-local function guard(action)
+-- HAProxy goes on after an error in here; `done` tells its rules that there was none.
+local function guard(done, action)
   return function(txn)
     local policy = find(txn:get_var("txn.policy") or "")
     if not policy then return refuse(txn, 503, "the settings of this route are not known; try again in a moment") end
     action(txn, policy)
+    txn:set_var(done, true)
   end
 end
 
-core.register_action("policy", {"http-req"}, guard(function(txn, policy)
+core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(txn, policy)
   local headers, method = txn.http:req_get_headers(), txn.f:method()
   local source = core.parse_addr(txn.f:src())
   if (policy.deny and contains(policy.deny, source)) or (policy.allow and not contains(policy.allow, source)) then
@@ -239,7 +241,7 @@ local function check_password(txn, policy)
 end
 
 -- Another service says who may enter (ingress-nginx, «External Authentication»): 2xx lets in, everything else does not.
-core.register_action("authenticate", {"http-req"}, guard(function(txn, policy)
+core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", function(txn, policy)
   if policy.users then check_password(txn, policy) end
   if not policy.auth then return end
   local headers = {}

@@ -23,6 +23,7 @@ PROGRAM = "policy.lua"
 DOORMAN = "users.sock"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
+BROKEN = "the settings of this route can not be carried out\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 
 
@@ -156,6 +157,7 @@ def _policy(scheme: Scheme) -> str:
         for number, (name, _) in enumerate(over)
     ]
     too_many = f'return status 429 content-type text/plain hdr Retry-After 1 string "{TOO_MANY}"'
+    broken = f'return status 503 content-type text/plain string "{BROKEN}"'
     rules = [
         "set-var(txn.policy) var(txn.slot),field(2,/)",
         "set-var(txn.rewrite) var(txn.slot),regsub(^[^/]*/[^/]*,)",
@@ -164,6 +166,7 @@ def _policy(scheme: Scheme) -> str:
         "set-var(txn.host) req.hdr(host)",
         "set-var(txn.uri) pathq",
         "lua.policy",
+        f"{broken} unless {{ var(txn.policy_done) -m bool }}",
         "disable-l7-retry if { var(txn.no_retry) -m bool }",
         *tracks,
         *limits,
@@ -171,6 +174,7 @@ def _policy(scheme: Scheme) -> str:
         "sc-inc-gpc0(0) if { var(txn.limit_second) -m found }",
         "sc-inc-gpc0(1) if { var(txn.limit_minute) -m found }",
         "lua.authenticate if { var(txn.auth) -m bool }",
+        f"{broken} if {{ var(txn.auth) -m bool }} !{{ var(txn.auth_done) -m bool }}",
     ]
     return "".join(f"  http-request {rule}\n" for rule in rules)
 

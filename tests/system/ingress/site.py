@@ -245,6 +245,10 @@ class Site:
         places = (f"b-{number:06d}" for number in range(300))
         return next((place for place in places if self.owner(place) == backend), "")
 
+    def tell(self, command: str) -> None:
+        """Change the running HAProxy behind the controller's back."""
+        asyncio.run(self._haproxy.runtime.tell(command))
+
     def rows(self, name: str) -> dict[str, str]:
         """The rows of one of HAProxy's maps, as they are now."""
         text = asyncio.run(self._haproxy.runtime.ask(f"show map {self.directory}/{name}.map"))

@@ -423,6 +423,19 @@ def test_policies_come_and_go_with_their_routes(site: Site) -> None:
     wait_for(lambda: site.rows("policies") == before, "and gone with its Ingress")
 
 
+@pytest.mark.parametrize("policy", ["body=many", "allow=nobody", "auth="])
+def test_what_the_program_can_not_carry_out_lets_nobody_in(site: Site, policy: str) -> None:
+    """Rows that no controller writes."""
+    name = f"p-{policy}"
+    site.tell(f"add map {site.directory}/policies.map {name} {policy}")
+    site.tell(f"add map {site.directory}/routes-http.map {name}.example/ {site.owner_of('default/web:80')}/{name}")
+    try:
+        assert site.ask(f"{name}.example", "/")[0] in (403, 503)
+    finally:
+        site.tell(f"del map {site.directory}/routes-http.map {name}.example/")
+        site.tell(f"del map {site.directory}/policies.map {name}")
+
+
 def test_the_annotations_of_a_cluster_are_checked(site: Site) -> None:
     serve(site, "check.example", {"limit-rps": "2", "server-snippet": "return 200;"})
     argv = ["ingress", "check", "--cluster", "--kubeconfig", str(site.cluster.kubeconfig)]
