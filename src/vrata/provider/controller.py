@@ -261,7 +261,7 @@ class Provider:
 
     async def _bring(self, service: Service, wanted: Desired) -> Requeue:
         key = service.metadata.key
-        rows = await observe_service(self.cloud, wanted)
+        rows = await observe_service(self.cloud, wanted, old=FINALIZER in service.metadata.finalizers)
         seen = reading.world(rows, wanted, address_hints(wanted, service))
         world = await self.surroundings.complete(seen, wanted)
         plan = self._plan(service, wanted, world)
@@ -307,9 +307,9 @@ class Provider:
             return await self._take_away(service, wanted)
 
     async def _take_away(self, service: Service, wanted: Desired) -> Requeue:
-        rows = await observe_service(self.cloud, wanted)
+        rows = await observe_service(self.cloud, wanted, old=FINALIZER in service.metadata.finalizers)
         world = reading.world(rows, wanted, address_hints(wanted, service))
-        plan = plan_remove(wanted.name, world, keep_floating=wanted.keep_floating)
+        plan = plan_remove(wanted, world)
         if plan.calls:
             self.telling.normal(service, "DeletingLoadBalancer", "Deleting load balancer")
         await self._apply(plan)

@@ -11,7 +11,15 @@ from dataclasses import replace
 from vrata.base.errors import InvalidInput
 from vrata.kube.objects import EndpointSlice, Node, Service, ServicePort
 from vrata.provider.adopt import OWNER_TAG
-from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, SOURCE_RANGES, TARGET, Annotations
+from vrata.provider.annotations import (
+    BALANCER_ADDRESS,
+    BALANCER_ID,
+    INTERNAL,
+    PREFIX,
+    SOURCE_RANGES,
+    TARGET,
+    Annotations,
+)
 from vrata.provider.members import Nodes, node_members, pod_members
 from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monitor, Note, Pick, Pool, Settings, Vip
 from vrata.provider.versions import OVN, UDP_DELAY_LEAST_S, fit
@@ -28,6 +36,7 @@ TIMEOUTS = {
 }
 TIMEOUT_MAX_MS = 24 * 86_400_000
 ALGORITHMS = ("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")
+TLS_OPTION = "[LoadBalancer] default-tls-container-ref of cloud.conf"
 PROXY = {"false": None, "true": "PROXY", "v1": "PROXY", "v2": "PROXYV2"}
 MONITORS = {"TCP": "TCP", "UDP": "UDP-CONNECT", "SCTP": "SCTP"}
 DEFAULT_AFFINITY_S = 10_800
@@ -79,6 +88,8 @@ def desired(
         keep_floating=read.flag("keep-floatingip", default=False),
         balancer_id=read.id(BALANCER_ID),
         known_address=read.text(BALANCER_ADDRESS),
+        legacy_name=legacy_name(service),
+        tls_field=ports.tls_field,
         provider=settings.provider,
         flavor_id=read.id("flavor-id") or settings.flavor_id,
         availability_zone=read.text("availability-zone") or settings.availability_zone,
@@ -108,7 +119,13 @@ def leaving(settings: Settings, service: Service) -> Desired:
         keep_floating=read.text("keep-floatingip") == "true",
         balancer_id=balancer_id,
         known_address=read.text(BALANCER_ADDRESS) or "gone",
+        legacy_name=legacy_name(service),
     )
+
+
+def legacy_name(service: Service) -> str:
+    """What Kubernetes itself called a load balancer before controllers had names of their own."""
+    return f"a{service.metadata.uid.replace('-', '')}"[:32]
 
 
 def _class(settings: Settings, read: Annotations) -> BalancerClass:
@@ -168,7 +185,9 @@ class _Ports:
         self.ovn = settings.provider == OVN
         self.proxy = read.choice("proxy-protocol", PROXY, "false")
         self.forwards = read.flag("x-forwarded-for", default=False)
-        self.tls_ref = read.reference("default-tls-container-ref") or settings.tls_container_ref
+        own_ref = read.reference("default-tls-container-ref")
+        self.tls_ref = own_ref or settings.tls_container_ref
+        self.tls_field = f"annotation {PREFIX}default-tls-container-ref" if own_ref else TLS_OPTION
         self.subnet_id = read.id("member-subnet-id") or chosen.member_subnet_id or settings.member_subnet_id or None
         self.pods = read.choice(TARGET, {"node": None, "pod": "pod"}, "node") is not None
         if self.proxy and self.forwards:

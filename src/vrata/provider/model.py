@@ -151,6 +151,8 @@ class Desired:
     keep_floating: bool = False
     balancer_id: str = ""  # the one to use; empty: found by name and owner, or made
     known_address: str = ""  # that it had when it was last seen
+    legacy_name: str = ""  # that controllers of long ago gave
+    tls_field: str = ""  # who named the TLS reference
     provider: str = ""
     flavor_id: str = ""
     availability_zone: str = ""

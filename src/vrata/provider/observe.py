@@ -14,10 +14,16 @@ from vrata.provider.versions import parse_version
 GONE = 404
 
 
-async def observe_service(cloud: Cloud, desired: Desired) -> Rows:
-    """Everything about one Service: its load balancer with all under it, floating IPs that may be its."""
+async def observe_service(cloud: Cloud, desired: Desired, *, old: bool) -> Rows:
+    """Everything about one Service: its load balancer with all under it, floating IPs that may be its.
+
+    `old`: it had a controller before, so there may be a load balancer with a name of long ago.
+    """
     rows = Rows()
     rows.add_balancers(await cloud.find(BALANCING, f"{LBAAS}/loadbalancers", "loadbalancers", name=desired.name))
+    if old and not rows.balancers:
+        named = await cloud.find(BALANCING, f"{LBAAS}/loadbalancers", "loadbalancers", name=desired.legacy_name)
+        rows.add_balancers(named)
     if desired.balancer_id and desired.balancer_id not in rows.balancers:
         rows.add_balancers(await _one(cloud, f"{LBAAS}/loadbalancers/{desired.balancer_id}", "loadbalancer"))
     await asyncio.gather(*(_read_one(cloud, rows, row) for row in list(rows.balancers.values())))

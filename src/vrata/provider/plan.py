@@ -7,7 +7,7 @@ of a pass; the floating IP does not wait for it. A settled Service yields no cal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vrata.provider.adopt import MADE, is_guest, is_renamed
+from vrata.provider.adopt import MADE, is_guest, is_legacy, is_renamed
 from vrata.provider.bodies import (
     balancer_body,
     batch_body,
@@ -138,28 +138,32 @@ def layer4(protocol: str) -> str:
     return protocol if protocol in ("UDP", "SCTP") else "TCP"
 
 
-def plan_remove(desired_name: str, world: World, *, keep_floating: bool) -> Plan:
+def plan_remove(desired: Desired, world: World) -> Plan:
     """Calls that leave nothing of the Service in the cloud, and what others use."""
     balancer = world.balancer
     calls: list[Call] = []
-    shared = balancer is not None and (
-        any(tag.startswith(MADE) and tag != desired_name for tag in balancer.tags) or not balancer.name.startswith(MADE)
-    )
+    shared = balancer is not None and _is_shared(desired, balancer)
     reason = "the Service is gone"
     if world.floating and not shared:
         # With the load balancer goes its address, whichever Service of the cluster it was made for.
         made = world.floating.ours or world.floating.clusters
-        calls += release(world.floating, delete=made and not keep_floating, reason=reason)
+        calls += release(world.floating, delete=made and not desired.keep_floating, reason=reason)
     for stray in world.stray_floating:
-        calls += release(stray, delete=stray.ours and not keep_floating, reason=reason)
+        calls += release(stray, delete=stray.ours and not desired.keep_floating, reason=reason)
     if balancer and balancer.provisioning_status in ("ACTIVE", "ERROR"):
-        leave = _leave(desired_name, balancer, reason) if shared else None
+        leave = _leave(desired.name, balancer, reason) if shared else None
         if leave:
             calls.append(leave)
         elif not shared:
             calls.append(balancing("DELETE", f"/loadbalancers/{balancer.id}", reason, cascade="true"))
     gone = balancer is None or (shared and balancer.provisioning_status == "ACTIVE" and not calls)
     return Plan(tuple(calls), settled=not calls and gone)
+
+
+def _is_shared(desired: Desired, balancer: Observed) -> bool:
+    """Whether others use it, or a person made it."""
+    others = any(tag.startswith(MADE) and tag != desired.name for tag in balancer.tags)
+    return others or not (balancer.name.startswith(MADE) or is_legacy(desired, balancer))
 
 
 def _leave(name: str, balancer: Observed, reason: str) -> Call | None:
@@ -182,7 +186,10 @@ def _differences(desired: Desired, balancer: Observed) -> Iterator[Call]:
     """Every difference between load balancer, listeners, pools, members and monitors, in the order they are mended in."""
     renamed = is_renamed(desired, balancer)
     mine = {balancer.name, desired.name} if renamed else {desired.name}
-    observed = {(one.protocol, one.port): one for one in balancer.listeners if mine & one.tags}
+    untagged = is_legacy(desired, balancer)
+    observed = {
+        (one.protocol, one.port): one for one in balancer.listeners if mine & one.tags or (untagged and not one.tags)
+    }
     wanted = {(one.protocol, one.port) for one in desired.listeners}
     for pool in balancer.loose_pools:
         if pool.name.endswith(tuple(f"_{name}" for name in mine)):

@@ -20,6 +20,7 @@ from vrata.provider.observe import observe_service, observe_version
 from vrata.provider.plan import plan_ensure
 from vrata.provider.rows import balancer, world
 from vrata.provider.surroundings import Surroundings
+from vrata.provider.writing import FINALIZER
 
 NEW_PORT = "(the port of its VIP)"
 
@@ -69,7 +70,11 @@ async def _preview(
     slices: Iterable[EndpointSlice],
 ) -> Preview:
     wanted = desired(settings, service, nodes, slices)
-    seen = world(await observe_service(cloud, wanted), wanted, address_hints(wanted, service))
+    seen = world(
+        await observe_service(cloud, wanted, old=FINALIZER in service.metadata.finalizers),
+        wanted,
+        address_hints(wanted, service),
+    )
     seen = await surroundings.complete(seen, wanted)
     plan = plan_ensure(wanted, seen)
     calls = [*plan.calls, *plan.later]

@@ -3,10 +3,8 @@
 import re
 
 from vrata.base.errors import InvalidInput
-from vrata.provider.annotations import PREFIX
 from vrata.provider.model import Desired, Observed
 
-FIELD = f"annotation {PREFIX}default-tls-container-ref"
 _PATH = re.compile(r"https?://.*/(containers|secrets)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/?", re.IGNORECASE)
 
 
@@ -19,12 +17,12 @@ def new_references(desired: Desired, balancer: Observed | None) -> list[str]:
     return sorted(wanted - known)
 
 
-def reference_path(reference: str) -> str:
-    """Where the key manager has it (Barbican API v1); InvalidInput for what is none of its addresses."""
+def reference_path(reference: str, field: str) -> str:
+    """Where the key manager has it (Barbican API v1); InvalidInput, with who named it, for what is none of its addresses."""
     found = _PATH.fullmatch(reference)
     if not found:
         remedy = (
             "name …/v1/containers/ID or …/v1/secrets/ID; for another store say container-store=external in cloud.conf"
         )
-        raise InvalidInput(FIELD, reference[:200], remedy)
+        raise InvalidInput(field, reference[:200], remedy)
     return f"/v1/{found[1].lower()}/{found[2].lower()}"

@@ -87,7 +87,11 @@ def parse_members(rows: Iterable[Json]) -> frozenset[Member]:
 
 def world(rows: Rows, desired: Desired, hints: Collection[str]) -> World:
     """The Service's load balancer with all under it, and its floating IPs. `hints`: addresses that it has had."""
-    ids = [*rows.named.get(desired.name, ()), *([desired.balancer_id] if desired.balancer_id in rows.balancers else [])]
+    names = [name for name in (desired.name, desired.legacy_name) if name]
+    ids = [
+        *(one for name in names for one in rows.named.get(name, ())),
+        *([desired.balancer_id] if desired.balancer_id in rows.balancers else []),
+    ]
     candidates = [balancer(rows.balancers[one]) for one in dict.fromkeys(ids)]
     reached = {one.id: rows.on_port[one.vip_port_id] for one in candidates if one.vip_port_id in rows.on_port}
     proofs = {one.vip_address for one in candidates if one.id in reached

@@ -18,7 +18,7 @@ from vrata.provider.observe import (
     observe_node_subnet,
     observe_subnets,
 )
-from vrata.provider.references import FIELD, new_references, reference_path
+from vrata.provider.references import new_references, reference_path
 
 KEPT_S = 300.0
 
@@ -40,8 +40,8 @@ class Surroundings:
     async def complete(self, world: World, desired: Desired) -> World:
         """What was read about the Service, and what else a plan looks at; InvalidInput for a TLS reference to nothing."""
         for reference in new_references(desired, world.balancer) if self._asks_key_manager else ():
-            if await self._is_unknown(reference):
-                raise InvalidInput(FIELD, reference, "name a container or secret that the key manager has")
+            if await self._is_unknown(reference, desired.tls_field):
+                raise InvalidInput(desired.tls_field, reference, "name a container or secret that the key manager has")
         network_id = await self.floating_network(desired)
         return replace(
             world,
@@ -50,11 +50,11 @@ class Surroundings:
             subnets=() if world.balancer else await self.vip_subnets(desired),
         )
 
-    async def _is_unknown(self, reference: str) -> bool:
+    async def _is_unknown(self, reference: str, field: str) -> bool:
         now_s = clock.monotonic_s()
         self._references = {one: seen for one, seen in self._references.items() if now_s < seen[0] + KEPT_S}
         if reference not in self._references:
-            self._references[reference] = now_s, await is_unknown(self._cloud, reference_path(reference))
+            self._references[reference] = now_s, await is_unknown(self._cloud, reference_path(reference, field))
         return self._references[reference][1]
 
     async def floating_network(self, desired: Desired) -> str | None:

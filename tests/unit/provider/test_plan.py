@@ -100,7 +100,7 @@ def test_removing_leaves_nothing_wherever_creating_was_cut_short(desired: Desire
         for call in plan_ensure(desired, twin.world(desired)).calls[:1]:
             twin.apply(call)
     for _ in range(STEPS_MAX):
-        plan = plan_remove(desired.name, twin.world(desired), keep_floating=False)
+        plan = plan_remove(desired, twin.world(desired))
         if plan.settled:
             break
         for call in plan.calls:
@@ -122,7 +122,7 @@ def desired_service(name: str = NAME, port: int = 80, **options: Any) -> Desired
 def removed(twin: CloudTwin, desired: Desired) -> None:
     desired = replace(desired, known_address="gone")  # as `leaving` makes it: what is not there is no mistake
     for _ in range(STEPS_MAX):
-        plan = plan_remove(desired.name, twin.world(desired), keep_floating=False)
+        plan = plan_remove(desired, twin.world(desired))
         if plan.settled:
             return
         for call in plan.calls:
@@ -134,6 +134,35 @@ def removed(twin: CloudTwin, desired: Desired) -> None:
 def only(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     [row] = rows.values()
     return row
+
+
+def made_long_ago(twin: CloudTwin, legacy: str) -> None:
+    """As Kubernetes' own OpenStack code made one: named by the Service's uid, without tags."""
+    run(twin, desired_service(legacy, owner_tag="", legacy_name=""))
+    for row in (*twin.loadbalancers.values(), *twin.listeners.values()):
+        row["tags"] = []
+
+
+def test_a_load_balancer_that_is_named_by_the_services_uid_is_taken_over_and_renamed() -> None:
+    twin, legacy = CloudTwin(), "a0123456789abcdef0123456789abcde"
+    made_long_ago(twin, legacy)
+    [(id_, old)] = twin.loadbalancers.items()
+    address = old["vip_address"]
+    desired = desired_service(owner_tag="vrata.dev/cluster=1", legacy_name=legacy)
+    run(twin, desired)
+    [(same, row)] = twin.loadbalancers.items()
+    assert (same, row["vip_address"], row["name"]) == (id_, address, NAME)
+    assert set(row["tags"]) == {NAME, "vrata.dev/cluster=1"}
+    assert only(twin.listeners)["tags"] == [NAME]
+
+
+def test_one_named_by_a_uid_goes_with_its_service_and_with_no_other() -> None:
+    twin, legacy = CloudTwin(), "a0123456789abcdef0123456789abcde"
+    made_long_ago(twin, legacy)
+    removed(twin, desired_service(owner_tag="vrata.dev/cluster=1", legacy_name="a" * 32))
+    assert twin.loadbalancers
+    removed(twin, desired_service(owner_tag="vrata.dev/cluster=1", legacy_name=legacy))
+    assert not twin.loadbalancers
 
 
 def test_a_floating_ip_left_by_a_crash_is_found_again() -> None:

@@ -34,10 +34,10 @@ def test_a_reference_is_new_until_a_listener_has_it() -> None:
 @pytest.mark.parametrize("kind", ["containers", "secrets"])
 @pytest.mark.parametrize("before", ["https://keys.example:9311/v1", "http://cloud.example/key-manager/v1"])
 def test_a_reference_is_asked_at_the_catalogs_address(before: str, kind: str) -> None:
-    assert reference_path(f"{before}/{kind}/{ID}") == f"/v1/{kind}/{ID}"
+    assert reference_path(f"{before}/{kind}/{ID}", "field") == f"/v1/{kind}/{ID}"
 
 
 @pytest.mark.parametrize("wrong", [f"https://keys.example/v1/orders/{ID}", "https://keys.example/v1/secrets/1", ID])
 def test_what_is_no_address_of_the_key_manager_is_told(wrong: str) -> None:
     with pytest.raises(InvalidInput, match="container-store=external"):
-        reference_path(wrong)
+        reference_path(wrong, "field")
