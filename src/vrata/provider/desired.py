@@ -197,7 +197,12 @@ class _Ports:
             )
         families = service.spec.ip_families
         self.version = 6 if families and families[0] == "IPv6" else 4
-        self.nodes = nodes.serving(read.text("node-selector") or settings.node_selector, self.version)
+        selector = read.text("node-selector") or settings.node_selector
+        self.nodes = nodes.serving(selector, self.version)
+        if not self.nodes and not self.pods:
+            chosen_by = f" of those with {selector} (node-selector)" if selector else ""
+            message = f"no node{chosen_by} has an IPv{self.version} address and may serve; nobody is behind the address"
+            notes.append(Note("UnAvailableLoadBalancer", message))
         local = service.spec.external_traffic_policy == "Local" and not self.pods and not self.ovn
         self.health_port = (service.spec.health_check_node_port or None) if local else None
         self.sources = self._sources()

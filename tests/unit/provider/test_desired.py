@@ -103,3 +103,11 @@ def test_wrong_input_names_field_value_and_remedy(
         desired(Settings(), make_service(annotations, **spec), NODES)
     assert field in str(caught.value)
     assert caught.value.remedy
+
+
+def test_a_service_that_no_node_can_serve_is_told_so() -> None:
+    [note] = desired(Settings(), make_service(), []).notes
+    assert note.reason == "UnAvailableLoadBalancer"
+    chosen = {"loadbalancer.openstack.org/node-selector": "zone=nowhere"}
+    [note] = desired(Settings(), make_service(annotations=chosen), NODES).notes
+    assert "zone=nowhere" in note.message
