@@ -250,7 +250,7 @@ class Sandbox:
         await network.remove_namespaces(tuple(dict.fromkeys(names)))
         for folder in self._pod_folders():
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.paths.root)
+        shutil.rmtree(self.paths.root, ignore_errors=True)  # another `vrata down` may be at it
 
     def _pod_records(self) -> list[dict[str, str]]:
         files = self.paths.root.glob("state/kubelet-*/pods/*/state.json")
