@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vrata.base.errors import InvalidInput
-from vrata.cli import ingress_check, ingress_explain
+from vrata.cli import ingress_check, ingress_explain, ingress_webhook
 from vrata.cli.operations import telling
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
@@ -87,3 +87,4 @@ def command(
 
 command.add_command(ingress_explain.command, "explain")
 command.add_command(ingress_check.command, "check")
+command.add_command(ingress_webhook.command, "webhook")

@@ -51,6 +51,7 @@ def read_ingress(ingress: Ingress) -> Claims:
         hosts={host: tuple(claims) for host, claims in reading.hosts.items()},
         certificates=tuple(reading.certificates),
         users=reading.users,
+        left_out=reading.options.refused,
         default=reading.default,
         problems=tuple(reading.problems),
     )

@@ -119,6 +119,7 @@ class Claims:
     hosts: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     certificates: tuple[CertificateClaim, ...] = ()
     users: SecretKey | None = None
+    left_out: bool = False  # all of it, for what it asks for can not be done and would leave a door open
     default: Claim | None = None
     problems: tuple[Problem, ...] = ()
 
