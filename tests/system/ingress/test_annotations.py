@@ -335,8 +335,8 @@ def test_who_has_a_password_may_enter(site: Site) -> None:
 
 
 def test_who_was_let_in_stays_in_while_the_controller_is_away(site: Site) -> None:
-    serve(site, "stay.example", {"auth-type": "basic", "auth-secret": "stays"})
-    site.apply(users("stays", ann="one"))
+    serve(site, "stay.example", {"auth-type": "basic", "auth-secret": "stays-in"})
+    site.apply(users("stays-in", ann="one"))
     credentials = base64.b64encode(b"ann:one").decode()
 
     def status() -> int:
@@ -356,13 +356,16 @@ def test_who_was_let_in_stays_in_while_the_controller_is_away(site: Site) -> Non
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
+def address(site: Site) -> Iterator[str]:
     """An address of this machine that is not loopback, for nobody may be asked there."""
     made = "192.0.2.77"
     subprocess.run(["ip", "address", "add", f"{made}/32", "dev", "lo"], check=True)
     try:
         yield made
     finally:
+        guarded = [f"{name}.example" for name in ("auth", "unauth", "forbidden", "mute", "loop")]
+        site.cluster.kubectl("delete", "ingress", "--ignore-not-found", *guarded)
+        until_status(site, "mute.example", "/", 404)
         subprocess.run(["ip", "address", "del", f"{made}/32", "dev", "lo"], check=True)
 
 
@@ -376,8 +379,8 @@ def test_an_external_service_says_who_may_enter(site: Site, echoes: Echoes, addr
     assert location == "https://login.example/start?rd=http%3A%2F%2Funauth.example%2Fa%3Fb%3Dc"
     serve(site, "forbidden.example", {"auth-url": f"{auth}/status/403"})
     until_status(site, "forbidden.example", "/", 403)
-    serve(site, "silent.example", {"auth-url": f"http://{address}:1/"})
-    until_status(site, "silent.example", "/", 503)
+    serve(site, "mute.example", {"auth-url": f"http://{address}:1/"})
+    until_status(site, "mute.example", "/", 503)
     serve(site, "loop.example", {"auth-url": "http://127.0.0.1:8081/healthz"})
     wait_for(lambda: "auth-url: 'http://127.0.0.1:8081/healthz' is not" in site.events(), "loopback is refused")
     assert site.ask("loop.example", "/")[0] == 404
