@@ -37,6 +37,7 @@ from vrata.provider.model import NEWEST, Desired, Observed, Settings, World
 from vrata.provider.observe import observe_service, observe_version
 from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
 from vrata.provider.recovery import Recovery
+from vrata.provider.refusals import can_help, remedy
 from vrata.provider.settled import Settled, is_known, plan_members, settled
 from vrata.provider.surroundings import Surroundings
 from vrata.provider.telling import Telling, has_endpoints
@@ -202,9 +203,8 @@ class Provider:
         except CloudError as error:
             if _is_busy(error):
                 return Requeue(after_s=AGAIN_S)
-            self.telling.failed(service, f"the cloud said: {error}")
-            # A quota may be raised, an address freed: retried, with growing pauses.
-            raise VrataError(str(error)) from error
+            self.telling.failed(service, f"the cloud said: {error}; {remedy(error.status, str(error))}")
+            raise VrataError(str(error), retriable=can_help(error.status, str(error))) from error
         except ApiError:
             raise  # nothing that the Service could mend, or could be told of
         except VrataError as error:

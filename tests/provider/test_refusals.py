@@ -1,0 +1,102 @@
+"""A quota that is reached, a subnet that is full, a role that is missing: the Service says so, others are served, and
+it is served when that is mended."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support import provided
+from tests.support.kubernetes import Cluster
+from tests.support.provided import Ground
+
+from vrata.provider.annotations import PREFIX
+from vrata.provider.call import BALANCING, NETWORK
+from vrata.provider.cloud import Cloud
+
+INTERNAL = {"service.beta.kubernetes.io/openstack-internal-load-balancer": "true"}
+
+
+@pytest.fixture
+async def admin(backing: tuple[str, Path | None]) -> AsyncIterator[Cloud]:
+    async with Cloud("vrata-admin", backing[1]) as cloud:
+        yield cloud
+
+
+async def test_a_quota_that_is_reached(ground: Ground, admin: Cloud) -> None:
+    await ground.apply("web", annotations=INTERNAL)
+    await ground.served("web")
+    used = len(await ground.read("loadbalancers"))
+    [project] = await admin.find("identity", "/v3/projects", "projects", name="demo")
+    path = f"/v2.0/lbaas/quotas/{project['id']}"
+    await admin.request("PUT", BALANCING, path, body={"quota": {"load_balancer": used}})
+    try:
+        await ground.apply("over", annotations=INTERNAL)
+        await ground.told("over", "SyncLoadBalancerFailed", "Quota has been met", "have the project's quota raised")
+        await ground.apply("web", annotations=INTERNAL | {PREFIX + "connection-limit": "9"})
+        balancer = await ground.balancer("web")
+        await _until_limit(ground, balancer["id"], 9)
+    finally:
+        await admin.request("PUT", BALANCING, path, body={"quota": {"load_balancer": -1}})
+    await ground.served("over")
+
+
+async def _until_limit(ground: Ground, balancer_id: str, limit: int) -> None:
+    found: list[Any] = []
+
+    def changed() -> bool:
+        return [one["connection_limit"] for one in found] == [limit]
+
+    for _ in range(300):
+        found[:] = await ground.read("listeners", loadbalancer_id=balancer_id)
+        if changed():
+            return
+        await ground.rest()
+    assert changed()
+
+
+async def test_a_subnet_that_is_full(ground: Ground) -> None:
+    network = (await ground.by_hand("POST", NETWORK, "/v2.0/networks", {"network": {"name": "narrow"}}))["network"]
+    subnet = {"network_id": network["id"], "ip_version": 4, "cidr": "10.99.0.0/30"}  # a gateway and one address
+    narrow = (await ground.by_hand("POST", NETWORK, "/v2.0/subnets", {"subnet": subnet}))["subnet"]
+    port = {"port": {"network_id": network["id"]}}
+    taken = (await ground.by_hand("POST", NETWORK, "/v2.0/ports", port))["port"]
+    try:
+        await ground.apply("late", annotations=INTERNAL | {PREFIX + "subnet-id": narrow["id"]})
+        await ground.told("late", "No more IP addresses", "name another subnet")
+        await ground.apply("web", annotations=INTERNAL)
+        await ground.served("web")
+        await ground.by_hand("DELETE", NETWORK, f"/v2.0/ports/{taken['id']}")
+        await ground.served("late")
+        assert await ground.addresses("late") == ["10.99.0.2"]
+    finally:
+        await ground.kubectl("delete", "service", "late")
+        await ground.gone("late")
+        await ground.by_hand("DELETE", NETWORK, f"/v2.0/networks/{network['id']}")
+
+
+async def test_a_user_that_may_only_read(
+    cluster: Cluster, nodes: None, namespace: str, backing: tuple[str, Path | None], admin: Cloud, tmp_path: Path
+) -> None:
+    name, clouds = backing
+    assert clouds
+    async with Cloud(name, clouds) as demo:
+        [user] = await admin.find("identity", "/v3/users", "users", name="demo")
+        body = {"application_credential": {"name": "reader", "roles": [{"name": "reader"}]}}
+        path = f"/v3/users/{user['id']}/application_credentials"
+        made = (await demo.request("POST", "identity", path, body=body))["application_credential"]
+        entry = yaml.safe_load(clouds.read_text())["clouds"][name]
+        auth = {
+            "auth_url": entry["auth"]["auth_url"],
+            "application_credential_id": made["id"],
+            "application_credential_secret": made["secret"],
+        }
+        reader = {"auth_type": "v3applicationcredential", "auth": auth, "region_name": entry.get("region_name")}
+        (tmp_path / "clouds.yaml").write_text(yaml.safe_dump({"clouds": {"reader": reader}}))
+        try:
+            async with provided.ground(cluster, namespace, ("reader", tmp_path / "clouds.yaml")) as ground:
+                await ground.apply("web", annotations=INTERNAL)
+                await ground.told("web", "SyncLoadBalancerFailed", "load-balancer_member", "tried again")
+        finally:
+            await demo.request("DELETE", "identity", f"{path}/{made['id']}")
