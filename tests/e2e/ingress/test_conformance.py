@@ -159,13 +159,14 @@ async def test_ingress_class(site: Site) -> None:
         ingress("class-ours", rule("ours.example", everything)),
     )
     await site.until("ours.example", "/", "first")
+    await site.until("none.example", "/", "first")  # the manifest makes ours the default one
     assert await site.ask("another.example", "/") == "404"
-    assert await site.ask("none.example", "/") == "404"
-    annotation = "ingressclass.kubernetes.io/is-default-class"
-    await site.stage.kubectl("annotate", "ingressclass", "vrata", f"{annotation}=true")
-    await site.until("none.example", "/", "first")
-    await site.stage.kubectl("annotate", "ingressclass", "vrata", f"{annotation}-")
+    annotate = ("annotate", "ingressclass", "vrata", "--overwrite")
+    await site.stage.kubectl(*annotate, "ingressclass.kubernetes.io/is-default-class=false")
     await site.until("none.example", "/", "404")
+    assert await site.ask("ours.example", "/") == "first"
+    await site.stage.kubectl(*annotate, "ingressclass.kubernetes.io/is-default-class=true")
+    await site.until("none.example", "/", "first")
 
 
 async def test_load_balancing_over_ten_pods(site: Site) -> None:
