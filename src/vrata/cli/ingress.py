@@ -35,6 +35,12 @@ from vrata.kube.client import Kube
     show_default=True,
     help="Prepared for Services to come; when they run out, HAProxy reloads. A quarter of those in use, if that is more.",
 )
+@click.option(
+    "--tcp-services-configmap",
+    "tcp_services",
+    metavar="NAMESPACE/NAME",
+    help='Ports and TCP Services behind them, as ingress-nginx has it: "9000": "default/example:8080".',
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
 @click.pass_context
 def command(
@@ -48,6 +54,7 @@ def command(
     operations_port: int | None,
     drain_s: int,
     spare_backends: int,
+    tcp_services: str | None,
     directory: Path | None,
     *,
     manifest: bool,
@@ -61,6 +68,8 @@ def command(
         return
     if not publish_service or "/" not in publish_service:
         raise InvalidInput("--publish-service", publish_service, "name the Service in front of it: NAMESPACE/NAME")
+    if tcp_services is not None and not all(tcp_services.partition("/")):
+        raise InvalidInput("--tcp-services-configmap", tcp_services, "name a ConfigMap: NAMESPACE/NAME")
     from vrata.ingress.controller import Controller
     from vrata.ingress.model import Settings
 
@@ -71,6 +80,7 @@ def command(
         accept_proxy=proxy_protocol,
         drain_s=drain_s,
         spare_slots=spare_backends,
+        tcp_services=tcp_services or "",
     )
     folder = directory or Path(tempfile.gettempdir()) / "vrata-ingress"
 

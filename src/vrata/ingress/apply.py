@@ -31,8 +31,10 @@ from vrata.ingress.plan import (
     DropCertificate,
     DropPolicy,
     DropRow,
+    DropStream,
     Observed,
     PutRow,
+    PutStream,
     PutUsers,
     Release,
     Reload,
@@ -47,6 +49,7 @@ from vrata.ingress.render import (
     OWNERS,
     POLICIES,
     PROGRAM,
+    STREAMS,
     USERS,
     map_path,
     patterns_map,
@@ -57,10 +60,12 @@ from vrata.ingress.render import (
     server_words,
 )
 from vrata.ingress.served import DEFAULT, LIST, file_names, list_line
+from vrata.ingress.streams import Port
 from vrata.ingress.table import Host
 from vrata.net import daemon
 
 DEFAULT_NAME = "no certificate for this name"
+SPARE_STREAMS = 8  # a new port is a reload anyway
 SPARE_SHARE = 4  # one prepared backend for so many in use
 
 log = structlog.get_logger(__name__)
@@ -116,6 +121,12 @@ class Proxy:
                 await runtime.set_server_state(slot, name, "ready")
             case AddPolicy() | DropPolicy() | PutUsers() | ReplacePatterns() | PutRow() | DropRow():
                 await self._route(action, running)
+            case PutStream(port=port, slot=slot, was=was):
+                await runtime.put_row(self._map(STREAMS), port.name, slot, new=was is None)
+                running.streams[port] = slot
+            case DropStream(port=port):
+                await runtime.delete_row(self._map(STREAMS), port.name)
+                del running.streams[port]
             case RemoveServer(slot=slot, server=name):
                 return await runtime.remove_server(slot, name)
             case AddCertificate() | DropCertificate():
@@ -178,6 +189,7 @@ class Proxy:
         hosts: Mapping[str, Host],
         certificates: Mapping[SecretKey, Certificate | None],
         users: Mapping[SecretKey, str | None],
+        streams: Mapping[Port, BackendKey],
     ) -> None:
         """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
         owners = dict(self.running.owners) if self.running else {}
@@ -190,6 +202,7 @@ class Proxy:
         places = {backend: slot for slot, backend in owners.items()}
         self._write(OWNERS, sorted(owners.items()))
         self._write(POLICIES, policy_rows(route.policy for host in hosts.values() for route in host.routes()).items())
+        self._write(STREAMS, ((port.name, places[backend]) for port, backend in streams.items()))
         self._write(USERS, ((secret, version) for secret, version in users.items() if version))
         for scheme in Scheme:
             patterns = patterns_of({host: served.patterns for host, served in hosts.items()}, scheme, places)
@@ -199,7 +212,7 @@ class Proxy:
         write_atomic(self.directory / PROGRAM, resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
         config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
         files = _files(self.haproxy.tls_dir, certificates)
-        self.haproxy.write_config(render_config(self.settings, config, str(self.directory)), files)
+        self.haproxy.write_config(render_config(self.settings, config, str(self.directory), streams), files)
         self.haproxy.sweep_files(files)
         self.running = None
         self._metrics.reloads.labels(reason.reason).inc()
@@ -236,6 +249,8 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.policies,
         running.patterns,
         running.users,
+        running.ports,
+        running.streams,
     )
 
 
@@ -257,5 +272,7 @@ def _slots(owners: Mapping[Slot, BackendKey], backends: Iterable[BackendKey], se
     for kind in Kind:
         used = sum(kind_of(backend) is kind for backend in backends)
         least = settings.spare_slots if kind is Kind.ROUND_ROBIN else settings.spare_slots // SPARE_SHARE
+        if kind is Kind.TCP:
+            least = SPARE_STREAMS if settings.tcp_services else 0
         names |= {slot_name(number, kind) for number in range(used + max(least, used // SPARE_SHARE))}
     return sorted(names)

@@ -1,8 +1,10 @@
 """The Ingress controller's loop: what changed is compiled, planned against the running HAProxy, applied."""
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -13,13 +15,14 @@ from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import servers_of, service_of
 from vrata.ingress.metrics import Metrics
-from vrata.ingress.model import BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
+from vrata.ingress.model import CONFIG_MAP, BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
 from vrata.ingress.observe import Running
 from vrata.ingress.places import policy_name
 from vrata.ingress.plan import AddCertificate, Desired, Observed, Reload, RemoveServer, plan_pass
 from vrata.ingress.secrets import Secrets
 from vrata.ingress.served import file_names, secret_digest, secret_of_file
 from vrata.ingress.statuses import StatusWriter
+from vrata.ingress.streams import Port, read_streams
 from vrata.ingress.table import NOTHING, Table
 from vrata.ingress.telling import Telling
 from vrata.ingress.users import Users
@@ -27,7 +30,7 @@ from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.events import Recorder
 from vrata.kube.informer import Informer
-from vrata.kube.objects import EndpointSlice, Ingress, IngressClass, Service
+from vrata.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Service
 from vrata.loop.queue import backoff_s
 
 COALESCE_S = 0.003
@@ -50,11 +53,16 @@ class Controller:
         self.secrets = Secrets(kube, self._secret_changed)
         self.status = StatusWriter(kube, publish_service)
         self._publish_service = publish_service
+        namespace, _, name = settings.tcp_services.partition("/")
+        self.config_maps = Informer(
+            kube, resources.CONFIG_MAPS, ConfigMap, namespace=namespace, field_selector=f"metadata.name={name}"
+        )
+        self.streams: dict[Port, BackendKey] = {}
         self._due = asyncio.Event()
         self.metrics = Metrics()
         self.proxy = Proxy(settings, directory, self._due.set, self.metrics)
         self.table = Table()
-        self.telling = Telling(self.events, self.ingresses.objects)
+        self.telling = Telling(self.events, self.ingresses.objects, self.config_maps.objects)
         self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service
         # What the next pass looks at.
         self._hosts: set[str] = set()
@@ -75,6 +83,33 @@ class Controller:
         self.classes.on_change(self._class_changed)
         self.services.on_change(self._service_changed)
         self.slices.on_change(self._slice_changed)
+        self.config_maps.on_change(self._config_map_changed)
+
+    @property
+    def _informers(self) -> list[Informer[Any]]:
+        first: list[Informer[Any]] = [self.ingresses, self.classes, self.services, self.slices, self.secrets.known]
+        return [*first, *([self.config_maps] if self.proxy.settings.tcp_services else [])]
+
+    def _config_map_changed(self, _old: ConfigMap | None, new: ConfigMap | None) -> None:
+        settings = self.proxy.settings
+        taken = (settings.http_port, settings.https_port, settings.health_port)
+        asked, wrong = read_streams(new.data if new else {}, taken)
+        # HAProxy does not start with a port that it can not have.
+        refused = {port: why for port in asked if (why := why_not_bound(port.number))}
+        found = {port: backend for port, backend in asked.items() if port not in refused}
+        wrong += tuple(("InvalidPort", f"data.{port.number}: {why}; use another one") for port, why in refused.items())
+        key = f"{CONFIG_MAP}{settings.tcp_services}"
+        self.telling.found(key, [Problem(key, reason, message) for reason, message in wrong])
+        self._backends |= {*self.streams.values(), *found.values()}
+        self.streams = found
+        self._due.set()
+
+    def _uses(self, backend: BackendKey) -> bool:
+        return self.table.uses(backend) or backend in self.streams.values()
+
+    def _backends_of(self, service: str) -> frozenset[BackendKey]:
+        streams = {backend for backend in self.streams.values() if service_of(backend) == service}
+        return self.table.backends_of(service) | streams
 
     def _ingress_changed(self, old: Ingress | None, new: Ingress | None) -> None:
         entry = new or old
@@ -100,7 +135,7 @@ class Controller:
         entry = new or old
         assert entry
         key = entry.metadata.key
-        self._look_at(self.table.backends_of(key))
+        self._look_at(self._backends_of(key))
         if key == self._publish_service:
             self._status_due = True
             self._due.set()
@@ -114,7 +149,7 @@ class Controller:
                     owned[entry.metadata.key] = entry
                 if not owned:
                     del self._slices[entry.service_key]
-                self._look_at(self.table.backends_of(entry.service_key))
+                self._look_at(self._backends_of(entry.service_key))
 
     def _secret_changed(self, key: SecretKey) -> None:
         (self._users if ";" in key else self._secrets).add(key)
@@ -131,10 +166,9 @@ class Controller:
 
     def lacks(self) -> str:
         """What it still takes to be ready; empty if nothing."""
-        informers = (self.ingresses, self.classes, self.services, self.slices, self.secrets.known)
-        waiting = [one for one in informers if not one.synced.is_set()]
+        waiting = [one for one in self._informers if not one.synced.is_set()]
         if waiting:
-            return f"{len(waiting)} of {len(informers)} collections not read yet"
+            return f"{len(waiting)} of {len(self._informers)} collections not read yet"
         return "" if self._done else "HAProxy does not serve yet"
 
     async def run(self) -> None:
@@ -143,10 +177,9 @@ class Controller:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.events.run())
-                informers = (self.ingresses, self.classes, self.services, self.slices, self.secrets.known)
-                for informer in informers:
+                for informer in self._informers:
                     group.create_task(informer.run())
-                for informer in informers:
+                for informer in self._informers:
                     await informer.synced.wait()
                 group.create_task(self.secrets.run())
                 self._settle()
@@ -246,7 +279,7 @@ class Controller:
             self._hosts |= hosts.keys()
         wanted: dict[str, Policy | None] = {policy_name(policy): policy for policy in self.table.policies}
         self._policies = dict.fromkeys(running.policies) | wanted
-        self._backends |= self.table.backends | set(running.owners.values())
+        self._backends |= {*self.table.backends, *self.streams.values(), *running.owners.values()}
         return observed_of(running, servers)
 
     def _desired(self) -> Desired:
@@ -255,8 +288,9 @@ class Controller:
             patterns={host: self.table.hosts.get(host, NOTHING).patterns for host in self._hosts},
             policies=dict(self._policies),
             users={key: self._version(key) for key in self._users},
-            backends={key: self._servers(key) for key in self._backends if self.table.uses(key)},
-            unwanted=frozenset(key for key in self._backends if not self.table.uses(key)),
+            streams=self.streams,
+            backends={key: self._servers(key) for key in self._backends if self._uses(key)},
+            unwanted=frozenset(key for key in self._backends if not self._uses(key)),
             certificates={key: self._certificate(key) for key in self._secrets},
             strays=frozenset(self._strays),
         )
@@ -292,11 +326,31 @@ class Controller:
         service = service_of(key)
         slices = self._slices.get(service, {}).values()
         servers, wrong = servers_of(key, self.services.objects.get(service), slices)
-        self.telling.found(f"backend {key}", self.table.told(key, *wrong) if wrong else ())
+        problems = list(self.table.told(key, *wrong)) if wrong else []
+        if wrong and key in self.streams.values():
+            named = f"{CONFIG_MAP}{self.proxy.settings.tcp_services}"
+            problems += [
+                Problem(named, wrong[0], f"data.{port.number}: {wrong[1]}")
+                for port, backend in self.streams.items()
+                if backend == key
+            ]
+        self.telling.found(f"backend {key}", problems)
         return servers
 
     async def _reload(self, reason: Reload) -> None:
-        backends = {key: self._servers(key) for key in self.table.backends}
+        backends = {key: self._servers(key) for key in (*self.table.backends, *self.streams.values())}
         certificates = {key: self._certificate(key) for key in self.table.secrets}
         users = {key: self._version(key) for key in self.table.users}
-        await self.proxy.reload(reason, backends, self.table.hosts, certificates, users)
+        await self.proxy.reload(reason, backends, self.table.hosts, certificates, users, self.streams)
+
+
+def why_not_bound(port: int) -> str:
+    """Why nobody but another process could listen there; empty if HAProxy can, or does already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as HAProxy's own sockets have
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            return f"it can not be had here ({error.strerror})"
+    return ""

@@ -16,6 +16,8 @@ H2 = ("kubernetes.io/h2c", "grpc")
 # How pods are spoken to, where an Ingress says so: words of a backend's key.
 TLS, HTTP2, HASH = "tls", "h2", "hash"
 OPAQUE = "opaque"  # clients are told servers' names
+TCP = "tcp"  # whatever it is that goes over it
+PROXY = "proxy"  # each connection begins with the client's address (HAProxy's proxy-protocol.txt)
 VIRTUAL = "virtual"  # the Service's own address, not its pods
 
 
@@ -71,6 +73,8 @@ def _port(service: Service, text: str) -> ServicePort | None:
 
 
 def _servers(port: ServicePort, slices: Iterable[EndpointSlice], words: frozenset[str]) -> tuple[Server, ...]:
+    if port.app_protocol in H2 and TCP not in words:
+        words |= {HTTP2}
     ready: set[Server] = set()
     last: set[Server] = set()
     for entry in slices:
@@ -79,7 +83,7 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice], words: frozense
         numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == "TCP"]
         for endpoint in entry.endpoints or ():
             for number in numbers:
-                server = _server(endpoint.addresses[0], number, words | ({HTTP2} if port.app_protocol in H2 else set()))
+                server = _server(endpoint.addresses[0], number, words)
                 if endpoint.conditions.ready is not False:
                     ready.add(server)
                 elif endpoint.conditions.terminating and endpoint.conditions.serving is not False:
@@ -91,5 +95,5 @@ def _server(address: str, port: int, words: frozenset[str]) -> Server:
     name = f"{address.replace('.', '-').replace(':', '_')}-{port}"
     if OPAQUE in words:
         name = hashlib.blake2s(name.encode(), digest_size=8).hexdigest()
-    ways = sorted(words & {HTTP2, TLS})
-    return Server("-".join(("s", name, *ways)), address, port, HTTP2 in words, TLS in words)
+    ways = sorted(words & {HTTP2, TLS, PROXY})
+    return Server("-".join(("s", name, *ways)), address, port, HTTP2 in words, TLS in words, PROXY in words)

@@ -7,6 +7,8 @@ from typing import NamedTuple, NewType
 
 CONTROLLER = "vrata.dev/ingress-controller"
 
+# What the key of a ConfigMap begins with where Ingresses have theirs.
+CONFIG_MAP = "configmap/"
 # `namespace/name:port` of a Service, the port as the Ingress names it; then how its pods are spoken to, `;tls` and the
 # like (`vrata.ingress.endpoints`).
 BackendKey = NewType("BackendKey", str)
@@ -42,11 +44,12 @@ class Server:
     port: int
     h2: bool = False
     tls: bool = False
+    proxy: bool = False
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one Ingress; the rest of it, and all others, are served."""
+    """What is wrong with one Ingress (or ConfigMap, by `CONFIG_MAP` and its key); the rest of it, and all others, are served."""
 
     ingress: str
     reason: str
@@ -138,4 +141,5 @@ class Settings:
     tunnel_timeout_ms: int = 3_600_000
     drain_s: int = 600  # how long connections of an old configuration may last
     threads: int = 2
+    tcp_services: str = ""  # `namespace/name` of the ConfigMap (`vrata.ingress.streams`)
     spare_slots: int = 256  # at least so many backends without a Service after a start or a reload

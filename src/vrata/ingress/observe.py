@@ -7,13 +7,14 @@ HAProxy, so rows and owners are what it confirmed.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vrata.haproxy.runtime import RuntimeClient
+from vrata.haproxy.runtime import RuntimeClient, parse_statistics
 from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, SecretKey, Slot
 from vrata.ingress.places import is_slot
 from vrata.ingress.plan import Patterns
-from vrata.ingress.render import OWNERS, POLICIES, USERS, map_path, patterns_map, routes_of
+from vrata.ingress.render import OWNERS, POLICIES, STREAMS, USERS, map_path, patterns_map, routes_of
 from vrata.ingress.rows import host_of, host_of_pattern
 from vrata.ingress.served import DEFAULT, LIST
+from vrata.ingress.streams import Port
 
 Servers = dict[Slot, dict[str, bool]]
 _SLOTS_A_QUESTION = 200
@@ -30,6 +31,8 @@ class Running:
     patterns: dict[Scheme, dict[str, Patterns]] = field(default_factory=dict)
     policies: set[str] = field(default_factory=set)  # names
     users: dict[SecretKey, str] = field(default_factory=dict)  # versions
+    ports: set[Port] = field(default_factory=set)  # bound
+    streams: dict[Port, Slot] = field(default_factory=dict)
     certificates: set[str] = field(default_factory=set)  # names of files
 
     def assign(self, slot: Slot, backend: BackendKey) -> None:
@@ -69,6 +72,12 @@ async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) 
             host = host_of_pattern(key)
             patterns[host] = (*patterns.get(host, ()), (key, Place(place)))
         running.patterns[scheme] = patterns
+    frontends = (row["pxname"] for row in parse_statistics(await runtime.ask("show stat -1 1 -1")))
+    running.ports = {port for port in map(Port.of_name, frontends) if port}
+    for name, slot in (await _map(runtime, map_path(directory, STREAMS))).items():
+        port = Port.of_name(name)
+        if port:
+            running.streams[port] = Slot(slot)
     users = await _map(runtime, map_path(directory, USERS))
     running.users = {SecretKey(secret): version for secret, version in users.items()}
     running.policies = set(await _map(runtime, map_path(directory, POLICIES)))

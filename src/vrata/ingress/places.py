@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
-from vrata.ingress.endpoints import HASH, words_of
+from vrata.ingress.endpoints import HASH, TCP, words_of
 from vrata.ingress.model import REDIRECT, BackendKey, Place, Policy, Route, Scheme, Slot
 
 # The host's paths are patterns: its routes are in the map of those.
@@ -17,19 +17,21 @@ PATTERNS = Place("~")
 PLAIN = "p-0"  # nothing but a new path
 
 
-_SLOT = re.compile(r"[bh]-[0-9]{6}", re.ASCII)
+_SLOT = re.compile(r"[bht]-[0-9]{6}", re.ASCII)
 
 
 class Kind(StrEnum):
-    """How a slot chooses among its pods: in turn, or by what the policy hashes. The first letter of its name."""
+    """How a slot chooses among its pods: in turn, or by what the policy hashes; of TCP in turn. The first letter of its name."""
 
     ROUND_ROBIN = "b"
     HASH = "h"
+    TCP = "t"
 
 
 def kind_of(backend: BackendKey) -> Kind:
     """The kind of slot that a backend takes."""
-    return Kind.HASH if HASH in words_of(backend) else Kind.ROUND_ROBIN
+    words = words_of(backend)
+    return Kind.TCP if TCP in words else Kind.HASH if HASH in words else Kind.ROUND_ROBIN
 
 
 def slot_name(number: int, kind: Kind = Kind.ROUND_ROBIN) -> Slot:

@@ -12,6 +12,7 @@ from vrata.ingress.model import BackendKey, Certificate, Place, Policy, Route, R
 from vrata.ingress.places import PATTERNS, Kind, kind_of, place, policy_name
 from vrata.ingress.rows import prefix_row
 from vrata.ingress.served import file_names, fits, secret_digest, secret_of_file
+from vrata.ingress.streams import Port
 
 Patterns = tuple[tuple[str, Place], ...]  # of one host, in order
 
@@ -22,7 +23,7 @@ class Observed:
 
     `servers` maps their names to whether they are in maintenance, by slot; a slot without any may be left out.
     `certificates` are names of files (`vrata.ingress.served`), `policies` of rows (`vrata.ingress.places`); `patterns` are
-    of every host.
+    of every host. `ports` are bound, whether or not they lead anywhere.
     """
 
     places: dict[BackendKey, Slot]
@@ -33,6 +34,8 @@ class Observed:
     policies: Set[str] = frozenset()
     patterns: Mapping[Scheme, Mapping[str, Patterns]] = field(default_factory=dict)
     users: Mapping[SecretKey, str] = field(default_factory=dict)
+    ports: Set[Port] = frozenset()
+    streams: Mapping[Port, Slot] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Desired:
     patterns: Mapping[str, tuple[tuple[str, Route], ...]] = field(default_factory=dict)
     policies: Mapping[str, Policy | None] = field(default_factory=dict)
     users: Mapping[SecretKey, str | None] = field(default_factory=dict)
+    streams: Mapping[Port, BackendKey] = field(default_factory=dict)
     backends: Mapping[BackendKey, tuple[Server, ...]] = field(default_factory=dict)
     unwanted: frozenset[BackendKey] = frozenset()
     certificates: Mapping[SecretKey, Certificate | None] = field(default_factory=dict)
@@ -112,6 +116,20 @@ class DropPolicy:
 
 
 @dataclass(frozen=True)
+class PutStream:
+    """A port leads there from now on."""
+
+    port: Port
+    slot: Slot
+    was: Slot | None
+
+
+@dataclass(frozen=True)
+class DropStream:
+    port: Port
+
+
+@dataclass(frozen=True)
 class PutUsers:
     """From now on this version of a list of users counts; None: none, so nobody may enter."""
 
@@ -164,6 +182,8 @@ Action = (
     | AddPolicy
     | DropPolicy
     | PutUsers
+    | PutStream
+    | DropStream
     | ReplacePatterns
     | PutRow
     | DropRow
@@ -174,6 +194,9 @@ Action = (
 
 def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     """New places first, then the rows that lead there, then what nothing leads to any more."""
+    new_ports = sorted(desired.streams.keys() - observed.ports)
+    if new_ports:
+        return [Reload("a new port", ", ".join(port.name for port in new_ports))]
     assigned: dict[BackendKey, Slot] = {}
     for kind in Kind:
         new = sorted(key for key in desired.backends if key not in observed.places and kind_of(key) is kind)
@@ -199,6 +222,12 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
         ),
         *(AddPolicy(name, text) for name, text in desired.policies.items() if text and name not in observed.policies),
         *_routes(observed, desired, slots),
+        *(
+            PutStream(port, slots[backend], observed.streams.get(port))
+            for port, backend in desired.streams.items()
+            if observed.streams.get(port) != slots[backend]
+        ),
+        *(DropStream(port) for port in observed.streams if port not in desired.streams),
         *(DropPolicy(name) for name, text in desired.policies.items() if text is None and name in observed.policies),
         *_servers_out(observed.servers, here),
         *(

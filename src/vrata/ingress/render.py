@@ -14,11 +14,13 @@ from vrata.ingress.places import PATTERNS, Kind
 from vrata.ingress.policy import LIMIT_WINDOW_S
 from vrata.ingress.rows import ANY, END
 from vrata.ingress.served import LIST
+from vrata.ingress.streams import Port
 
 SLOT_LENGTH = len(REDIRECT)  # which is a backend like any slot
 OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also for the log
 POLICIES = "policies"  # name → what `policy.lua` does
 USERS = "users"  # Secret → version of its list of users
+STREAMS = "streams"  # name of a TCP port's frontend → slot
 PROGRAM = "policy.lua"
 DOORMAN = "users.sock"
 NOT_FOUND = "no Ingress serves this host and path\\n"
@@ -27,7 +29,9 @@ BROKEN = "the settings of this route can not be carried out\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 
 
-def render_config(settings: Settings, slots: Mapping[Slot, Iterable[Server]], directory: str) -> str:
+def render_config(
+    settings: Settings, slots: Mapping[Slot, Iterable[Server]], directory: str, ports: Iterable[Port] = ()
+) -> str:
     """The whole configuration; `directory` holds the maps and sockets."""
     proxy = " accept-proxy" if settings.accept_proxy else ""
     tls = " ".join(bind_words(BindTls(certificates=LIST), f"{directory}/tls"))
@@ -37,6 +41,7 @@ def render_config(settings: Settings, slots: Mapping[Slot, Iterable[Server]], di
         _frontend(Scheme.HTTPS, f":{settings.https_port:d}{proxy} {tls}", directory),
         _LIMITS,
         _SLOTS,
+        _streams(settings, ports, directory),
     ]
     parts += [_slot(slot, servers) for slot, servers in slots.items()]
     return "\n".join(parts)
@@ -212,6 +217,26 @@ backend limit-{name} from all
 )
 
 
+def _streams(settings: Settings, ports: Iterable[Port], directory: str) -> str:
+    """Listeners of TCP services; the rules of HTTP mean nothing there, so they have defaults of their own."""
+    common = f"""\
+  log global
+  mode tcp
+  option redispatch 1
+  retries 3
+  timeout connect {settings.connect_timeout_ms:d}ms
+  timeout client {settings.tunnel_timeout_ms:d}ms
+  timeout server {settings.tunnel_timeout_ms:d}ms
+  timeout queue 5s
+"""
+    parts = [f"defaults tcp\n{common}", f"defaults {Kind.TCP}\n{common}  balance roundrobin\n"]
+    for port in sorted(ports):
+        words = " accept-proxy" if port.proxied else ""
+        slot = f"%[str({port.name}),map_str({map_path(directory, STREAMS)})]"
+        parts.append(f"frontend {port.name} from tcp\n  bind :{port.number:d}{words}\n  use_backend {slot}\n")
+    return "\n".join(parts)
+
+
 _BALANCE = {
     Kind.ROUND_ROBIN: "balance roundrobin",
     Kind.HASH: "balance hash var(txn.hash)\n  hash-type consistent sdbm avalanche",
@@ -232,13 +257,14 @@ defaults {kind} from all
 
 def _slot(slot: Slot, servers: Iterable[Server]) -> str:
     rows = "".join(f"  server {' '.join((one.name, server_address(one), *server_words(one)))}\n" for one in servers)
-    pinned = "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n"
+    pinned = "" if slot[0] == Kind.TCP else "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n"
     return f"backend {slot} from {slot[0]}\n{pinned}{rows}"
 
 
 def server_words(server: Server) -> tuple[str, ...]:
     """What a `server` line, and `add server`, says after the address."""
-    return (*(("ssl", "verify", "none") if server.tls else ()), *(("proto", "h2") if server.h2 else ()))
+    words = (("ssl", "verify", "none"), server.tls), (("proto", "h2"), server.h2), (("send-proxy-v2",), server.proxy)
+    return tuple(word for words_, wanted in words if wanted for word in words_)
 
 
 def server_address(server: Server) -> str:

@@ -1,18 +1,21 @@
-"""Says once what is wrong with an Ingress, as an Event on it; again if it was right meanwhile."""
+"""Says once what is wrong with an Ingress (or the ConfigMap), as an Event on it; again if it was right meanwhile."""
 
 from collections.abc import Iterable, Mapping
 
-from vrata.ingress.model import Problem
+from vrata.ingress.model import CONFIG_MAP, Problem
 from vrata.kube.events import About, Recorder
-from vrata.kube.objects import Ingress
+from vrata.kube.objects import ConfigMap, Ingress
 
 
 class Telling:
     """Problems by where they were found (an Ingress, a host, a backend): each finding replaces the one before."""
 
-    def __init__(self, events: Recorder, ingresses: Mapping[str, Ingress]) -> None:
+    def __init__(
+        self, events: Recorder, ingresses: Mapping[str, Ingress], config_maps: Mapping[str, ConfigMap]
+    ) -> None:
         self._events = events
         self._ingresses = ingresses
+        self._config_maps = config_maps
         self._found: dict[str, frozenset[Problem]] = {}
 
     def found(self, where: str, problems: Iterable[Problem]) -> None:
@@ -21,7 +24,12 @@ class Telling:
         if now:
             self._found[where] = now
         for problem in sorted(now - before, key=lambda one: (one.ingress, one.message)):
-            ingress = self._ingresses.get(problem.ingress)
-            if ingress:
-                about = About.of("networking.k8s.io/v1", "Ingress", ingress.metadata)
+            about = self._about(problem.ingress)
+            if about:
                 self._events.warning(about, problem.reason, problem.message)
+
+    def _about(self, key: str) -> About | None:
+        ingress, config_map = self._ingresses.get(key), self._config_maps.get(key.removeprefix(CONFIG_MAP))
+        if ingress:
+            return About.of("networking.k8s.io/v1", "Ingress", ingress.metadata)
+        return About.of("v1", "ConfigMap", config_map.metadata) if config_map else None

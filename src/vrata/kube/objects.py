@@ -105,6 +105,11 @@ class PartialObject(Projection, frozen=True):
     metadata: ObjectMeta
 
 
+class ConfigMap(Projection, frozen=True):
+    metadata: ObjectMeta
+    data: dict[str, str] = {}
+
+
 class Secret(Projection, frozen=True):
     """Values are base64 of the content."""
 

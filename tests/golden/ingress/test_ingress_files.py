@@ -167,7 +167,8 @@ PIECES += [
 
 async def test_haproxy_takes_every_pattern_that_the_grammar_takes(tmp_path: Path) -> None:
     """One that it refused would keep it from starting, for everybody."""
-    chance, taken = random.Random(1), set()
+    chance = random.Random(1)
+    taken: set[str] = set()
     while len(taken) < 3000:
         text = "/" + "".join(chance.choices(PIECES, k=chance.randint(1, 8)))
         with contextlib.suppress(ValueError):

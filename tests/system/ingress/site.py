@@ -264,14 +264,14 @@ class Site:
         return self.log.read_text().count("haproxy reload")
 
     @contextlib.contextmanager
-    def load(self, host: str) -> Iterator[Seen]:
+    def load(self, host: str, *, port: int = 0) -> Iterator[Seen]:
         """Ask all the time, each time on a new connection."""
         seen, stop = Seen(), threading.Event()
 
         def work() -> None:
             while not stop.is_set():
                 try:
-                    status, _ = self.ask(host, "/")
+                    status, _ = self.ask(host, "/", port=port)
                 except (OSError, http.client.HTTPException) as error:
                     status, reason = 0, f"{type(error).__name__}: {error}"
                 else:
