@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 class Controller:
     """Serves all Ingresses of this controller's classes with one HAProxy."""
 
-    def __init__(self, kube: Kube, settings: Settings, directory: Path, publish_service: str) -> None:
+    def __init__(self, kube: Kube, settings: Settings, directory: Path, status: StatusWriter) -> None:
         self.directory = directory
         self.events = Recorder(kube, "vrata-ingress")
         self.ingresses = Informer(kube, resources.INGRESSES, Ingress)
@@ -45,8 +45,7 @@ class Controller:
         self.services = Informer(kube, resources.SERVICES, Service)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.secrets = Secrets(kube, self._secret_changed)
-        self.status = StatusWriter(kube, publish_service)
-        self._publish_service = publish_service
+        self.status = status
         self._due = asyncio.Event()
         self.metrics = Metrics()
         self.proxy = Proxy(settings, directory, self._due.set, self.metrics)
@@ -96,7 +95,7 @@ class Controller:
         assert entry
         key = entry.metadata.key
         self._look_at(self.table.backends_of(key))
-        if key == self._publish_service:
+        if key == self.status.publish_service:
             self._status_due = True
             self._due.set()
 
