@@ -1,5 +1,7 @@
 """`vrata ingress`: the Ingress controller, as a Deployment's container runs it."""
 
+import secrets
+import socket
 import tempfile
 from contextlib import AsyncExitStack
 from importlib import resources
@@ -14,11 +16,16 @@ from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
 
+LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody waits for the next one's
+
 
 @click.group(invoke_without_command=True, epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--manifest", is_flag=True, help="Print the manifest that installs the controller, and end.")
 @click.option("--publish-service", metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
+@click.option(
+    "--lease", metavar="NAMESPACE/NAME", help="Of several replicas its holder writes Ingress statuses; all route."
+)
 @click.option("--http-port", default=8080, show_default=True)
 @click.option("--https-port", default=8443, show_default=True)
 @click.option("--health-port", default=8081, show_default=True, help="HAProxy's: /healthz, /metrics.")
@@ -48,6 +55,7 @@ def command(
     /,
     kubeconfig: Path | None,
     publish_service: str | None,
+    lease: str | None,
     http_port: int,
     https_port: int,
     health_port: int,
@@ -70,8 +78,13 @@ def command(
         raise InvalidInput("--publish-service", publish_service, "name the Service in front of it: NAMESPACE/NAME")
     if tcp_services is not None and not all(tcp_services.partition("/")):
         raise InvalidInput("--tcp-services-configmap", tcp_services, "name a ConfigMap: NAMESPACE/NAME")
+    lease_namespace, _, lease_name = (lease or "").partition("/")
+    if lease is not None and not (lease_namespace and lease_name):
+        raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
     from vrata.ingress.controller import Controller
     from vrata.ingress.model import Settings
+    from vrata.ingress.statuses import StatusWriter
+    from vrata.kube.lease import Leadership, Times
 
     settings = Settings(
         http_port=http_port,
@@ -86,7 +99,11 @@ def command(
 
     async def serve() -> None:
         async with Kube(config.load(kubeconfig)) as kube, AsyncExitStack() as stack:
-            controller = Controller(kube, settings, folder, publish_service)
+            identity = f"{socket.gethostname()}_{secrets.token_hex(8)}"
+            leadership = (
+                Leadership(kube, lease_namespace, lease_name, identity, Times(LEASE_DURATION_S)) if lease else None
+            )
+            controller = Controller(kube, settings, folder, StatusWriter(kube, publish_service, leadership))
             if operations_port is not None:
                 told = telling(operations_port, controller.metrics.registry, controller.lacks)
                 await stack.enter_async_context(told)

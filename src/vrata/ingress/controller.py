@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 class Controller:
     """Serves all Ingresses of this controller's classes with one HAProxy."""
 
-    def __init__(self, kube: Kube, settings: Settings, directory: Path, publish_service: str) -> None:
+    def __init__(self, kube: Kube, settings: Settings, directory: Path, status: StatusWriter) -> None:
         self.directory = directory
         self.events = Recorder(kube, "vrata-ingress")
         self.ingresses = Informer(kube, resources.INGRESSES, Ingress)
@@ -51,8 +51,7 @@ class Controller:
         self.services = Informer(kube, resources.SERVICES, Service)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.secrets = Secrets(kube, self._secret_changed)
-        self.status = StatusWriter(kube, publish_service)
-        self._publish_service = publish_service
+        self.status = status
         namespace, _, name = settings.tcp_services.partition("/")
         self.config_maps = Informer(
             kube, resources.CONFIG_MAPS, ConfigMap, namespace=namespace, field_selector=f"metadata.name={name}"
@@ -136,7 +135,7 @@ class Controller:
         assert entry
         key = entry.metadata.key
         self._look_at(self._backends_of(key))
-        if key == self._publish_service:
+        if key == self.status.publish_service:
             self._status_due = True
             self._due.set()
 

@@ -20,7 +20,10 @@ def addresses(service: Service | None) -> list[dict[str, Any]]:
 def plan_status(
     ours: frozenset[str], released: frozenset[str], ingresses: Mapping[str, Ingress], wanted: list[dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The Ingresses whose status must change, with what it must become; released ones lose our address."""
+    """The Ingresses whose status must change, with what it must become.
+
+    Released ones lose our address; one that has another by now is another controller's.
+    """
     changes: dict[str, list[dict[str, Any]]] = {}
     for key in ours | released:
         ingress = ingresses.get(key)
@@ -31,6 +34,6 @@ def plan_status(
             {"ip": entry.ip} if entry.ip else {"hostname": entry.hostname}
             for entry in ingress.status.load_balancer.ingress
         ]
-        if current != target:
+        if current != target and (key in ours or current == wanted):
             changes[key] = target
     return changes

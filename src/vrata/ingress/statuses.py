@@ -1,4 +1,8 @@
-"""Writes Ingress statuses in the background; routing never waits for it."""
+"""Writes Ingress statuses in the background; routing never waits for it.
+
+Of several replicas the holder of a Lease writes. All of them would write the same, so that nothing is wrong while two
+believe that they hold it: the Lease spares the API server the other's writes, and no replica ends when it loses it.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,6 +13,7 @@ import structlog
 
 from vrata.ingress.status import addresses, plan_status
 from vrata.kube.client import ApiError, Kube
+from vrata.kube.lease import Leadership, LeaseLost
 from vrata.kube.objects import Ingress, Service
 from vrata.kube.resources import INGRESSES
 
@@ -18,11 +23,12 @@ log = structlog.get_logger(__name__)
 
 
 class StatusWriter:
-    """Holds the last wanted statuses and writes the differences."""
+    """Holds the last wanted statuses and writes the differences, if there is a Lease only while it is ours."""
 
-    def __init__(self, kube: Kube, publish_service: str) -> None:
+    def __init__(self, kube: Kube, publish_service: str, leadership: Leadership | None = None) -> None:
         self._kube = kube
-        self._publish_service = publish_service
+        self.publish_service = publish_service
+        self._leadership = leadership
         self._due = asyncio.Event()
         self._ours: frozenset[str] = frozenset()
         self._released: frozenset[str] = frozenset()
@@ -31,13 +37,25 @@ class StatusWriter:
 
     def set(self, ours: frozenset[str], ingresses: Mapping[str, Ingress], services: Mapping[str, Service]) -> None:
         """Take over what is served now and where."""
-        self._released = (self._released | self._ours) - ours
+        gone = (self._released | self._ours) - ours
+        self._released = frozenset(key for key in gone if key in ingresses)
         self._ours, self._ingresses = ours, ingresses
-        self._wanted = addresses(services.get(self._publish_service))
+        self._wanted = addresses(services.get(self.publish_service))
         self._due.set()
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled; whoever serves nothing yet does not ask for the Lease."""
+        await self._due.wait()
+        if self._leadership is None:
+            await self._work()
+        while self._leadership:
+            try:
+                await self._leadership.run(self._work)
+            except LeaseLost as error:
+                log.warning("statuses are another replica's now", error=str(error))
+
+    async def _work(self) -> None:
+        self._due.set()  # what the holder before us left undone
         while True:
             await self._due.wait()
             self._due.clear()

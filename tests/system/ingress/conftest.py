@@ -26,7 +26,7 @@ def echoes() -> Iterator[Echoes]:
 def site(kubernetes: Cluster, echoes: Echoes) -> Iterator[Site]:
     """One controller with two Services: `web` (pod `one`) and `shop` (pod `two`)."""
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
-        made = Site(kubernetes, Path(folder))
+        made = Site(kubernetes, Path(folder), "--lease", "default/vrata-ingress")
         front = service("front")
         front["spec"]["type"] = "LoadBalancer"
         made.apply(
