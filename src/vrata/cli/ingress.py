@@ -1,5 +1,6 @@
 """`vrata ingress`: the Ingress controller, as a Deployment's container runs it."""
 
+import re
 import secrets
 import socket
 import tempfile
@@ -48,6 +49,11 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     metavar="NAMESPACE/NAME",
     help='Ports and TCP Services behind them, as ingress-nginx has it: "9000": "default/example:8080".',
 )
+@click.option(
+    "--access-log",
+    metavar="TARGET",
+    help="A JSON line for each request: ADDRESS:PORT (syslog over UDP) or a socket's path.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
 @click.pass_context
 def command(
@@ -63,6 +69,7 @@ def command(
     drain_s: int,
     spare_backends: int,
     tcp_services: str | None,
+    access_log: str | None,
     directory: Path | None,
     *,
     manifest: bool,
@@ -76,6 +83,8 @@ def command(
         return
     if not publish_service or "/" not in publish_service:
         raise InvalidInput("--publish-service", publish_service, "name the Service in front of it: NAMESPACE/NAME")
+    if access_log is not None and not re.fullmatch(r"/[\w./-]+|[\w.:\[\]-]+:[0-9]{1,5}", access_log, re.ASCII):
+        raise InvalidInput("--access-log", access_log, "name ADDRESS:PORT, or the path of a datagram socket")
     if tcp_services is not None and not all(tcp_services.partition("/")):
         raise InvalidInput("--tcp-services-configmap", tcp_services, "name a ConfigMap: NAMESPACE/NAME")
     lease_namespace, _, lease_name = (lease or "").partition("/")
@@ -94,6 +103,7 @@ def command(
         drain_s=drain_s,
         spare_slots=spare_backends,
         tcp_services=tcp_services or "",
+        access_log=access_log or "",
     )
     folder = directory or Path(tempfile.gettempdir()) / "vrata-ingress"
 

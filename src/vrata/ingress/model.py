@@ -142,4 +142,5 @@ class Settings:
     drain_s: int = 600  # how long connections of an old configuration may last
     threads: int = 2
     tcp_services: str = ""  # `namespace/name` of the ConfigMap (`vrata.ingress.streams`)
+    access_log: str = ""  # where HAProxy sends a line for each request: address:port (UDP) or the path of a socket
     spare_slots: int = 256  # at least so many backends without a Service after a start or a reload

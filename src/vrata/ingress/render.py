@@ -37,8 +37,8 @@ def render_config(
     tls = " ".join(bind_words(BindTls(certificates=LIST), f"{directory}/tls"))
     parts = [
         _head(settings, directory),
-        _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory),
-        _frontend(Scheme.HTTPS, f":{settings.https_port:d}{proxy} {tls}", directory),
+        _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, _access_log(settings, directory)),
+        _frontend(Scheme.HTTPS, f":{settings.https_port:d}{proxy} {tls}", directory, _access_log(settings, directory)),
         _LIMITS,
         _SLOTS,
         _streams(settings, ports, directory),
@@ -105,13 +105,14 @@ frontend health from all
 """
 
 
-def _frontend(scheme: Scheme, bind: str, directory: str) -> str:
+def _frontend(scheme: Scheme, bind: str, directory: str, log: str) -> str:
     end = END.encode("unicode_escape").decode()
     lookup = f"concat(/{end}),map_beg({map_path(directory, routes_of(scheme))})"
     missed = "unless { var(txn.slot) -m found }"
     return f"""\
 frontend {scheme} from all
   bind {bind}
+{log}\
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
   http-request set-header X-Forwarded-For %[src]
@@ -136,6 +137,26 @@ frontend {scheme} from all
 {_responses(scheme)}\
   use_backend %[var(txn.slot)]
 """
+
+
+def _access_log(settings: Settings, directory: str) -> str:
+    """One JSON object a request; what comes from clients is quoted by HAProxy's own converter."""
+    if not settings.access_log:
+        return ""
+    said = {"method": "method", "host": "req.hdr(host)", "uri": "url", "agent": "req.hdr(user-agent)"}
+    kept = "".join(f"  http-request set-var(txn.log_{name}) {fetch}\n" for name, fetch in said.items())
+    texts = {name: f"%[var(txn.log_{name}),json(utf8s)]" for name in said}
+    texts |= {"client": "%ci", "frontend": "%ft", "server": "%s", "end": "%tsc", "place": "%b"}
+    texts |= {"service": f"%[be_name,map_str({map_path(directory, OWNERS)})]"}
+    numbers = {"time": "%Ts.%ms", "status": "%ST", "bytes": "%B", "connect_ms": "%Tc", "response_ms": "%Tr"}
+    numbers |= {"total_ms": "%Ta", "retries": "%rc"}
+    line = ",".join(
+        [
+            *(f'"{name}":{word}' for name, word in numbers.items()),
+            *(f'"{name}":"{word}"' for name, word in texts.items()),
+        ]
+    )
+    return f"  log {settings.access_log} len 8192 format raw local1 info\n  log-format '{{{line}}}'\n{kept}"
 
 
 def _look_up(scheme: Scheme, directory: str, lookup: str) -> str:
