@@ -9,7 +9,7 @@ from tests.support.cloud import ADMIN, DEMO, Cloud
 from tests.support.front import Front, Spoil, server_tls
 from tests.support.pki import Identity, issue
 
-from vrata.base.errors import InvalidInput
+from vrata.base.errors import InvalidInput, VrataError
 from vrata.provider import cloud as client
 from vrata.provider.cloud import CloudError
 from vrata.provider.conf import parse_conf
@@ -105,6 +105,15 @@ class TestOneFront:
         credential = [f"application-credential-id={made['id']}", f"application-credential-secret={made['secret']}"]
         async with cloud_of("\n".join(kept + credential)) as cloud:
             await cloud.find("network", NETWORKS, "networks")
+
+    @pytest.mark.parametrize("method", ["POST", "DELETE"])
+    async def test_no_change_is_sent_once_another_may_be_at_work(self, conf: str, front: Front, method: str) -> None:
+        body = {"network": {"name": "n"}} if method == "POST" else None
+        async with client.Cloud(login=parse_conf(conf).login, guard=lambda: False) as cloud:
+            with pytest.raises(VrataError, match="not sent"):
+                await cloud.request(method, "network", NETWORKS, body=body)
+            await cloud.find("network", NETWORKS, "networks")
+        assert front.counted(lambda seen, path: seen == method and path.endswith(NETWORKS)) == 0
 
     async def test_wrong_password_is_the_clouds_sentence(self, conf: str) -> None:
         async with cloud_of(conf.replace(DEMO, ADMIN)) as cloud:

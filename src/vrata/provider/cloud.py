@@ -9,11 +9,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Self
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractStreamWriter
 
 from vrata.base import clock
 from vrata.base.errors import VrataError
@@ -60,17 +60,13 @@ class Cloud:
         self._quiet_until_s: dict[str, float] = {}  # by service: it has asked everybody to wait
 
     async def __aenter__(self) -> Self:
-        look = aiohttp.TraceConfig()
-        look.on_connection_create_end.append(self._last_look)
-        look.on_connection_reuseconn.append(self._last_look)
         connector = aiohttp.TCPConnector(limit=IN_FLIGHT_MAX)
-        self._http = aiohttp.ClientSession(connector=connector, trace_configs=[look])
+        self._http = aiohttp.ClientSession(connector=connector)
         return self
 
-    async def _last_look(self, _session: object, context: SimpleNamespace, _details: object) -> None:
-        """The connection is there, the next thing is to send: who stood still until now may have a successor."""
-        change = context.trace_request_ctx
-        if change and self._guard and not self._guard():
+    def _check(self, change: str) -> None:
+        """Who stood still until now may have a successor."""
+        if self._guard and not self._guard():
             raise VrataError(f"{change} not sent: another replica may be at work")
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,6 +126,8 @@ class Cloud:
                     raise
                 self._quiet_until_s[service] = max(self._quiet_until_s.get(service, 0.0), clock.monotonic_s() + wait_s)
             except (aiohttp.ClientError, OSError) as error:
+                if method != "GET":
+                    self._check(f"{method} {path}")  # it may be why
                 connected = not isinstance(error, aiohttp.ClientConnectorError)
                 if isinstance(error, TimeoutError) or not may_send_again(method, connected=connected, attempt=attempt):
                     said = str(error) or type(error).__name__
@@ -145,17 +143,31 @@ class Cloud:
     ) -> Json:
         assert self._http, "use Cloud as an async context manager"
         headers = {"X-Auth-Token": access.token, "Accept": "application/json", **MICROVERSION}
-        if data is not None:
+        body = None
+        if method != "GET":
             headers["Content-Type"] = "application/json"
+            body = _Body(data or b"", lambda: self._check(f"{method} {path}"))
         async with self._http.request(
-            method, access.endpoint + path, params=params, data=data, headers=headers, timeout=self._timeout,
-            ssl=access.tls, trace_request_ctx=None if method == "GET" else f"{method} {path}",
+            method, access.endpoint + path, params=params, data=body, headers=headers, timeout=self._timeout,
+            ssl=access.tls,
         ) as answer:  # fmt: skip
             content = await answer.read()
             if answer.status >= 400:
                 asked_s = retry_after_s(answer.headers.get("Retry-After"), clock.now())
                 raise CloudError(answer.status, _sentence(content), asked_s)
             return msgspec.json.decode(content, type=Json) if content else {}
+
+
+class _Body(aiohttp.BytesPayload):
+    """What is sent last, by a task of its own: the headers wait for it, so this is the last moment to look."""
+
+    def __init__(self, content: bytes, check: Callable[[], None]) -> None:
+        super().__init__(content)
+        self._check = check
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._check()
+        await super().write_with_length(writer, content_length)
 
 
 def _sentence(content: bytes) -> str:

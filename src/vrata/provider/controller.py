@@ -219,8 +219,6 @@ class Provider:
             return await self._follow_members(service, wanted, known)
         self._settled.pop(key, None)  # half-way it is not settled, even if the wish is taken back meanwhile
         self.telling.begins(service)
-        if FINALIZER not in service.metadata.finalizers and not await self.writing.mark(service):
-            return SETTLED  # nobody would be there to clean up after
         async with self._turn(wanted):
             return await self._bring(service, wanted)
 
@@ -261,7 +259,12 @@ class Provider:
 
     async def _bring(self, service: Service, wanted: Desired) -> Requeue:
         key = service.metadata.key
-        rows = await observe_service(self.cloud, wanted, old=FINALIZER in service.metadata.finalizers)
+        rows, marked = await asyncio.gather(
+            observe_service(self.cloud, wanted, old=FINALIZER in service.metadata.finalizers),
+            self.writing.mark(service),
+        )
+        if not marked:
+            return SETTLED  # nobody would be there to clean up after
         seen = reading.world(rows, wanted, address_hints(wanted, service))
         world = await self.surroundings.complete(seen, wanted)
         plan = self._plan(service, wanted, world)

@@ -38,18 +38,28 @@ async def observe_service(cloud: Cloud, desired: Desired, *, old: bool) -> Rows:
 
 async def _read_one(cloud: Cloud, rows: Rows, row: Json) -> None:
     """What is under a load balancer, if it can be changed now, and its floating IP."""
-    if row["vip_port_id"]:
-        rows.add_floating(await _floating(cloud, port_id=row["vip_port_id"]))
-    if row["provisioning_status"] != "ACTIVE":
-        return
+    ready = row["provisioning_status"] == "ACTIVE"
+    await asyncio.gather(
+        _read_floating(cloud, rows, row["vip_port_id"]), *([_read_tree(cloud, rows, row)] if ready else ())
+    )
+
+
+async def _read_floating(cloud: Cloud, rows: Rows, port_id: str | None) -> None:
+    if port_id:
+        rows.add_floating(await _floating(cloud, port_id=port_id))
+
+
+async def _read_tree(cloud: Cloud, rows: Rows, row: Json) -> None:
     listeners, pools = await asyncio.gather(
         cloud.find(BALANCING, f"{LBAAS}/listeners", "listeners", loadbalancer_id=row["id"]),
         cloud.find(BALANCING, f"{LBAAS}/pools", "pools", loadbalancer_id=row["id"]),
     )
     ids = [pool["healthmonitor_id"] for pool in pools if pool.get("healthmonitor_id")]
-    found = await asyncio.gather(*(_one(cloud, f"{LBAAS}/healthmonitors/{id_}", "healthmonitor") for id_ in ids))
-    rows.add_tree(listeners, pools, [monitor for one in found for monitor in one])
-    members = await asyncio.gather(*(observe_members(cloud, pool["id"]) for pool in pools))
+    monitors, members = await asyncio.gather(
+        asyncio.gather(*(_one(cloud, f"{LBAAS}/healthmonitors/{id_}", "healthmonitor") for id_ in ids)),
+        asyncio.gather(*(observe_members(cloud, pool["id"]) for pool in pools)),
+    )
+    rows.add_tree(listeners, pools, [monitor for one in monitors for monitor in one])
     rows.members |= {pool["id"]: parse_members(found) for pool, found in zip(pools, members, strict=True)}
 
 

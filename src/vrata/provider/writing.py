@@ -22,6 +22,8 @@ class Writing:
 
     async def mark(self, service: Service) -> bool:
         """Have the Service wait for us when it is deleted; False if it is gone already."""
+        if FINALIZER in service.metadata.finalizers:
+            return True
         finalizers = [*service.metadata.finalizers, FINALIZER]
         return await self._patch(service, {"metadata": {"finalizers": finalizers}})
 
