@@ -9,6 +9,7 @@ import base64
 import contextlib
 import re
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 
 import yaml
 from tests.support.kubernetes import OwnServer
+from tests.support.pki import issue
 
 from bench.ground import backends, cpu_s, pss_mib
 from bench.rows import Row, percentile, ratio_row, row
@@ -31,12 +33,15 @@ from vrata.net.command import run
 
 Json = dict[str, Any]
 HOSTS = (1, 1_000, 10_000)
+SERVICES = 50  # behind these hosts
+OWN = 1_000  # hosts that have a Service each
 SHARES = {1: 0.95, 1_000: 0.93, 10_000: 0.90}  # of a hand-written HAProxy
 TIMES_TRAEFIK = {1: 3.0, 1_000: 4.0, 10_000: 8.0}
 MANY, PODS = 10_000, 10  # Ingresses and Services, and endpoints of each Service
 ROUNDS, ROUND_S, CONNECTIONS = 5, 4, 64
 TRIALS = 100
 CHANGES, CHANGES_S = 50, 20.0
+CERTIFICATES = 50
 POD_PORT, PEER_PORT = 9001, 9100
 AT_ONCE = 32
 LIMIT_S = 300.0
@@ -66,12 +71,13 @@ frontend http
 backend pods
   server one 127.0.0.1:{pod}
 """
+# What our own has, too, so that a pod that ends costs no request.
+RETRIES = "  option redispatch 1\n  retries 3\n  retry-on conn-failure empty-response\n"
 # One host of many, another one each time.
 SCRIPT = """\
-local hosts = {hosts}
 function init() math.randomseed(os.time()) end
 function request()
-  return wrk.format("GET", "/", {{Host = "host-" .. math.random(0, hosts - 1) .. ".example"}})
+  return wrk.format("GET", "/", {{Host = "host-" .. math.random({first}, {last}) .. ".example"}})
 end
 """
 
@@ -127,6 +133,7 @@ class Ground:
     kubeconfig: Path
     kube: Kube
     port: int = field(default_factory=free_port)
+    https: int = field(default_factory=free_port)
     health: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -138,7 +145,7 @@ class Ground:
         """Start the controller."""
         argv = [sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.kubeconfig), "--no-proxy-protocol"]
         argv += ["--publish-service", "default/front", "--directory", str(self.folder / "haproxy"), "--drain", "1"]
-        argv += ["--http-port", str(self.port), "--health-port", str(self.health)]
+        argv += ["--http-port", str(self.port), "--health-port", str(self.health), "--https-port", str(self.https)]
         with (self.folder / "ingress.log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
 
@@ -149,15 +156,17 @@ class Ground:
             self.process.wait()
             await self.haproxy.stop()
 
-    async def fill(self, numbers: range, pods: int) -> None:
-        """Services, slices and Ingresses with these numbers."""
+    async def fill(self, numbers: range, pods: int, services: int | None = None) -> None:
+        """Ingresses with these numbers, and the Services that they lead to: so many, or one each."""
         queue = iter(numbers)
 
         async def work() -> None:
             for number in queue:
-                await self.kube.create(resources.SERVICES, service(number), "default")
-                await self.kube.create(resources.ENDPOINT_SLICES, slice_of(number, pods), "default")
-                made = ingress(f"i-{number}", f"host-{number}.example", f"s-{number}")
+                target = number % services if services else number
+                if target == number:
+                    await self.kube.create(resources.SERVICES, service(number), "default")
+                    await self.kube.create(resources.ENDPOINT_SLICES, slice_of(number, pods), "default")
+                made = ingress(f"i-{number}", f"host-{number}.example", f"s-{target}")
                 await self.kube.create(resources.INGRESSES, made, "default")
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
@@ -223,10 +232,10 @@ def traefik(it: Ground) -> Iterator[int]:
         process.wait()
 
 
-async def requests(folder: Path, port: int, hosts: int) -> tuple[float, float]:
+async def requests(folder: Path, port: int, hosts: range) -> tuple[float, float]:
     """Requests a second and the 99th percentile of their latency, ms."""
     script = folder / "hosts.lua"
-    script.write_text(SCRIPT.format(hosts=hosts))
+    script.write_text(SCRIPT.format(first=hosts.start, last=hosts.stop - 1))
     argv = ("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{ROUND_S}s", "--latency", "-s", str(script))
     text = await run(*argv, f"http://127.0.0.1:{port}/", timeout_s=60)
     if "Non-2xx" in text or "Socket errors" in text:
@@ -238,12 +247,13 @@ async def requests(folder: Path, port: int, hosts: int) -> tuple[float, float]:
     return float(rate[1]), float(tail[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[tail[2]]
 
 
-async def _throughput(it: Ground, hosts: int) -> list[Row]:
-    """All proxies in turns; the first round warms them up."""
+async def _throughput(it: Ground, hosts: range) -> dict[str, tuple[float, float]]:
+    """Requests a second and their 99th percentile, of all proxies in turns; the first round warms them up."""
     seen: dict[str, list[tuple[float, float]]] = {}
-    with haproxy_here(BY_HAND.format(port=PEER_PORT, pod=POD_PORT)), traefik(it) as its_port:
-        ports = {"ours": it.port, "haproxy": PEER_PORT, "traefik": its_port}
-        for number in range(hosts - 1, -1, -max(1, hosts // 10)):
+    alone, retrying = BY_HAND.format(port=PEER_PORT, pod=POD_PORT), BY_HAND.format(port=PEER_PORT + 1, pod=POD_PORT)
+    with haproxy_here(alone), haproxy_here(retrying + RETRIES), traefik(it) as its_port:
+        ports = {"ours": it.port, "by hand": PEER_PORT, "by hand, retrying": PEER_PORT + 1, "Traefik": its_port}
+        for number in hosts[:: -max(1, len(hosts) // 10)]:
             for port in (it.port, its_port):
                 await until_answers(port, f"host-{number}.example")
         for number in range(ROUNDS + 1):
@@ -251,15 +261,30 @@ async def _throughput(it: Ground, hosts: int) -> list[Row]:
                 found = await requests(it.folder, port, hosts)
                 if number:
                     seen.setdefault(name, []).append(found)
-    rate = {name: statistics.median(one for one, _ in found) for name, found in seen.items()}
-    tail = {name: statistics.median(one for _, one in found) for name, found in seen.items()}
-    print({name: [round(one) for one, _ in found] for name, found in seen.items()}, flush=True)
-    label = f"{hosts}_hosts"
+    print(len(hosts), {name: [round(one) for one, _ in found] for name, found in seen.items()}, flush=True)
+    return {
+        name: (statistics.median(one for one, _ in found), statistics.median(one for _, one in found))
+        for name, found in seen.items()
+    }
+
+
+def _rates(hosts: int, seen: dict[str, tuple[float, float]]) -> list[Row]:
+    (rate, tail), label = seen["ours"], f"{hosts}_hosts"
+    hand, retrying, traefik = (seen[name] for name in ("by hand", "by hand, retrying", "Traefik"))
+    peer = "HAProxy written by hand"
     return [
-        ratio_row(f"requests_{label}", rate["ours"], "1/s", SHARES[hosts], "HAProxy written by hand", rate["haproxy"]),
-        ratio_row(f"requests_{label}_traefik", rate["ours"], "1/s", TIMES_TRAEFIK[hosts], "Traefik", rate["traefik"]),
-        row(f"p99_{label}", tail["ours"], "ms", None, peer="HAProxy written by hand", peer_value=tail["haproxy"]),
-        row(f"p99_{label}_traefik", tail["ours"], "ms", None, peer="Traefik", peer_value=tail["traefik"]),
+        ratio_row(f"requests_{label}", rate, "1/s", SHARES[hosts], peer, hand[0]),
+        row(
+            f"requests_{label}_retrying",
+            rate,
+            "1/s",
+            None,
+            peer=f"{peer}, with the same retries",
+            peer_value=retrying[0],
+        ),
+        ratio_row(f"requests_{label}_traefik", rate, "1/s", TIMES_TRAEFIK[hosts], "Traefik", traefik[0]),
+        row(f"p99_{label}", tail, "ms", None, peer=peer, peer_value=hand[1]),
+        row(f"p99_{label}_traefik", tail, "ms", None, peer="Traefik", peer_value=traefik[1]),
     ]
 
 
@@ -323,6 +348,40 @@ def pod_of(port: int, host: str) -> str:
     return answer.partition(b"\r\n\r\n")[2].decode()
 
 
+async def _certify(it: Ground) -> list[float]:
+    """Times from the write of another certificate to the handshake that shows it, ms."""
+    name, times = "host-7.example", []
+    made = ingress("secure", name, "s-7")
+    made["spec"]["tls"] = [{"hosts": [name], "secretName": "secure"}]
+    for number in range(CERTIFICATES + 1):
+        one = issue(f"{name} {number}", name)
+        data = {"tls.crt": one.cert_pem, "tls.key": one.key_pem}
+        encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+        wanted = ssl.PEM_cert_to_DER_cert(one.cert_pem)
+        began = time.monotonic()
+        if number:
+            await it.kube.patch(resources.SECRETS, "secure", {"data": encoded}, "default")
+        else:
+            body = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "secure"}}
+            await it.kube.create(resources.SECRETS, body | {"data": encoded}, "default")
+            await it.kube.create(resources.INGRESSES, made, "default")
+        while shown(it.https, name) != wanted:
+            if time.monotonic() > began + LIMIT_S:
+                raise RuntimeError(f"{name} is not served with its certificate")
+            await asyncio.sleep(0.001)
+        if number:
+            times.append((time.monotonic() - began) * 1000)
+    return times
+
+
+def shown(port: int, name: str) -> bytes:
+    """The certificate that a host is served with."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), 5) as raw, context.wrap_socket(raw, server_hostname=name) as tls:
+        return tls.getpeercert(binary_form=True) or b""
+
+
 async def _many(it: Ground) -> list[Row]:
     """At 10,000 Ingresses, 10,000 Services and 100,000 endpoints."""
     began = time.monotonic()
@@ -339,6 +398,7 @@ async def _many(it: Ground) -> list[Row]:
         print(f"Traefik after {its_start_s:.1f} s", flush=True)
         ours, theirs = await _appear(it, it.port), await _appear(it, its_port)
         gone, its_gone = await _vanish(it, it.port), await _vanish(it, its_port)
+    certified = await _certify(it)
     memory = pss_mib(it.process.pid)
     before, at = cpu_s(it.process.pid), time.monotonic()
     changes = 0
@@ -356,6 +416,7 @@ async def _many(it: Ground) -> list[Row]:
         row("new_ingress_p50", percentile(ours, 0.5), "ms", 30.0, peer=peer, peer_value=percentile(theirs, 0.5)),
         row("new_ingress_p99", percentile(ours, 0.99), "ms", 100.0, peer=peer, peer_value=percentile(theirs, 0.99)),
         row("endpoint_gone_p99", percentile(gone, 0.99), "ms", 50.0, peer=peer, peer_value=percentile(its_gone, 0.99)),
+        row("certificate_replaced_p99", percentile(certified, 0.99), "ms", 100.0),
         row("memory", memory, "MiB", 400.0),
         row("processor_at_50_changes_a_second", cores, "cores", 0.3),
     ]
@@ -370,9 +431,16 @@ async def measure() -> list[Row]:
             it.start()
             done = 0
             for hosts in HOSTS:
-                await it.fill(range(done, hosts), 1)
+                await it.fill(range(done, hosts), 1, SERVICES)
                 done = hosts
-                rows += await _throughput(it, hosts)
+                rows += _rates(hosts, await _throughput(it, range(hosts)))
+            own = range(done, done + OWN)
+            await it.fill(own, 1)
+            found = {name: rate for name, (rate, _) in (await _throughput(it, own)).items()}
+            rows += [
+                row(f"requests_{OWN}_services", found["ours"], "1/s", None, peer=name, peer_value=found[name])
+                for name in ("by hand", "Traefik")
+            ]
         async with ground() as it:
             await it.fill(range(MANY), PODS)
             print("filled", flush=True)
