@@ -75,6 +75,9 @@ global
   stats socket {directory}/stats.sock mode 600 level admin
   hard-stop-after {settings.drain_s:d}s
   nbthread {settings.threads:d}
+  # Connections to pods are kept until so many files are open: with many Services each has but a few.
+  tune.pool-low-fd-ratio 40
+  tune.pool-high-fd-ratio 60
   setenv VRATA_POLICIES {map_path(directory, POLICIES)}
   setenv VRATA_USERS {map_path(directory, USERS)}
   setenv VRATA_DOORMAN {directory}/{DOORMAN}
