@@ -99,6 +99,20 @@ class RuntimeClient:
         await self.tell(f"new ssl cert {path}", "New empty certificate", f"Certificate '{path}' already exists")
         await self.replace_file("cert", path, pem)
 
+    async def add_authority(self, path: str, pem: str) -> None:
+        """Load authorities under the name of a file, or others if it has some; nobody is asked for them yet."""
+        await self.tell(f"new ssl ca-file {path}", "New CA file created", f"CA file '{path}' already exists")
+        await self.replace_file("ca-file", path, pem)
+
+    async def remove_file(self, kind: str, path: str) -> bool:
+        """Forget a certificate (`cert`) or authority (`ca-file`); False if something still has it. Not there is fine."""
+        answer = await self.ask(f"del ssl {kind} {path}")
+        if "in use" in answer:
+            return False
+        if "deleted" not in answer and "doesn't exist" not in answer:
+            raise RuntimeFailed(f"HAProxy refused `del ssl {kind} {path}`: {answer.strip()}")
+        return True
+
     async def list_certificate(self, list_path: str, line: str) -> None:
         """Serve a loaded certificate from now on; `line` as in the file of a crt-list."""
         answer = await self.ask(f"add ssl crt-list {list_path} <<\n{line}\n")

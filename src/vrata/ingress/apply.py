@@ -19,20 +19,25 @@ from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.metrics import Metrics
-from vrata.ingress.model import BackendKey, Certificate, Scheme, SecretKey, Server, Settings, Slot
+from vrata.ingress.model import BackendKey, Certificate, Scheme, Settings, Slot
 from vrata.ingress.observe import Running, Servers, observe_running, observe_servers
 from vrata.ingress.places import Kind, kind_of, slot_name
 from vrata.ingress.plan import (
     Action,
     AddCertificate,
+    AddFile,
     AddPolicy,
     AddServer,
     Assign,
+    Desired,
+    DropAuthority,
     DropCertificate,
+    DropFile,
     DropPolicy,
     DropRow,
     DropStream,
     Observed,
+    PutAuthority,
     PutRow,
     PutStream,
     PutUsers,
@@ -42,10 +47,10 @@ from vrata.ingress.plan import (
     ReplacePatterns,
     ReviveServer,
     patterns_of,
-    policy_rows,
     rows_of,
 )
 from vrata.ingress.render import (
+    AUTHORITIES,
     OWNERS,
     POLICIES,
     PROGRAM,
@@ -59,9 +64,7 @@ from vrata.ingress.render import (
     server_address,
     server_words,
 )
-from vrata.ingress.served import DEFAULT, LIST, file_names, list_line
-from vrata.ingress.streams import Port
-from vrata.ingress.table import Host
+from vrata.ingress.served import DEFAULT, LIST, file_names, is_authority, list_line
 from vrata.net import daemon
 
 DEFAULT_NAME = "no certificate for this name"
@@ -116,7 +119,8 @@ class Proxy:
                 await runtime.add_rows(self._map(OWNERS), [(slot, backend)])
                 running.assign(slot, backend)
             case AddServer(slot=slot, server=server):
-                await runtime.add_server(slot, server.name, server_address(server), server_words(server))
+                words = server_words(server, str(self.haproxy.tls_dir))
+                await runtime.add_server(slot, server.name, server_address(server), words)
             case ReviveServer(slot=slot, server=name):
                 await runtime.set_server_state(slot, name, "ready")
             case AddPolicy() | DropPolicy() | PutUsers() | ReplacePatterns() | PutRow() | DropRow():
@@ -129,7 +133,7 @@ class Proxy:
                 del running.streams[port]
             case RemoveServer(slot=slot, server=name):
                 return await runtime.remove_server(slot, name)
-            case AddCertificate() | DropCertificate():
+            case AddCertificate() | DropCertificate() | AddFile() | DropFile() | PutAuthority() | DropAuthority():
                 await self._certify(action, running)
             case Release(slot=slot):
                 await runtime.delete_row(self._map(OWNERS), slot)
@@ -171,27 +175,40 @@ class Proxy:
             case _:
                 assert_never(action)
 
-    async def _certify(self, action: AddCertificate | DropCertificate, running: Running) -> None:
-        runtime, listed = self.haproxy.runtime, f"{self.haproxy.tls_dir}/{LIST}"
-        path = f"{self.haproxy.tls_dir}/{action.name}"
-        if isinstance(action, AddCertificate):
-            await runtime.add_certificate(path, action.certificate.pem)
-            await runtime.list_certificate(listed, list_line(path, action.certificate))
-            running.certificates.add(action.name)
-        else:
-            await runtime.remove_certificate(listed, path)
-            running.certificates.discard(action.name)
-
-    async def reload(
+    async def _certify(
         self,
-        reason: Reload,
-        backends: Mapping[BackendKey, tuple[Server, ...]],
-        hosts: Mapping[str, Host],
-        certificates: Mapping[SecretKey, Certificate | None],
-        users: Mapping[SecretKey, str | None],
-        streams: Mapping[Port, BackendKey],
+        action: AddCertificate | DropCertificate | AddFile | DropFile | PutAuthority | DropAuthority,
+        running: Running,
     ) -> None:
+        runtime, tls_dir = self.haproxy.runtime, str(self.haproxy.tls_dir)
+        match action:
+            case AddCertificate(name=name, certificate=certificate):
+                await runtime.add_certificate(f"{tls_dir}/{name}", certificate.pem)
+                await runtime.list_certificate(f"{tls_dir}/{LIST}", list_line(tls_dir, name, certificate))
+                running.certificates.add(name)
+            case DropCertificate(name=name):
+                await runtime.remove_certificate(f"{tls_dir}/{LIST}", f"{tls_dir}/{name}")
+                running.certificates.discard(name)
+            case AddFile(name=name, content=content):
+                add = runtime.add_authority if is_authority(name) else runtime.add_certificate
+                await add(f"{tls_dir}/{name}", content)
+                running.files.add(name)
+            case DropFile(name=name):
+                # What connections still use stays; a reload, or the next change of its Secret, takes it along.
+                if await runtime.remove_file("ca-file" if is_authority(name) else "cert", f"{tls_dir}/{name}"):
+                    running.files.discard(name)
+            case PutAuthority(host=host, digest=digest):
+                await runtime.put_row(self._map(AUTHORITIES), host, digest, new=host not in running.authorities)
+                running.authorities[host] = digest
+            case DropAuthority(host=host):
+                await runtime.delete_row(self._map(AUTHORITIES), host)
+                del running.authorities[host]
+            case _:
+                assert_never(action)
+
+    async def reload(self, reason: Reload, desired: Desired) -> None:
         """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
+        backends = desired.backends
         owners = dict(self.running.owners) if self.running else {}
         owners = {slot: backend for slot, backend in owners.items() if backend in backends}
         slots = _slots(owners, backends, self.settings)
@@ -201,18 +218,19 @@ class Proxy:
             owners |= zip(free, (backend for backend in missing if kind_of(backend) is kind), strict=False)
         places = {backend: slot for slot, backend in owners.items()}
         self._write(OWNERS, sorted(owners.items()))
-        self._write(POLICIES, policy_rows(route.policy for host in hosts.values() for route in host.routes()).items())
-        self._write(STREAMS, ((port.name, places[backend]) for port, backend in streams.items()))
-        self._write(USERS, ((secret, version) for secret, version in users.items() if version))
+        self._write(POLICIES, ((name, policy) for name, policy in desired.policies.items() if policy))
+        self._write(STREAMS, ((port.name, places[backend]) for port, backend in desired.streams.items()))
+        self._write(USERS, ((secret, version) for secret, version in desired.users.items() if version))
+        self._write(AUTHORITIES, ((host, digest) for host, digest in desired.authorities.items() if digest))
         for scheme in Scheme:
-            patterns = patterns_of({host: served.patterns for host, served in hosts.items()}, scheme, places)
-            rows = rows_of({host: served.rows for host, served in hosts.items()}, patterns, scheme, places)
+            patterns = patterns_of(desired.patterns, scheme, places)
+            rows = rows_of(desired.hosts, patterns, scheme, places)
             self._write(patterns_map(scheme), (row for found in patterns.values() for row in found))
             self._write(routes_of(scheme), (row for found in rows.values() for row in sorted(found.items())))
         write_atomic(self.directory / PROGRAM, resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
         config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
-        files = _files(self.haproxy.tls_dir, certificates)
-        self.haproxy.write_config(render_config(self.settings, config, str(self.directory), streams), files)
+        files = _files(self.haproxy.tls_dir, desired)
+        self.haproxy.write_config(render_config(self.settings, config, str(self.directory), desired.streams), files)
         self.haproxy.sweep_files(files)
         self.running = None
         self._metrics.reloads.labels(reason.reason).inc()
@@ -249,20 +267,27 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.policies,
         running.patterns,
         running.users,
+        running.files,
+        running.authorities,
         running.ports,
         running.streams,
     )
 
 
-def _files(tls_dir: Path, certificates: Mapping[SecretKey, Certificate | None]) -> list[TlsFile]:
+def _files(tls_dir: Path, desired: Desired) -> list[TlsFile]:
     parts: dict[str, Certificate] = {}
-    for secret, whole in certificates.items():
-        parts |= file_names(secret, whole) if whole else {}
+    for secret, wholes in desired.certificates.items():
+        parts |= file_names(secret, wholes)
     default = tls_dir / DEFAULT
     pems = {DEFAULT: default.read_text() if default.exists() else self_signed(DEFAULT_NAME)}
     pems |= {name: part.pem for name, part in parts.items()}
-    lines = [f"{default}\n", *(f"{list_line(f'{tls_dir}/{name}', part)}\n" for name, part in parts.items())]
-    files = [TlsFile(name, FileKind.CERTIFICATE, f"certificate {name}", pem) for name, pem in pems.items()]
+    for contents in desired.files.values():
+        pems |= contents
+    lines = [f"{default}\n", *(f"{list_line(str(tls_dir), name, part)}\n" for name, part in parts.items())]
+    files = [
+        TlsFile(name, FileKind.AUTHORITY if is_authority(name) else FileKind.CERTIFICATE, f"certificate {name}", pem)
+        for name, pem in pems.items()
+    ]
     return [*files, TlsFile(LIST, FileKind.LIST, "the list of certificates", "".join(lines))]
 
 

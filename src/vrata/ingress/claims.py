@@ -9,12 +9,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vrata.ingress.annotations import grammar
-from vrata.ingress.annotations.options import BackendOptions, Redirect, Rewrite
+from vrata.ingress.annotations.options import BackendOptions, BackendTls, Redirect, Rewrite
 from vrata.ingress.annotations.parse import parse_annotations
-from vrata.ingress.endpoints import HASH, HTTP2, OPAQUE, TLS, VIRTUAL, backend_key
-from vrata.ingress.model import CONTROLLER, BackendKey, CertificateClaim, Claim, Claims, Problem, Role, Route, SecretKey
-from vrata.ingress.policy import canary_of, policy_of, redirect_to, too_long, users_of
+from vrata.ingress.endpoints import FIRST, HASH, HTTP2, OPAQUE, TLS, VIRTUAL, backend_key, slow_start
+from vrata.ingress.model import (
+    CONTROLLER,
+    BackendKey,
+    CertificateClaim,
+    Claim,
+    Claims,
+    NamedSecret,
+    Problem,
+    Role,
+    Route,
+    SecretKey,
+)
+from vrata.ingress.policy import authority_of, canary_of, policy_of, redirect_to, secret_of, too_long, users_of
 from vrata.ingress.rows import ANY, exact_row, moved_row, prefix_row
+from vrata.ingress.trust import PEER, Peer
 from vrata.kube.objects import HttpIngressPath, Ingress, IngressBackend, IngressClass
 
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
@@ -50,7 +62,7 @@ def read_ingress(ingress: Ingress) -> Claims:
         age=(created.timestamp() if created else 0.0, ingress.metadata.key),
         hosts={host: tuple(claims) for host, claims in reading.hosts.items()},
         certificates=tuple(reading.certificates),
-        users=reading.users,
+        secrets=tuple(reading.secrets),
         left_out=reading.options.refused,
         default=reading.default,
         problems=tuple(reading.problems),
@@ -68,7 +80,10 @@ class _Reading:
         self.certificates: list[CertificateClaim] = []
         self.encrypted: set[str] = set()
         self.default: Claim | None = None
-        self.users: SecretKey | None = None
+        self.secrets: list[NamedSecret] = []
+        self._authority: SecretKey | None = None
+        self._peer: Peer | None = None
+        self._fallback: BackendKey | None = None
         self._rewrite = self.options.rewrite or Rewrite()
         self._redirect = self.options.redirect or Redirect()
         self._canary = self.options.canary if self.options.canary and self.options.canary.enabled else None
@@ -83,35 +98,79 @@ class _Reading:
             self._tell("InvalidAnnotation", "annotations: together they are too long; name fewer networks or origins")
             return
         self._tls()
-        if spec.default_backend:
+        self._fall_back()
+        if self._authority and any(not rule.host for rule in spec.rules):
+            self._tell(
+                "InvalidAnnotation", "auth-tls-secret: names are what certificates are asked by; give each rule a host"
+            )
+        if spec.default_backend and not self._authority:
             backend = self._backend(spec.default_backend, "spec.defaultBackend")
             if backend and not self._canary:
-                route = Route(backend, self._redirect.force_ssl, self._policy)
+                route = Route(backend, self._redirect.force_ssl, self._policy, fallback=self._fallback)
                 self.default = Claim(prefix_row(ANY, "/"), route, "spec.defaultBackend")
         for number, rule in enumerate(spec.rules):
             at, host = f"spec.rules[{number}]", rule.host.lower() or ANY
-            if host != ANY and not self._is_host(host, f"{at}.host"):
+            unfit = self._authority is not None if host == ANY else not self._is_host(host, f"{at}.host")
+            if unfit:
                 continue
             for index, path in enumerate(rule.http.paths if rule.http else ()):
                 self._path(host, path, f"{at}.http.paths[{index}]")
         if not self._canary:
             self._other_names()
+            self._asks_clients()
+
+    def _fall_back(self) -> None:
+        """Whose pods serve while there are none."""
+        named = self.options.traffic.default_backend if self.options.traffic else None
+        if named and not self._canary:
+            namespace, slash, name = named.rpartition("/")
+            if slash and namespace != self.ingress.metadata.namespace:
+                self._tell(
+                    "InvalidAnnotation", f"default-backend: {named!r} is of another namespace; name one of this one"
+                )
+                return
+            self._fallback = backend_key(f"{self.ingress.metadata.namespace}/{name}", FIRST)
 
     def _may_be_open(self) -> bool:
-        """False, and told, if it is not clear who may enter."""
-        auth = self.options.basic_auth
-        if auth is None or self._canary:
-            return True
-        if auth.kind is None or auth.secret is None:
-            self._tell("InvalidAnnotation", "auth-type, auth-secret: one needs the other; the Ingress is left out")
-            return False
-        namespace, slash, _ = auth.secret.rpartition("/")
+        """False, and told, if it is not clear who may enter, or which pods are to be trusted."""
+        key, options = self.ingress.metadata.key, self.options
+        wrong = self._trust_pods(options.backend_tls or BackendTls())
+        auth, client = options.basic_auth, options.client_tls
+        if auth and not self._canary:
+            if auth.kind is None or auth.secret is None:
+                wrong = "auth-type, auth-secret: one needs the other"
+            else:
+                wrong = wrong or self._name_secret("auth-secret", auth.secret, users_of(key, auth))
+        if client and client.verify != "off" and not self._canary:
+            self._authority = authority_of(key, client)
+            if client.secret is None or self._authority is None:
+                wrong = "auth-tls-secret: nobody says who signs certificates; name a Secret with ca.crt"
+            else:
+                wrong = wrong or self._name_secret("auth-tls-secret", client.secret, self._authority)
+        if wrong:
+            self._tell("InvalidAnnotation", f"{wrong}; the Ingress is left out")
+        return not wrong
+
+    def _trust_pods(self, tls: BackendTls) -> str:
+        """What is wrong with what is asked of pods; nothing is if nothing is."""
+        encrypted = self.options.backend is not None and self.options.backend.protocol.endswith("S")
+        if tls == BackendTls() or not encrypted:
+            return ""
+        if (tls.verify or tls.send_name) and not tls.name:
+            return "proxy-ssl-name: say which name the pods' certificate has"
+        if tls.verify and not tls.secret:
+            return "proxy-ssl-secret: nobody says who signs the pods' certificates; name a Secret with ca.crt"
+        secret = secret_of(self.ingress.metadata.key, tls.secret, PEER) if tls.secret else None
+        self._peer = Peer(secret, tls.verify, (tls.name or "").lower(), tls.send_name)
+        return self._name_secret("proxy-ssl-secret", tls.secret, secret) if tls.secret and secret else ""
+
+    def _name_secret(self, at: str, text: str, secret: SecretKey) -> str:
+        """What is wrong with a Secret that an annotation names."""
+        namespace, slash, _ = text.rpartition("/")
         if slash and namespace != self.ingress.metadata.namespace:
-            message = f"auth-secret: {auth.secret!r} is of another namespace; the Ingress is left out; copy the Secret"
-            self._tell("InvalidAnnotation", message)
-            return False
-        self.users = users_of(self.ingress.metadata.key, auth)
-        return True
+            return f"{at}: {text!r} is of another namespace; copy the Secret"
+        self.secrets.append(NamedSecret(secret, at))
+        return ""
 
     def _path(self, host: str, path: HttpIngressPath, at: str) -> None:
         text = path.path or "/"
@@ -125,13 +184,28 @@ class _Reading:
             row = exact_row(host, text) if path.path_type == "Exact" and not regex else prefix_row(host, text)
             claim = Claim(
                 row,
-                Route(backend, self._is_https_only(host), self._policy, rewrite=_template(self._rewrite.target)),
+                self._route(backend, host),
                 f"{at}.backend",
                 pattern=text if regex else re.escape(text),
                 regex=regex,
+                authority=self._authority,
                 role=Role.CANARY if self._canary else Role.RULE,
             )
             self.hosts.setdefault(host, []).append(claim)
+
+    def _route(self, backend: BackendKey, host: str) -> Route:
+        rewrite = _template(self._rewrite.target)
+        return Route(backend, self._is_https_only(host), self._policy, rewrite=rewrite, fallback=self._fallback)
+
+    def _asks_clients(self) -> None:
+        """Tell whose clients are not asked for a certificate that they must have."""
+        named = {one.host for one in self.certificates}
+        for host in self.hosts if self._authority else ():
+            if not named & {host, f"{ANY}.{host.partition('.')[2]}"}:
+                message = (
+                    f"auth-tls-secret: {host} has no certificate, so no client is asked for one, and all are refused"
+                )
+                self._tell("InvalidAnnotation", f"{message}; name a Secret for it in spec.tls")
 
     def _other_names(self) -> None:
         """Names that nobody else claims: aliases serve the same, the name with or without www. leads to the other."""
@@ -200,10 +274,11 @@ class _Reading:
             TLS: asked.protocol.endswith("S"),
             HASH: asked.hash_by is not None,
             VIRTUAL: asked.service_upstream,
+            slow_start(asked.slow_start_ms): asked.slow_start_ms > 0,
             OPAQUE: self._canary is not None
             or (self.options.affinity is not None and self.options.affinity.kind is not None),
         }
-        return {word for word, wanted in words.items() if wanted}
+        return {word for word, wanted in words.items() if wanted} | ({self._peer.word()} if self._peer else set())
 
     def _tell(self, reason: str, message: str) -> None:
         self.problems.append(Problem(self.ingress.metadata.key, reason, message))

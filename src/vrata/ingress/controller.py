@@ -13,19 +13,21 @@ from vrata.haproxy.runtime import RuntimeFailed
 from vrata.ingress import doorman
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
-from vrata.ingress.endpoints import servers_of, service_of
+from vrata.ingress.endpoints import EXTERNAL, servers_of, service_of, words_of
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import CONFIG_MAP, BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
+from vrata.ingress.names import Names
 from vrata.ingress.observe import Running
 from vrata.ingress.places import policy_name
-from vrata.ingress.plan import AddCertificate, Desired, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.plan import AddCertificate, AddFile, Desired, Observed, Reload, RemoveServer, plan_pass
 from vrata.ingress.secrets import Secrets
-from vrata.ingress.served import file_names, secret_digest, secret_of_file
+from vrata.ingress.served import authority_file, file_names, secret_digest, secret_of_file
 from vrata.ingress.statuses import StatusWriter
 from vrata.ingress.streams import Port, read_streams
 from vrata.ingress.table import NOTHING, Table
 from vrata.ingress.telling import Telling
-from vrata.ingress.users import Users
+from vrata.ingress.trust import Trust, peer_of, server_tls
+from vrata.ingress.users import Users, is_users
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.events import Recorder
@@ -51,6 +53,7 @@ class Controller:
         self.services = Informer(kube, resources.SERVICES, Service)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.secrets = Secrets(kube, self._secret_changed)
+        self.names = Names(self._names_changed)
         self.status = status
         namespace, _, name = settings.tcp_services.partition("/")
         self.config_maps = Informer(
@@ -69,7 +72,7 @@ class Controller:
         self._secrets: set[SecretKey] = set()
         self._strays: set[str] = set()
         self._policies: dict[str, Policy | None] = {}
-        self._users: set[SecretKey] = set()
+        self._named: set[SecretKey] = set()
         # Digest of a Secret -> the file that HAProxy refused last, and what is told of it.
         self._refused: dict[str, tuple[str, tuple[str, str]]] = {}
         self._status_due = True
@@ -99,8 +102,11 @@ class Controller:
         wrong += tuple(("InvalidPort", f"data.{port.number}: {why}; use another one") for port, why in refused.items())
         key = f"{CONFIG_MAP}{settings.tcp_services}"
         self.telling.found(key, [Problem(key, reason, message) for reason, message in wrong])
-        self._backends |= {*self.streams.values(), *found.values()}
+        touched = {*self.streams.values(), *found.values()}
         self.streams = found
+        for backend in touched:
+            self._follow(service_of(backend))
+        self._backends |= touched
         self._due.set()
 
     def _uses(self, backend: BackendKey) -> bool:
@@ -134,6 +140,7 @@ class Controller:
         entry = new or old
         assert entry
         key = entry.metadata.key
+        self._follow(key)
         self._look_at(self._backends_of(key))
         if key == self.status.publish_service:
             self._status_due = True
@@ -151,8 +158,22 @@ class Controller:
                 self._look_at(self._backends_of(entry.service_key))
 
     def _secret_changed(self, key: SecretKey) -> None:
-        (self._users if ";" in key else self._secrets).add(key)
+        (self._named if ";" in key else self._secrets).add(key)
+        if ";" in key and not is_users(key):
+            self._secrets |= {host.certificate for _, host in self.table.authorised_by(key) if host.certificate}
+            peers = ((one, peer_of(words_of(one))) for one in self.table.backends)
+            self._backends |= {one for one, peer in peers if peer and peer.secret == key}
         self._due.set()
+
+    def _names_changed(self, services: frozenset[str]) -> None:
+        for service in services:
+            self._look_at(self._backends_of(service))
+
+    def _follow(self, key: str) -> None:
+        """Ask for the name that a Service stands for, if a row leads to it."""
+        service = self.services.objects.get(key)
+        named = service and service.spec.type == EXTERNAL and self._backends_of(key)
+        self.names.follow(key, service.spec.external_name if service and named else None)
 
     def _look_at(self, backends: Iterable[BackendKey]) -> None:
         self._backends.update(backends)
@@ -181,6 +202,7 @@ class Controller:
                 for informer in self._informers:
                     await informer.synced.wait()
                 group.create_task(self.secrets.run())
+                group.create_task(self.names.run())
                 self._settle()
                 await self.secrets.settled()
                 group.create_task(self.status.run())
@@ -225,7 +247,7 @@ class Controller:
         # A place is free again when its last server has gone, which the next look will see.
         again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
         self._hosts, self._backends, self._secrets, self._strays = set(), set(), set(), set()
-        self._policies, self._users = {}, set()
+        self._policies, self._named = {}, set()
         for action in plan_pass(observed, desired):
             if isinstance(action, Reload):
                 await self._reload(action)
@@ -234,7 +256,7 @@ class Controller:
             try:
                 done = await self.proxy.apply(action)
             except RuntimeFailed as error:
-                if not isinstance(action, AddCertificate):
+                if not isinstance(action, AddCertificate | AddFile):
                     raise
                 self._refuse(action.name, error)  # its hosts have the default one; nobody else is kept waiting
                 continue
@@ -252,11 +274,13 @@ class Controller:
             self.telling.found(f"host {host}", served.problems)
         for backend in change.removed:
             self.telling.found(f"backend {backend}", ())
+        for service in {service_of(backend) for backend in change.added | change.removed}:
+            self._follow(service)
         for secret in change.secrets:
             self.secrets.want(secret, wanted=bool(self.table.hosts_of(secret)))
-        for secret in change.users:
-            self.secrets.want(secret, wanted=secret in self.table.users)
-        self._users |= change.users
+        for secret in change.named:
+            self.secrets.want(secret, wanted=secret in self.table.named)
+        self._named |= change.named
         self._hosts |= change.hosts.keys()
         self._backends |= change.added | change.removed
         self._secrets |= change.secrets
@@ -269,53 +293,85 @@ class Controller:
         if self.proxy.running is not None:
             return await self.proxy.observe(self.proxy.running, self._backends)
         running, servers = await self.proxy.observe_all()
-        self._hosts |= self.table.hosts.keys()
-        self._secrets |= self.table.secrets
-        self._users = set(self.table.users | running.users.keys())
-        known = {secret_digest(secret) for secret in self._secrets}
-        self._strays = {name for name in running.certificates if secret_of_file(name) not in known}
+        self._look_at_everything()
+        self._named |= running.users.keys()
+        known = {secret_digest(secret) for secret in (*self._secrets, *self._named)}
+        self._strays = {name for name in running.certificates | running.files if secret_of_file(name) not in known}
         for hosts in running.rows.values():
             self._hosts |= hosts.keys()
-        wanted: dict[str, Policy | None] = {policy_name(policy): policy for policy in self.table.policies}
-        self._policies = dict.fromkeys(running.policies) | wanted
-        self._backends |= {*self.table.backends, *self.streams.values(), *running.owners.values()}
+        self._hosts |= running.authorities.keys()
+        self._policies = dict.fromkeys(running.policies) | self._policies
+        self._backends |= set(running.owners.values())
         return observed_of(running, servers)
+
+    def _look_at_everything(self) -> None:
+        self._hosts |= self.table.hosts.keys()
+        self._secrets |= self.table.secrets
+        self._named |= self.table.named
+        self._policies |= {policy_name(policy): policy for policy in self.table.policies}
+        self._backends |= {*self.table.backends, *self.streams.values()}
 
     def _desired(self) -> Desired:
         return Desired(
             hosts={host: self.table.hosts.get(host, NOTHING).rows for host in self._hosts},
             patterns={host: self.table.hosts.get(host, NOTHING).patterns for host in self._hosts},
             policies=dict(self._policies),
-            users={key: self._version(key) for key in self._users},
+            users={key: self._version(key) for key in self._named if is_users(key)},
+            files={key: self._trusted(key).files(key) for key in self._named if not is_users(key)},
+            authorities={host: self._authority(host) for host in self._hosts},
             streams=self.streams,
             backends={key: self._servers(key) for key in self._backends if self._uses(key)},
             unwanted=frozenset(key for key in self._backends if not self._uses(key)),
-            certificates={key: self._certificate(key) for key in self._secrets},
+            certificates={key: self._certificates(key) for key in self._secrets},
             strays=frozenset(self._strays),
         )
 
     def _refuse(self, name: str, error: RuntimeFailed) -> None:
         log.warning("certificate refused", file=name, error=str(error))
         self._refused[secret_of_file(name)] = name, ("CertificateRefused", f"HAProxy does not take it: {error}")
-        self._secrets |= {key for key in self.table.secrets if secret_digest(key) == secret_of_file(name)}
-        self._due.set()
+        for key in self.table.secrets | self.table.named:
+            if secret_digest(key) == secret_of_file(name):
+                self._secret_changed(key)
 
-    def _certificate(self, key: SecretKey) -> Certificate | None:
+    def _certificates(self, key: SecretKey) -> tuple[Certificate, ...]:
+        """A Secret's certificate, once for the hosts of each authority of clients' certificates."""
         hosts, found = self.table.hosts_of(key), self.secrets.get(key)
-        wrong = found if isinstance(found, tuple) else None
-        whole = Certificate(found, hosts) if hosts and isinstance(found, str) else None
+        wrong, wholes = found if isinstance(found, tuple) else None, []
+        if isinstance(found, str):
+            by_authority: dict[str, list[str]] = {}
+            for host in hosts:
+                authority = self.table.hosts[host].authority
+                trusted = self._trusted(authority).authority if authority else ""
+                file = authority_file(authority, trusted) if authority and trusted else ""
+                by_authority.setdefault(file, []).append(host)
+            wholes = [Certificate(found, tuple(names), file) for file, names in sorted(by_authority.items())]
         name, why = self._refused.get(secret_digest(key), ("", None))
-        if whole and name in file_names(key, whole):
-            whole, wrong = None, why
+        if name in file_names(key, wholes):
+            wholes, wrong = [], why
         self.telling.found(f"secret {key}", self.table.told(key, *wrong) if wrong else ())
-        return whole
+        return tuple(wholes)
+
+    def _authority(self, host: str) -> str | None:
+        """The digest of the Secret that says who signs clients' certificates."""
+        served = self.table.hosts.get(host, NOTHING)
+        return secret_digest(served.authority) if served.authority and served.certificate else None
+
+    def _trusted(self, key: SecretKey) -> Trust:
+        """What a Secret says of trust; nothing if nobody names it any more, or it can not be read."""
+        found = self.secrets.get(key)
+        name, why = self._refused.get(secret_digest(key), ("", None))
+        if why and isinstance(found, Trust) and name in found.files(key):
+            found = why
+        wrong = self.table.told(key, *found) if isinstance(found, tuple) else ()
+        self.telling.found(f"secret {key}", wrong)
+        return found if isinstance(found, Trust) and key in self.table.named else Trust()
 
     def _version(self, key: SecretKey) -> str | None:
         """Of the users of a Secret; None if nobody may enter."""
         found = self.secrets.get(key)
         wrong = self.table.told(key, *found) if isinstance(found, tuple) else ()
         self.telling.found(f"secret {key}", wrong)
-        return found.version if isinstance(found, Users) and key in self.table.users else None
+        return found.version if isinstance(found, Users) and key in self.table.named else None
 
     def _users_of(self, key: str, version: str) -> Users | None:
         found = self.secrets.get(SecretKey(key))
@@ -324,12 +380,20 @@ class Controller:
     def _servers(self, key: BackendKey) -> tuple[Server, ...]:
         service = service_of(key)
         slices = self._slices.get(service, {}).values()
-        servers, wrong = servers_of(key, self.services.objects.get(service), slices)
+        entry = self.services.objects.get(service)
+        named = self.names.get(entry.spec.external_name) if entry and entry.spec.type == EXTERNAL else ()
+        peer = peer_of(words_of(key))
+        trust = self._trusted(peer.secret) if peer and peer.secret else Trust()
+        if peer and ((peer.verify and not trust.authority) or (peer.secret and trust == Trust())):
+            self.telling.found(f"backend {key}", ())
+            return ()  # its Secret is told of; without it nobody knows whom to trust
+        servers, wrong = servers_of(key, entry, slices, named or (), server_tls(peer, trust) if peer else None)
+        wrong = wrong if named is not None else None  # it is being asked for
         problems = list(self.table.told(key, *wrong)) if wrong else []
         if wrong and key in self.streams.values():
-            named = f"{CONFIG_MAP}{self.proxy.settings.tcp_services}"
+            config_map = f"{CONFIG_MAP}{self.proxy.settings.tcp_services}"
             problems += [
-                Problem(named, wrong[0], f"data.{port.number}: {wrong[1]}")
+                Problem(config_map, wrong[0], f"data.{port.number}: {wrong[1]}")
                 for port, backend in self.streams.items()
                 if backend == key
             ]
@@ -337,10 +401,8 @@ class Controller:
         return servers
 
     async def _reload(self, reason: Reload) -> None:
-        backends = {key: self._servers(key) for key in (*self.table.backends, *self.streams.values())}
-        certificates = {key: self._certificate(key) for key in self.table.secrets}
-        users = {key: self._version(key) for key in self.table.users}
-        await self.proxy.reload(reason, backends, self.table.hosts, certificates, users, self.streams)
+        self._look_at_everything()
+        await self.proxy.reload(reason, self._desired())
 
 
 def why_not_bound(port: int) -> str:

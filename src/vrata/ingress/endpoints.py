@@ -6,12 +6,15 @@ Ready endpoints; those that are terminating and still serve only when none is re
 import hashlib
 from collections.abc import Iterable
 
-from vrata.ingress.model import BackendKey, Server
+from vrata.ingress.model import BackendKey, Server, ServerTls
+from vrata.ingress.trust import digest
 from vrata.kube.objects import EndpointSlice, Service, ServicePort
 
 # appProtocol of a Service port that means HTTP/2 without TLS (Kubernetes documentation, «Application protocol»).
 H2 = ("kubernetes.io/h2c", "grpc")
 
+
+EXTERNAL = "ExternalName"
 
 # How pods are spoken to, where an Ingress says so: words of a backend's key.
 TLS, HTTP2, HASH = "tls", "h2", "hash"
@@ -19,6 +22,8 @@ OPAQUE = "opaque"  # clients are told servers' names
 TCP = "tcp"  # whatever it is that goes over it
 PROXY = "proxy"  # each connection begins with the client's address (HAProxy's proxy-protocol.txt)
 VIRTUAL = "virtual"  # the Service's own address, not its pods
+_SLOW = "slow="  # milliseconds until a new pod has its full share follow
+FIRST = ""  # for a port: the Service's first one
 
 
 def backend_key(service: str, port: str, words: Iterable[str] = ()) -> BackendKey:
@@ -42,37 +47,51 @@ def words_of(backend: BackendKey) -> frozenset[str]:
 
 
 def servers_of(
-    backend: BackendKey, service: Service | None, slices: Iterable[EndpointSlice]
+    backend: BackendKey,
+    service: Service | None,
+    slices: Iterable[EndpointSlice],
+    named: Iterable[str] = (),
+    tls: ServerTls | None = None,
 ) -> tuple[tuple[Server, ...], tuple[str, str] | None]:
-    """The servers, and what keeps them from being any: (reason, message)."""
+    """The servers, and what keeps them from being any: (reason, message).
+
+    `named`: the addresses of the name that a Service of type ExternalName stands for. `tls`: what is asked of pods that
+    speak it, by the word of a Secret.
+    """
     text = port_of(backend)
     if service is None:
         key = service_of(backend)
         return (), ("ServiceNotFound", f"service.name: no Service {key!r}; create it, then it is served")
-    port = _port(service, text)
+    port, words = _port(service, text), words_of(backend)
+    if service.spec.type == EXTERNAL and (port or text.isdecimal()):
+        number = port.port if port else int(text)
+        servers = tuple(_server(address, number, words, tls) for address in named)
+        message = f"service.name: {service.spec.external_name!r} has no address outside this machine; name another one"
+        return servers, None if servers else ("NameNotResolved", message)
     if port is None:
         known = ", ".join(str(entry.name or entry.port) for entry in service.spec.ports if entry.protocol == "TCP")
         message = (
             f"service.port: Service {service.metadata.key} has no port {text!r}; use one of: {known or 'none yet'}"
         )
         return (), ("PortNotFound", message)
-    words = words_of(backend)
     if VIRTUAL in words:
         address = service.spec.cluster_ip
         if address in ("", "None"):
             return (), ("NoClusterIP", f"service.name: Service {service.metadata.key} has no address; give it one")
-        return (_server(address, port.port, words),), None
-    return _servers(port, slices, words), None
+        return (_server(address, port.port, words, tls),), None
+    return _servers(port, slices, words, tls), None
 
 
 def _port(service: Service, text: str) -> ServicePort | None:
     for port in service.spec.ports:
-        if port.protocol == "TCP" and text in (port.name, str(port.port)):
+        if port.protocol == "TCP" and (text == FIRST or text in (port.name, str(port.port))):
             return port
     return None
 
 
-def _servers(port: ServicePort, slices: Iterable[EndpointSlice], words: frozenset[str]) -> tuple[Server, ...]:
+def _servers(
+    port: ServicePort, slices: Iterable[EndpointSlice], words: frozenset[str], tls: ServerTls | None
+) -> tuple[Server, ...]:
     if port.app_protocol in H2 and TCP not in words:
         words |= {HTTP2}
     ready: set[Server] = set()
@@ -83,7 +102,7 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice], words: frozense
         numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == "TCP"]
         for endpoint in entry.endpoints or ():
             for number in numbers:
-                server = _server(endpoint.addresses[0], number, words)
+                server = _server(endpoint.addresses[0], number, words, tls)
                 if endpoint.conditions.ready is not False:
                     ready.add(server)
                 elif endpoint.conditions.terminating and endpoint.conditions.serving is not False:
@@ -91,9 +110,16 @@ def _servers(port: ServicePort, slices: Iterable[EndpointSlice], words: frozense
     return tuple(sorted(ready or last))
 
 
-def _server(address: str, port: int, words: frozenset[str]) -> Server:
+def _server(address: str, port: int, words: frozenset[str], tls: ServerTls | None) -> Server:
     name = f"{address.replace('.', '-').replace(':', '_')}-{port}"
     if OPAQUE in words:
         name = hashlib.blake2s(name.encode(), digest_size=8).hexdigest()
-    ways = sorted(words & {HTTP2, TLS, PROXY})
-    return Server("-".join(("s", name, *ways)), address, port, HTTP2 in words, TLS in words, PROXY in words)
+    asked = (tls or ServerTls()) if TLS in words else None
+    ways = [*sorted(words & {HTTP2, TLS, PROXY}), *([digest(tls)] if tls else [])]
+    slow_ms = next((int(word.removeprefix(_SLOW)) for word in words if word.startswith(_SLOW)), 0)
+    return Server("-".join(("s", name, *ways)), address, port, HTTP2 in words, asked, PROXY in words, slow_ms)
+
+
+def slow_start(time_ms: int) -> str:
+    """The word for pods that get their share by and by."""
+    return f"{_SLOW}{time_ms:d}"

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from vrata.base.errors import InvalidInput
 from vrata.ingress.claims import is_ours, read_ingress
-from vrata.ingress.endpoints import port_of, servers_of, service_of
+from vrata.ingress.endpoints import EXTERNAL, port_of, servers_of, service_of
 from vrata.ingress.model import BackendKey, Route, RowKey
 from vrata.ingress.render import server_address
 from vrata.ingress.rows import END, candidates, find_rows, host_of
@@ -93,6 +93,9 @@ def _backend(cluster: Cluster, what: str, backend: BackendKey) -> Iterator[str]:
     slices = [one for one in cluster.slices if one.service_key == key]
     servers, wrong = servers_of(backend, service, slices)
     yield f"{what:<13}Service {key}, port {port_of(backend)}"
+    if service and service.spec.type == EXTERNAL:
+        yield f"pods         none: it stands for the name {service.spec.external_name}"
+        return
     yield f"pods         {', '.join(map(server_address, servers)) or '503: none is ready'}"
     if wrong:
         yield f"problem      {wrong[1]}"

@@ -21,7 +21,8 @@ Place = NewType("Place", str)
 # What a route asks for beyond a backend, as the proxy reads it (`vrata.ingress.policy`); empty for most.
 Policy = NewType("Policy", str)
 NO_POLICY = Policy("")
-# `namespace/name` of a Secret with a certificate; of one with users (`vrata.ingress.users`) with that after it.
+# `namespace/name` of a Secret with a certificate; what another one is for follows a semicolon (`vrata.ingress.users`,
+# `vrata.ingress.trust`).
 SecretKey = NewType("SecretKey", str)
 
 # Sends every request to the same address over HTTPS.
@@ -36,6 +37,16 @@ class Scheme(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
+class ServerTls:
+    """How a pod proves who it is, and HAProxy to it; names of files (`vrata.ingress.served`), empty for none."""
+
+    authority: str = ""
+    certificate: str = ""
+    name: str = ""  # that the pod's certificate must have, if it has to prove anything
+    sends_name: bool = False
+
+
+@dataclass(frozen=True, order=True)
 class Server:
     """One pod behind a backend; the name tells all there is to tell. `h2`: HTTP/2, as gRPC speaks it."""
 
@@ -43,8 +54,9 @@ class Server:
     address: str
     port: int
     h2: bool = False
-    tls: bool = False
+    tls: ServerTls | None = None
     proxy: bool = False
+    slow_start_ms: int = 0  # so long does it take to get its full share
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,8 @@ class Problem:
 class Route(NamedTuple):
     """Where a row leads; over HTTP perhaps only to HTTPS.
 
-    `canary` is a second backend, which the policy chooses for some requests. `rewrite` is a path in place of the request's,
-    with `\\1` to `\\9` for the groups of a pattern.
+    `canary` is a second backend, which the policy chooses for some requests, `fallback` one for all while the chosen has no
+    pod. `rewrite` is a path in place of the request's, with `\\1` to `\\9` for the groups of a pattern.
     """
 
     backend: BackendKey
@@ -68,10 +80,11 @@ class Route(NamedTuple):
     policy: Policy = NO_POLICY
     canary: BackendKey | None = None
     rewrite: str = ""
+    fallback: BackendKey | None = None
 
     def backends(self) -> tuple[BackendKey, ...]:
         """All that it may lead to."""
-        return (self.backend, self.canary) if self.canary else (self.backend,)
+        return tuple(one for one in (self.backend, self.canary, self.fallback) if one)
 
 
 class Role(StrEnum):
@@ -95,6 +108,7 @@ class Claim:
     pattern: str = "/"
     regex: bool = False
     role: Role = Role.RULE
+    authority: SecretKey | None = None  # of the clients' certificates, of which a host has one
 
 
 @dataclass(frozen=True)
@@ -107,11 +121,20 @@ class CertificateClaim:
 
 
 @dataclass(frozen=True)
+class NamedSecret:
+    """A Secret that is not a host's certificate, and the field that names it."""
+
+    secret: SecretKey
+    at: str
+
+
+@dataclass(frozen=True)
 class Certificate:
-    """PEM, leaf first, the key last, and the names it is served for."""
+    """PEM, leaf first, the key last, and the names it is served for; clients show theirs of that authority (a file)."""
 
     pem: str = field(repr=False)
     hosts: tuple[str, ...]
+    authority: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +144,7 @@ class Claims:
     age: tuple[float, str] = (0.0, "")  # the older Ingress wins a conflict
     hosts: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     certificates: tuple[CertificateClaim, ...] = ()
-    users: SecretKey | None = None
+    secrets: tuple[NamedSecret, ...] = ()
     left_out: bool = False  # all of it, for what it asks for can not be done and would leave a door open
     default: Claim | None = None
     problems: tuple[Problem, ...] = ()

@@ -11,9 +11,9 @@ from vrata.haproxy.runtime import RuntimeClient, parse_statistics
 from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, SecretKey, Slot
 from vrata.ingress.places import is_slot
 from vrata.ingress.plan import Patterns
-from vrata.ingress.render import OWNERS, POLICIES, STREAMS, USERS, map_path, patterns_map, routes_of
+from vrata.ingress.render import AUTHORITIES, OWNERS, POLICIES, STREAMS, USERS, map_path, patterns_map, routes_of
 from vrata.ingress.rows import host_of, host_of_pattern
-from vrata.ingress.served import DEFAULT, LIST
+from vrata.ingress.served import DEFAULT, LIST, is_trust
 from vrata.ingress.streams import Port
 
 Servers = dict[Slot, dict[str, bool]]
@@ -34,6 +34,8 @@ class Running:
     ports: set[Port] = field(default_factory=set)  # bound
     streams: dict[Port, Slot] = field(default_factory=dict)
     certificates: set[str] = field(default_factory=set)  # names of files
+    files: set[str] = field(default_factory=set)  # names of all others
+    authorities: dict[str, str] = field(default_factory=dict)  # digests of Secrets by host
 
     def assign(self, slot: Slot, backend: BackendKey) -> None:
         """A place is a backend's."""
@@ -85,6 +87,11 @@ async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) 
         name = line.partition(" ")[0].removeprefix(f"{tls_dir}/")
         if line.startswith("/") and name != DEFAULT:
             running.certificates.add(name)
+    for kind in ("ca-file", "cert"):
+        for line in (await runtime.ask(f"show ssl {kind}")).splitlines():
+            name = line.partition(" ")[0].removeprefix(f"{tls_dir}/")
+            running.files |= {name} if is_trust(name) else set()
+    running.authorities = dict(await _map(runtime, map_path(directory, AUTHORITIES)))
     return running
 
 

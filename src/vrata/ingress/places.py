@@ -1,4 +1,4 @@
-"""What a row of the route maps says: `slot`, or `slot[+canary's slot]/policy[/new path]`. Pure.
+"""What a row of the route maps says: `slot`, or `slot[+canary's slot][|fallback's slot]/policy[/new path]`. Pure.
 
 The policy is a name only, a digest of its content: a row of the map `policies` that never changes, so that a route has
 all of its old settings or all of its new ones, and nothing between.
@@ -53,5 +53,8 @@ def place(route: Route, scheme: Scheme, slots: Mapping[BackendKey, Slot]) -> Pla
     """Where a row leads."""
     if route.https_only and scheme is Scheme.HTTP:
         return REDIRECT
-    text = "+".join(slots[backend] for backend in route.backends())
-    return Place(f"{text}/{policy_name(route.policy)}{route.rewrite}" if route.policy or route.rewrite else text)
+    text: str = slots[route.backend]
+    text += f"+{slots[route.canary]}" if route.canary else ""
+    text += f"|{slots[route.fallback]}" if route.fallback else ""
+    plain = not (route.policy or route.rewrite or route.fallback)
+    return Place(text if plain else f"{text}/{policy_name(route.policy)}{route.rewrite}")

@@ -23,7 +23,8 @@ class Observed:
 
     `servers` maps their names to whether they are in maintenance, by slot; a slot without any may be left out.
     `certificates` are names of files (`vrata.ingress.served`), `policies` of rows (`vrata.ingress.places`); `patterns` are
-    of every host. `ports` are bound, whether or not they lead anywhere.
+    of every host. `files` are those of authorities, and certificates for pods. `ports` are bound, whether or not they
+    lead anywhere.
     """
 
     places: dict[BackendKey, Slot]
@@ -34,6 +35,8 @@ class Observed:
     policies: Set[str] = frozenset()
     patterns: Mapping[Scheme, Mapping[str, Patterns]] = field(default_factory=dict)
     users: Mapping[SecretKey, str] = field(default_factory=dict)
+    files: Set[str] = frozenset()
+    authorities: Mapping[str, str] = field(default_factory=dict)
     ports: Set[Port] = frozenset()
     streams: Mapping[Port, Slot] = field(default_factory=dict)
 
@@ -42,9 +45,9 @@ class Observed:
 class Desired:
     """What they shall have; `unwanted` backends are looked at because no row leads to them any more.
 
-    A Secret with None has no certificate that could be served, or no host that wants it. `strays` are files of Secrets
-    that nobody knows any more. `policies` are rows by name, `users`
-    the versions of lists of users; None: nobody's any more.
+    A Secret with () has no certificate that could be served, or no host that wants it. `files` are the contents of others
+    by name, `strays` files of Secrets that nobody knows any more. `authorities` are digests of Secrets by host, `policies`
+    rows by name, `users` the versions of lists of users; None: nobody's any more.
     """
 
     hosts: Mapping[str, Mapping[RowKey, Route]] = field(default_factory=dict)
@@ -54,7 +57,9 @@ class Desired:
     streams: Mapping[Port, BackendKey] = field(default_factory=dict)
     backends: Mapping[BackendKey, tuple[Server, ...]] = field(default_factory=dict)
     unwanted: frozenset[BackendKey] = frozenset()
-    certificates: Mapping[SecretKey, Certificate | None] = field(default_factory=dict)
+    certificates: Mapping[SecretKey, tuple[Certificate, ...]] = field(default_factory=dict)
+    files: Mapping[SecretKey, Mapping[str, str]] = field(default_factory=dict)
+    authorities: Mapping[str, str | None] = field(default_factory=dict)
     strays: frozenset[str] = frozenset()
 
 
@@ -172,8 +177,38 @@ class DropCertificate:
     name: str
 
 
+@dataclass(frozen=True)
+class AddFile:
+    """Authorities, or a certificate for pods."""
+
+    name: str
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DropFile:
+    name: str
+
+
+@dataclass(frozen=True)
+class PutAuthority:
+    """Clients of a host show certificates that this Secret's authority signs, from the next connection on."""
+
+    host: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class DropAuthority:
+    host: str
+
+
 Action = (
-    AddCertificate
+    AddFile
+    | DropFile
+    | PutAuthority
+    | DropAuthority
+    | AddCertificate
     | DropCertificate
     | Reload
     | Assign
@@ -208,11 +243,19 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     here = {slots[key]: servers for key, servers in desired.backends.items()}
     here |= {slots[key]: () for key in desired.unwanted if key in slots}
     certificates = _certificates(observed.certificates, desired.certificates, desired.strays)
-    too_long = [one.name for one in certificates if isinstance(one, AddCertificate) and not fits(one.certificate)]
+    new_files, old_files = _files(observed.files, desired.files, desired.strays)
+    too_long = [one.name for one in certificates if isinstance(one, AddCertificate) and not fits(one.certificate.pem)]
+    too_long += [one.name for one in new_files if not fits(one.content)]
     if too_long:
         return [Reload("a certificate too long to be sent", ", ".join(too_long))]
+    was = {host: observed.authorities.get(host) for host in desired.authorities}
+    moved = {host: digest for host, digest in desired.authorities.items() if digest != was[host]}
     return [
+        *new_files,
+        # Who connects while certificates change is of no authority, old or new.
+        *(DropAuthority(host) for host in moved if was[host]),
         *certificates,
+        *(PutAuthority(host, digest) for host, digest in moved.items() if digest),
         *(Assign(slot, backend) for backend, slot in assigned.items()),
         *_servers_in(observed.servers, here),
         *(
@@ -235,6 +278,7 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
             for key in sorted(desired.unwanted)
             if key in slots and not observed.servers.get(slots[key])
         ),
+        *old_files,
     ]
 
 
@@ -258,15 +302,27 @@ def _servers_out(
         yield from (RemoveServer(slot, name) for name in observed.get(slot, {}) if name not in wanted)
 
 
+def _files(
+    observed: Set[str], desired: Mapping[SecretKey, Mapping[str, str]], strays: frozenset[str]
+) -> tuple[list[AddFile], list[DropFile]]:
+    wanted = {name: content for found in desired.values() for name, content in found.items()}
+    looked_at = {secret_digest(secret) for secret in desired}
+    old = [name for name in sorted(observed) if secret_of_file(name) in looked_at or name in strays]
+    return (
+        [AddFile(name, content) for name, content in wanted.items() if name not in observed],
+        [DropFile(name) for name in old if name not in wanted],
+    )
+
+
 def _certificates(
-    observed: Set[str], desired: Mapping[SecretKey, Certificate | None], strays: frozenset[str]
+    observed: Set[str], desired: Mapping[SecretKey, tuple[Certificate, ...]], strays: frozenset[str]
 ) -> list[AddCertificate | DropCertificate]:
     """The new one first: HAProxy goes on with the old one until that is dropped."""
     if not desired and not strays:
         return []
     wanted: dict[str, Certificate] = {}
-    for secret, whole in desired.items():
-        wanted |= file_names(secret, whole) if whole else {}
+    for secret, wholes in desired.items():
+        wanted |= file_names(secret, wholes)
     looked_at = {secret_digest(secret) for secret in desired}
     old = (name for name in sorted(observed) if secret_of_file(name) in looked_at or name in strays)
     return [

@@ -6,6 +6,8 @@ local versions = Map.new(os.getenv("VRATA_USERS"), Map._str)
 local known, number = {}, 0
 local MOST_KNOWN = 20000
 local AUTH_TIMEOUT_MS = 5000
+local MOST_COPIES, COPY_TIMEOUT_MS = 50, 5000 -- of requests, under way in this thread
+local copies = 0
 
 local function decoded(text)
   return (text:gsub("%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
@@ -135,12 +137,14 @@ end
 local function choose(txn, policy, headers)
   local said = policy.cookie and cookie(headers, policy.cookie) or ""
   local server, side = said:match("^(s%-[%w-]+)(~?)$")
-  local main, canary = txn:get_var("txn.slot"):match("^(.-)%+(.+)$")
+  local main, canary, fallback = txn:get_var("txn.slot"):match("^([^+|]+)%+?([^|]*)|?(.*)$")
   local second = false
-  if canary then
+  if canary ~= "" then
     if server then second = side ~= "" else second = is_canary(policy, headers) end
-    txn:set_var("txn.slot", second and canary or main)
   end
+  local slot = second and canary or main
+  if fallback ~= "" and txn.c:nbsrv(slot) == 0 then slot = fallback end
+  txn:set_var("txn.slot", slot)
   if policy.cookie then
     if server then txn:set_var("txn.server", server) end
     txn:set_var("txn.cookie", policy.cookie)
@@ -174,6 +178,31 @@ local function rewrite(txn, path)
   end
 end
 
+-- ingress-nginx, «Client Certificate Authentication». A connection is of the authority whose certificates were asked for
+-- when it was made, for the name that the client gave then; another host's requests are not for it.
+local function check_client(txn, policy, headers)
+  local host = (first(headers, "host") or ""):lower():gsub(":%d+$", "")
+  local used = txn.f:ssl_c_used()
+  used = used == true or used == 1
+  local wrong = used and txn.f:ssl_c_verify() or 0
+  for _, name in ipairs{"verify", "subject-dn", "issuer-dn", "cert"} do txn.http:req_del_header("ssl-client-" .. name) end
+  if txn:get_var("txn.scheme") == "https"
+    and (txn:get_var("sess.name") ~= host or txn:get_var("sess.authority") ~= policy["client-authority"]) then
+    return refuse(txn, 421, "this connection was made for another name")
+  end
+  if policy.client == "on" and not used then return refuse(txn, 400, "no required certificate was sent") end
+  if policy.client ~= "optional_no_ca" and wrong ~= 0 then return refuse(txn, 400, "the certificate is not valid here") end
+  txn.http:req_set_header("ssl-client-verify", not used and "NONE" or wrong == 0 and "SUCCESS" or "FAILED:" .. wrong)
+  if not used then return end
+  txn.http:req_set_header("ssl-client-subject-dn", txn.f:ssl_c_s_dn("", 0, "rfc2253"))
+  txn.http:req_set_header("ssl-client-issuer-dn", txn.f:ssl_c_i_dn("", 0, "rfc2253"))
+  if policy["client-pass"] then
+    local lines = txn.c:base64(txn.f:ssl_c_der()):gsub(("."):rep(64), "%0\n")
+    local pem = "-----BEGIN CERTIFICATE-----\n" .. lines .. "\n-----END CERTIFICATE-----\n"
+    txn.http:req_set_header("ssl-client-cert", escaped(pem))
+  end
+end
+
 -- HAProxy goes on after an error in here; `done` tells its rules that there was none.
 local function guard(done, action)
   return function(txn)
@@ -190,6 +219,7 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
   if (policy.deny and contains(policy.deny, source)) or (policy.allow and not contains(policy.allow, source)) then
     return refuse(txn, 403, "this address may not enter")
   end
+  if policy.client then check_client(txn, policy, headers) end
   if policy.hsts then txn:set_var("txn.hsts", policy.hsts) end
   if policy["cors-origins"] then allow_origin(txn, policy, headers, method) end
   if policy.redirect then
@@ -204,6 +234,10 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
   if policy.hash then txn:set_var("txn.hash", HASHED[policy.hash](txn)) end
   for _, name in ipairs{"timeout", "tunnel"} do
     if policy[name] then txn:set_var("txn." .. name, tonumber(policy[name])) end
+  end
+  if policy.mirror and copies < MOST_COPIES then
+    txn:set_var("txn.mirror", true)
+    if policy["mirror-body"] then txn:set_var("txn.mirror_body", true) end
   end
   if policy["no-retry"] then txn:set_var("txn.no_retry", true) end
   if policy.auth or policy.users then txn:set_var("txn.auth", true) end
@@ -240,10 +274,8 @@ local function check_password(txn, policy)
   let_in[key], remembered = true, remembered + 1
 end
 
--- Another service says who may enter (ingress-nginx, «External Authentication»): 2xx lets in, everything else does not.
-core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", function(txn, policy)
-  if policy.users then check_password(txn, policy) end
-  if not policy.auth then return end
+-- Headers as HAProxy's own client sends them on.
+local function end_to_end(txn)
   local headers = {}
   for name, values in pairs(txn.http:req_get_headers()) do
     if name ~= "content-length" and name ~= "transfer-encoding" and name ~= "connection" and name ~= "host" then
@@ -252,6 +284,31 @@ core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", functi
       headers[name] = all
     end
   end
+  return headers
+end
+
+-- A copy of the request, whose answer nobody waits for (ingress-nginx, «Mirror»).
+core.register_action("mirror", {"http-req"}, function(txn)
+  local policy = find(txn:get_var("txn.policy") or "") or {}
+  local method, url, headers = txn.f:method():lower(), expanded(txn, policy.mirror), end_to_end(txn)
+  local length = tonumber(first(txn.http:req_get_headers(), "content-length") or 0)
+  local body = policy["mirror-body"] and txn.f:req_body() or nil
+  if body and #body < length then body = nil end
+  headers.host = {policy["mirror-host"] or url:match("^%w+://([^/]+)")}
+  core.register_task(function()
+    copies = copies + 1
+    local client = core.httpclient()
+    local ask = client[method]
+    if ask then pcall(ask, client, {url = url, headers = headers, body = body, timeout = COPY_TIMEOUT_MS}) end
+    copies = copies - 1
+  end)
+end)
+
+-- Another service says who may enter (ingress-nginx, «External Authentication»): 2xx lets in, everything else does not.
+core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", function(txn, policy)
+  if policy.users then check_password(txn, policy) end
+  if not policy.auth then return end
+  local headers = end_to_end(txn)
   local here = txn:get_var("txn.scheme") .. "://" .. txn:get_var("txn.host") .. txn:get_var("txn.uri")
   headers["x-original-url"] = {here}
   headers["x-original-method"] = {txn.f:method()}

@@ -8,8 +8,10 @@ import hashlib
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from vrata.ingress.annotations.options import Affinity, BasicAuth, Canary, Cors, Options, RateLimit, Redirect
+from vrata.ingress.annotations.options import Affinity, BasicAuth, Canary, ClientTls, Cors, Options, RateLimit, Redirect
 from vrata.ingress.model import Policy, SecretKey
+from vrata.ingress.served import secret_digest
+from vrata.ingress.trust import AUTHORITY
 from vrata.ingress.users import FILE, MAP
 
 Value = str | int | bool | None | tuple[object, ...]
@@ -46,6 +48,13 @@ def policy_of(ingress: str, options: Options) -> Policy:
         words |= _rate_limit(ingress, options.rate_limit)
     if options.basic_auth and options.basic_auth.secret:
         words |= {"users": users_of(ingress, options.basic_auth), "realm": options.basic_auth.realm or REALM}
+    authority = authority_of(ingress, options.client_tls)
+    if options.client_tls and authority:
+        words |= {
+            "client": options.client_tls.verify,
+            "client-authority": secret_digest(authority),
+            "client-pass": options.client_tls.pass_certificate,
+        }
     if options.external_auth and options.external_auth.url:
         auth = options.external_auth
         words |= {
@@ -54,6 +63,12 @@ def policy_of(ingress: str, options: Options) -> Policy:
             "auth-signin": auth.signin,
             "auth-headers": auth.response_headers,
         }
+    if options.mirror and options.mirror.target:
+        words |= {
+            "mirror": options.mirror.target,
+            "mirror-body": options.mirror.body,
+            "mirror-host": options.mirror.host,
+        }
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
     return _line(words)
@@ -61,9 +76,18 @@ def policy_of(ingress: str, options: Options) -> Policy:
 
 def users_of(ingress: str, auth: BasicAuth) -> SecretKey:
     """The Secret that says who may enter."""
-    namespace = ingress.partition("/")[0]
-    name = (auth.secret or "").rpartition("/")[2]
-    return SecretKey(f"{namespace}/{name}{MAP if auth.form == 'auth-map' else FILE}")
+    return secret_of(ingress, auth.secret or "", MAP if auth.form == "auth-map" else FILE)
+
+
+def authority_of(ingress: str, tls: ClientTls | None) -> SecretKey | None:
+    """The Secret that says who signs clients' certificates; None if nobody is asked for one."""
+    wanted = tls and tls.secret and tls.verify != "off"
+    return secret_of(ingress, tls.secret or "", AUTHORITY) if tls and wanted else None
+
+
+def secret_of(ingress: str, named: str, use: str) -> SecretKey:
+    """The Secret of the Ingress' own namespace that an annotation names."""
+    return SecretKey(f"{ingress.partition('/')[0]}/{named.rpartition('/')[2]}{use}")
 
 
 def canary_of(canary: Canary) -> Policy:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from vrata.haproxy.model import BindTls
 from vrata.haproxy.tls import bind_words
-from vrata.ingress.model import REDIRECT, Scheme, Server, Settings, Slot
+from vrata.ingress.model import REDIRECT, Scheme, Server, ServerTls, Settings, Slot
 from vrata.ingress.places import PATTERNS, Kind
 from vrata.ingress.policy import LIMIT_WINDOW_S
 from vrata.ingress.rows import ANY, END
@@ -20,6 +20,7 @@ SLOT_LENGTH = len(REDIRECT)  # which is a backend like any slot
 OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also for the log
 POLICIES = "policies"  # name → what `policy.lua` does
 USERS = "users"  # Secret → version of its list of users
+AUTHORITIES = "authorities"  # host → digest of the Secret that says who signs clients' certificates there
 STREAMS = "streams"  # name of a TCP port's frontend → slot
 PROGRAM = "policy.lua"
 DOORMAN = "users.sock"
@@ -34,7 +35,10 @@ def render_config(
 ) -> str:
     """The whole configuration; `directory` holds the maps and sockets."""
     proxy = " accept-proxy" if settings.accept_proxy else ""
-    tls = " ".join(bind_words(BindTls(certificates=LIST), f"{directory}/tls"))
+    # Clients with certificates that nobody vouches for come in, for a route to decide what they get.
+    tls = " ".join(
+        [*bind_words(BindTls(certificates=LIST), f"{directory}/tls"), "ca-ignore-err all crt-ignore-err all"]
+    )
     parts = [
         _head(settings, directory),
         _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, _access_log(settings, directory)),
@@ -43,7 +47,7 @@ def render_config(
         _SLOTS,
         _streams(settings, ports, directory),
     ]
-    parts += [_slot(slot, servers) for slot, servers in slots.items()]
+    parts += [_slot(slot, servers, f"{directory}/tls") for slot, servers in slots.items()]
     return "\n".join(parts)
 
 
@@ -115,7 +119,7 @@ def _frontend(scheme: Scheme, bind: str, directory: str, log: str) -> str:
     return f"""\
 frontend {scheme} from all
   bind {bind}
-{log}\
+{_clients(directory) if scheme is Scheme.HTTPS else ""}{log}\
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
   http-request set-header X-Forwarded-For %[src]
@@ -139,6 +143,17 @@ frontend {scheme} from all
   http-after-response set-header Server vrata unless {{ res.hdr(server) -m found }}
 {_responses(scheme)}\
   use_backend %[var(txn.slot)]
+"""
+
+
+def _clients(directory: str) -> str:
+    """Whose certificate was asked for when the connection was made: what a map says later is not of this one."""
+    found, name = map_path(directory, AUTHORITIES), "ssl_fc_sni,lower"
+    missed = "unless { var(sess.authority) -m found }"
+    return f"""\
+  tcp-request session set-var(sess.name) {name}
+  tcp-request session set-var(sess.authority) var(sess.name),map_str({found})
+  tcp-request session set-var(sess.authority) var(sess.name),regsub(^[^.]*,{ANY}),map_str({found}) {missed}
 """
 
 
@@ -204,6 +219,8 @@ def _policy(scheme: Scheme) -> str:
         "sc-inc-gpc0(1) if { var(txn.limit_minute) -m found }",
         "lua.authenticate if { var(txn.auth) -m bool }",
         f"{broken} if {{ var(txn.auth) -m bool }} !{{ var(txn.auth_done) -m bool }}",
+        "wait-for-body time 5s if { var(txn.mirror_body) -m bool }",
+        "lua.mirror if { var(txn.mirror) -m bool }",
     ]
     return "".join(f"  http-request {rule}\n" for rule in rules)
 
@@ -279,16 +296,28 @@ defaults {kind} from all
 )
 
 
-def _slot(slot: Slot, servers: Iterable[Server]) -> str:
-    rows = "".join(f"  server {' '.join((one.name, server_address(one), *server_words(one)))}\n" for one in servers)
+def _slot(slot: Slot, servers: Iterable[Server], tls_dir: str) -> str:
+    rows = "".join(
+        f"  server {' '.join((one.name, server_address(one), *server_words(one, tls_dir)))}\n" for one in servers
+    )
     pinned = "" if slot[0] == Kind.TCP else "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n"
     return f"backend {slot} from {slot[0]}\n{pinned}{rows}"
 
 
-def server_words(server: Server) -> tuple[str, ...]:
+def server_words(server: Server, tls_dir: str) -> tuple[str, ...]:
     """What a `server` line, and `add server`, says after the address."""
-    words = (("ssl", "verify", "none"), server.tls), (("proto", "h2"), server.h2), (("send-proxy-v2",), server.proxy)
-    return tuple(word for words_, wanted in words if wanted for word in words_)
+    slow_ms = server.slow_start_ms
+    words = (("proto", "h2"), server.h2), (("send-proxy-v2",), server.proxy), (("slowstart", f"{slow_ms:d}ms"), slow_ms)
+    return (*_tls_words(server.tls, tls_dir), *(word for words_, wanted in words if wanted for word in words_))
+
+
+def _tls_words(tls: ServerTls | None, tls_dir: str) -> tuple[str, ...]:
+    if tls is None:
+        return ()
+    trusted = ("required", "ca-file", f"{tls_dir}/{tls.authority}", "verifyhost", tls.name)
+    shown = ("crt", f"{tls_dir}/{tls.certificate}") if tls.certificate else ()
+    named = ("sni", f"str({tls.name})") if tls.sends_name else ()
+    return ("ssl", "verify", *(trusted if tls.authority else ("none",)), *shown, *named)
 
 
 def server_address(server: Server) -> str:

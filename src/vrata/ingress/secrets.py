@@ -1,4 +1,4 @@
-"""Certificates and users out of Secrets: only what an Ingress names is read, and read again when it changes.
+"""Certificates, users and authorities out of Secrets: only what an Ingress names is read, and read again when it changes.
 
 The changes of Secrets are watched by their metadata alone, so that nobody's passwords come along.
 """
@@ -16,7 +16,8 @@ import structlog
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.haproxy import certificates
 from vrata.ingress.model import SecretKey
-from vrata.ingress.users import FILE, MAP, Users, users_in
+from vrata.ingress.trust import AUTHORITY, PEER, Trust, trust_in
+from vrata.ingress.users import FILE, MAP, Users, is_users, users_in
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.informer import Informer
@@ -24,8 +25,8 @@ from vrata.kube.objects import PartialObject, Secret
 
 RETRY_S = 1.0
 AT_ONCE = 16
-# What a Secret has: PEM in HAProxy's form, or users, or what is wrong with it (reason, message).
-Found = str | Users | tuple[str, str]
+# What a Secret has: PEM in HAProxy's form, or users, or who is trusted, or what is wrong with it (reason, message).
+Found = str | Users | Trust | tuple[str, str]
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ class Secrets:
     def _seen(self, old: PartialObject | None, new: PartialObject | None) -> None:
         entry = new or old
         assert entry
-        for use in ("", FILE, MAP):
+        for use in ("", FILE, MAP, AUTHORITY, PEER):
             key = SecretKey(f"{entry.metadata.key}{use}")
             if key in self._wanted:
                 self._read(key)
@@ -107,11 +108,11 @@ class Secrets:
 
 
 def found_in(key: SecretKey, secret: Secret | None) -> Found:
-    """The users of a Secret, or the certificate of one of type kubernetes.io/tls, or why there is none."""
+    """The users or authorities of a Secret, or the certificate of one of type kubernetes.io/tls, or why there are none."""
     if secret is None:
         return "SecretNotFound", f"no Secret {key.partition(';')[0]!r}; create it, then it is served"
     if ";" in key:
-        return users_in(key, secret)
+        return users_in(key, secret) if is_users(key) else _tried(key, trust_in(key, secret))
     parts = {}
     for part in ("tls.crt", "tls.key"):
         try:
@@ -129,6 +130,18 @@ def found_in(key: SecretKey, secret: Secret | None) -> Found:
             f"Secret {key!r} can not be served ({error.reason}); use a certificate that TLS 1.2 takes",
         )
     return pem
+
+
+def _tried(key: SecretKey, found: Trust | tuple[str, str]) -> Trust | tuple[str, str]:
+    try:
+        if isinstance(found, Trust) and found.authority:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=found.authority)
+        if isinstance(found, Trust) and found.certificate:
+            _try(found.certificate)
+    except ssl.SSLError as error:
+        remedy = "use certificates that TLS 1.2 takes"
+        return "InvalidSecret", f"Secret {key.partition(';')[0]!r} can not be used ({error.reason}); {remedy}"
+    return found
 
 
 def _try(pem: str) -> None:

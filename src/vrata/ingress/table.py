@@ -25,6 +25,7 @@ class Host:
     rows: Rows = field(default_factory=dict)
     patterns: tuple[tuple[str, Route], ...] = ()
     certificate: SecretKey | None = None
+    authority: SecretKey | None = None  # of clients' certificates
     problems: tuple[Problem, ...] = ()
 
     def routes(self) -> Iterator[Route]:
@@ -38,14 +39,17 @@ NOTHING = Host()
 
 @dataclass(frozen=True)
 class Change:
-    """What was looked at since the last time: hosts as they are now, backends that came and went, touched Secrets."""
+    """What was looked at since the last time: hosts as they are now, backends that came and went, touched Secrets.
+
+    `secrets` are of certificates that hosts are served with, `named` all others.
+    """
 
     hosts: Mapping[str, Host] = field(default_factory=dict)
     added: frozenset[BackendKey] = frozenset()
     removed: frozenset[BackendKey] = frozenset()
     secrets: frozenset[SecretKey] = frozenset()
     policies: frozenset[Policy] = frozenset()
-    users: frozenset[SecretKey] = frozenset()
+    named: frozenset[SecretKey] = frozenset()
 
 
 class Table:
@@ -60,9 +64,9 @@ class Table:
         self._users: dict[str, set[str]] = {}  # backend or Secret -> Ingresses that name it
         self._of_service: dict[str, set[BackendKey]] = {}
         self._of_secret: dict[SecretKey, set[str]] = {}  # hosts
-        self._guarded: dict[SecretKey, set[str]] = {}  # Secret with users -> Ingresses
+        self._named: dict[SecretKey, set[str]] = {}  # Secret that is no host's certificate -> Ingresses
         self._dirty: set[str] = set()
-        self._dirty_users: set[SecretKey] = set()
+        self._dirty_named: set[SecretKey] = set()
 
     @property
     def ours(self) -> frozenset[str]:
@@ -89,9 +93,13 @@ class Table:
         return backend in self._uses
 
     @property
-    def users(self) -> frozenset[SecretKey]:
-        """All Secrets that say who may enter."""
-        return frozenset(self._guarded)
+    def named(self) -> frozenset[SecretKey]:
+        """All Secrets that are named for something else than a host's certificate."""
+        return frozenset(self._named)
+
+    def authorised_by(self, secret: SecretKey) -> Iterator[tuple[str, Host]]:
+        """The hosts whose clients' certificates a Secret's authority signs."""
+        return ((name, host) for name, host in self.hosts.items() if host.authority == secret)
 
     def has(self, policy: Policy) -> bool:
         """Whether a route has it."""
@@ -127,9 +135,9 @@ class Table:
                 _index(self._claimants, _hosts(entry), ingress, add=add)
                 _index(self._users, {named for named, _ in _named(entry)}, ingress, add=add)
                 self._dirty |= _hosts(entry)
-                if entry.users:
-                    _index(self._guarded, {entry.users}, ingress, add=add)
-                    self._dirty_users.add(entry.users)
+                named = {one.secret for one in entry.secrets}
+                _index(self._named, named, ingress, add=add)
+                self._dirty_named |= named
         if claims is not None:
             self._claims[ingress] = claims
 
@@ -152,6 +160,7 @@ class Table:
             for secret, add in ((old.certificate, False), (new.certificate, True)):
                 if secret and old.certificate != new.certificate:
                     _index(self._of_secret, {secret}, host, add=add)
+                if secret and (old.certificate, old.authority) != (new.certificate, new.authority):
                     secrets.add(secret)
         self._dirty.clear()
         added = {key for key, number in touched.items() if number > 0 and key not in self._uses}
@@ -168,9 +177,9 @@ class Table:
             del self._uses[key]
             _index(self._of_service, {service_of(key)}, key, add=False)
         changed = frozenset(policy for policy, count in policies.items() if count)
-        users = frozenset(self._dirty_users)
-        self._dirty_users.clear()
-        return Change(hosts, frozenset(added), frozenset(removed), frozenset(secrets), changed, users)
+        named = frozenset(self._dirty_named)
+        self._dirty_named.clear()
+        return Change(hosts, frozenset(added), frozenset(removed), frozenset(secrets), changed, named)
 
     def _by_age(self, host: str) -> list[str]:
         return sorted(self._claimants.get(host, ()), key=lambda key: self._claims[key].age)
@@ -179,19 +188,34 @@ class Table:
         problems: list[Problem] = []
         by_age = self._by_age(host)
         patterned, rules = self._rules(host, by_age, problems)
+        authority = self._authority(host, by_age)
         routes = {key: claim.route for key, (_, claim) in rules.items()}
         certificate = self._certificate(host, by_age, problems)
         if not patterned:
             rows = {RowKey(key): route for key, route in routes.items()}
-            return Host(rows, (), certificate, tuple(problems))
+            return Host(rows, (), certificate, authority, tuple(problems))
         longest_first = sorted(rules, key=lambda key: (-len(rules[key][1].pattern), key))
-        return Host({}, tuple((key, routes[key]) for key in longest_first), certificate, tuple(problems))
+        patterns = tuple((key, routes[key]) for key in longest_first)
+        return Host({}, patterns, certificate, authority, tuple(problems))
+
+    def _authority(self, host: str, by_age: list[str]) -> SecretKey | None:
+        """Of clients' certificates: the oldest Ingress that names one decides."""
+        claims = (claim for ingress in by_age for claim in self._claims[ingress].hosts.get(host, ()))
+        return next((claim.authority for claim in claims if claim.authority), None)
 
     def _rules(
         self, host: str, by_age: list[str], problems: list[Problem]
     ) -> tuple[bool, dict[str, tuple[str, Claim]]]:
         """Whether the host's paths are patterns; then what serves each row or pattern, with its Ingress."""
+        authority = self._authority(host, by_age)
         asked = [(ingress, claim) for ingress in by_age for claim in self._claims[ingress].hosts.get(host, ())]
+        for ingress, claim in asked:
+            if claim.authority not in (None, authority):
+                signer = str(authority).partition(";")[0]
+                message = f"an older Ingress has clients of {host} show certificates that {signer} signs"
+                problem = Problem(ingress, "AuthorityConflict", f"auth-tls-secret: {message}; name the same Secret")
+                problems += [] if problem in problems else [problem]
+        asked = [(ingress, claim) for ingress, claim in asked if claim.authority in (None, authority)]
         rules = [one for one in asked if one[1].role is Role.RULE] or [
             one for one in asked if one[1].role is Role.ALIAS
         ]
@@ -273,10 +297,12 @@ def _named(claims: Claims) -> Iterator[tuple[BackendKey | SecretKey, str]]:
     """What an Ingress names, and where; the fields of a backend follow a dot."""
     for claim in _all(claims):
         yield claim.route.backend, f"{claim.at}."
+        if claim.route.fallback:
+            yield claim.route.fallback, "default-backend: "
     for certificate in claims.certificates:
         yield certificate.secret, f"{certificate.at}: "
-    if claims.users:
-        yield claims.users, "auth-secret: "
+    for named in claims.secrets:
+        yield named.secret, f"{named.at}: "
 
 
 def _index(index: dict[K, set[V]], keys: Iterable[K], value: V, *, add: bool = True) -> None:

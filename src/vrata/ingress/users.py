@@ -32,6 +32,11 @@ class Users:
     version: str
 
 
+def is_users(key: SecretKey) -> bool:
+    """Whether a Secret is named for its users."""
+    return key.endswith((FILE, MAP))
+
+
 def users_in(key: SecretKey, secret: Secret) -> Users | tuple[str, str]:
     """The users of a Secret, or why there are none (reason, message)."""
     lines = secret.data.values() if key.endswith(MAP) else [secret.data.get("auth", "")]

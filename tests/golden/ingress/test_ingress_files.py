@@ -7,14 +7,16 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from tests.support.pki import issue
 
 from vrata.base.errors import VrataError
 from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.annotations.grammar import regex
-from vrata.ingress.model import Scheme, Server, Settings, Slot
+from vrata.ingress.model import Scheme, Server, ServerTls, Settings, Slot
 from vrata.ingress.render import (
+    AUTHORITIES,
     OWNERS,
     POLICIES,
     PROGRAM,
@@ -33,7 +35,12 @@ FILES = Path(__file__).parent / "files"
 DIRECTORY = "/run/vrata-ingress"
 
 POD = Server("s-10-20-0-2-8080", "10.20.0.2", 8080)
-DUAL = (Server("s-10-20-0-3-80-tls", "10.20.0.3", 80, tls=True), Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True))
+TRUSTED = ServerTls("ca-0123456789abcdef.pem", "peer-0123456789abcdef.pem", "pods.example", sends_name=True)
+DUAL = (
+    Server("s-10-20-0-3-80-tls", "10.20.0.3", 80, tls=ServerTls()),
+    Server("s-10-20-0-4-80-tls", "10.20.0.4", 80, tls=TRUSTED),
+    Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True),
+)
 ONE, TWO, SPARE = Slot("b-000000"), Slot("b-000001"), Slot("h-000002")
 CONFIGURATIONS = {
     "nothing": (Settings(accept_proxy=False), {}),
@@ -70,6 +77,7 @@ async def check(directory: Path, text: str) -> None:
         (OWNERS, OWNERS_ROWS),
         (POLICIES, {"p-1": "allow=10.0.0.0/8"}),
         (USERS, {"default/users;users": "1f"}),
+        (AUTHORITIES, {"shop.example": "0123456789abcdef"}),
         *maps,
     ):
         Path(map_path(str(directory), name)).write_text(render_map_file(rows.items()))
@@ -77,6 +85,8 @@ async def check(directory: Path, text: str) -> None:
     haproxy = HaproxyProcess(directory)
     files = [
         TlsFile(DEFAULT, FileKind.CERTIFICATE, "default", self_signed("nobody")),
+        TlsFile(TRUSTED.certificate, FileKind.CERTIFICATE, "shown to pods", self_signed("us")),
+        TlsFile(TRUSTED.authority, FileKind.AUTHORITY, "of pods", issue("authority", authority=True).cert_pem),
         TlsFile(LIST, FileKind.LIST, "list", f"{haproxy.tls_dir}/{DEFAULT}\n"),
     ]
     await haproxy.check(text.replace(DIRECTORY, str(directory)), files)

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -205,15 +206,23 @@ class Site:
             found = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
         return str(found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
-    def encrypted(self, host: str, path: str = "/") -> tuple[int, Any]:
-        """Status and body of one GET over HTTPS, whoever answers."""
+    def encrypted(
+        self, host: str, path: str = "/", *, name: str = "", shown: Identity | None = None, headers: str = ""
+    ) -> tuple[int, Any]:
+        """Status and body of one GET over HTTPS, whoever answers; `name` in the handshake, `shown` is our certificate."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if shown:
+            with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+                file.write(shown.cert_pem + shown.key_pem)
+                file.flush()
+                context.load_cert_chain(file.name)
         with (
             socket.create_connection(("127.0.0.1", self.https), 5) as raw,
-            context.wrap_socket(raw, server_hostname=host) as connection,
+            context.wrap_socket(raw, server_hostname=name or host) as connection,
         ):
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n"
+            connection.sendall(request.encode())
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             body = answer.read().decode()

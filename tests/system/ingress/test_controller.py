@@ -3,13 +3,14 @@
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import PUBLISHED, Echoes, Site, endpoint, free_port, ingress, service
+from tests.system.ingress.site import PUBLISHED, Echoes, Json, Site, endpoint, free_port, ingress, service
 
 
 def test_exact_wins_over_prefix_and_the_longer_prefix_over_the_shorter(site: Site) -> None:
@@ -255,3 +256,27 @@ def _busy(site: Site) -> bool:
         stats.sendall(b"show sess\n")
         stats.shutdown(socket.SHUT_WR)
         return b"srv=s-" in stats.makefile("rb").read()
+
+
+def test_a_service_may_stand_for_a_name_outside(site: Site, echoes: Echoes) -> None:
+    outside = "192.0.2.78"
+    subprocess.run(["ip", "address", "add", f"{outside}/32", "dev", "lo"], check=True)
+    try:
+        port = echoes.port("outside")
+
+        def named(name: str) -> Json:
+            spec = {"type": "ExternalName", "externalName": name, "ports": [{"name": "http", "port": port}]}
+            return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "elsewhere"}, "spec": spec}
+
+        path = ingress("elsewhere", ("elsewhere.example", "Prefix", "/", "elsewhere"))
+        path["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"] = {"name": "http"}
+        before = site.worker()
+        site.apply(named("localhost"), path)
+        wait_for(lambda: "'localhost' has no address outside this machine" in site.events(), "an event says so")
+        assert site.pod("elsewhere.example") == "503"
+        site.apply(named(outside))
+        site.until("elsewhere.example", "/", "outside")
+        assert site.worker() == before
+    finally:
+        site.cluster.kubectl("delete", "--ignore-not-found", "ingress/elsewhere", "service/elsewhere")
+        subprocess.run(["ip", "address", "del", f"{outside}/32", "dev", "lo"], check=True)

@@ -8,9 +8,11 @@ from tests.unit.ingress.objects import CLASSES, make_ingress
 
 from vrata.ingress.annotations.parse import NGINX, OURS
 from vrata.ingress.claims import is_ours, read_ingress
-from vrata.ingress.model import CONTROLLER
+from vrata.ingress.endpoints import words_of
+from vrata.ingress.model import CONTROLLER, Claims, SecretKey
 from vrata.ingress.render import render_map_file
 from vrata.ingress.rows import END
+from vrata.ingress.trust import Peer, peer_of
 from vrata.kube.objects import Ingress, IngressClass
 
 
@@ -87,7 +89,7 @@ GUARDS = ("auth-type", "auth-url", "auth-tls-secret", "whitelist-source-range", 
 @pytest.mark.parametrize("name", GUARDS)
 def test_an_ingress_that_asks_for_a_guard_is_not_served_without_it(name: str) -> None:
     for prefix in (OURS, NGINX):
-        asked = make_ingress("a", ("a.example", "Prefix", "/"), annotations={prefix + name: "x"}, default="web")
+        asked = make_ingress("a", ("a.example", "Prefix", "/"), annotations={prefix + name: "x y"}, default="web")
         claims = read_ingress(asked)
         assert not claims.hosts
         assert claims.default is None
@@ -127,3 +129,62 @@ def test_hostile_hosts_paths_and_services_are_data_or_left_out(host: str, path: 
             assert claim.row.isascii()
             assert claim.route.backend.isascii()
     assert bool(claims.hosts) != bool(claims.problems)
+
+
+def asked(**annotations: str) -> Claims:
+    words = {f"{NGINX}{name.replace('_', '-')}": value for name, value in annotations.items()}
+    return read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), tls=(("own", "a.example"),), annotations=words))
+
+
+def told(**annotations: str) -> str:
+    """What is said of an Ingress that is left out."""
+    claims = asked(**annotations)
+    assert not claims.hosts
+    assert "left out" in claims.problems[-1].message
+    return claims.problems[-1].message
+
+
+def test_trust_in_clients_needs_somebody_who_signs() -> None:
+    claims = asked(auth_tls_secret="default/ca", auth_tls_verify_client="optional")
+    (claim,) = claims.hosts["a.example"]
+    assert claim.authority == SecretKey("default/ca;authority")
+    assert [one.secret for one in claims.secrets] == [claim.authority]
+    assert "client=optional" in claim.route.policy.split()
+    assert "name a Secret with ca.crt" in told(auth_tls_verify_client="on")
+    assert "'team/ca' is of another namespace" in told(auth_tls_secret="team/ca")
+    (claim,) = asked(auth_tls_secret="ca", auth_tls_verify_client="off").hosts["a.example"]
+    assert (claim.authority, claim.route.policy) == (None, "")
+
+
+def test_clients_are_asked_by_name() -> None:
+    words = {f"{NGINX}auth-tls-secret": "ca"}
+    claims = read_ingress(
+        make_ingress("a", ("", "Prefix", "/"), ("b.example", "Prefix", "/"), annotations=words, default="web")
+    )
+    assert list(claims.hosts) == ["b.example"]
+    assert claims.default is None
+    messages = [problem.message for problem in claims.problems]
+    assert "give each rule a host" in messages[0]
+    assert "b.example has no certificate" in messages[1]
+
+
+def test_trust_in_pods_needs_a_name_and_somebody_who_signs() -> None:
+    (claim,) = asked(
+        backend_protocol="HTTPS", proxy_ssl_secret="ca", proxy_ssl_verify="on", proxy_ssl_name="pods.internal"
+    ).hosts["a.example"]
+    assert peer_of(words_of(claim.route.backend)) == Peer(
+        SecretKey("default/ca;peer"), verify=True, name="pods.internal"
+    )
+    assert "proxy-ssl-name" in told(backend_protocol="HTTPS", proxy_ssl_secret="ca", proxy_ssl_verify="on")
+    assert "proxy-ssl-secret" in told(backend_protocol="HTTPS", proxy_ssl_name="p", proxy_ssl_verify="on")
+    assert "another namespace" in told(backend_protocol="HTTPS", proxy_ssl_secret="team/ca")
+    (claim,) = asked(proxy_ssl_secret="ca", proxy_ssl_verify="on").hosts["a.example"]
+    assert peer_of(words_of(claim.route.backend)) is None, "without TLS nobody proves anything"
+
+
+def test_a_default_backend_is_of_the_same_namespace() -> None:
+    (claim,) = asked(default_backend="errors").hosts["a.example"]
+    assert claim.route.fallback == "default/errors:"
+    claims = asked(default_backend="team/errors")
+    assert claims.hosts["a.example"][0].route.fallback is None
+    assert "another namespace" in claims.problems[0].message

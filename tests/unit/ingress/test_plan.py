@@ -22,15 +22,19 @@ from vrata.ingress.places import PATTERNS, PLAIN, policy_name
 from vrata.ingress.plan import (
     Action,
     AddCertificate,
+    AddFile,
     AddPolicy,
     AddServer,
     Assign,
     Desired,
+    DropAuthority,
     DropCertificate,
+    DropFile,
     DropPolicy,
     DropRow,
     Observed,
     Patterns,
+    PutAuthority,
     PutRow,
     PutUsers,
     Release,
@@ -42,6 +46,7 @@ from vrata.ingress.plan import (
     policy_rows,
 )
 from vrata.ingress.rows import host_of, pattern_of, prefix_row
+from vrata.ingress.served import secret_digest
 
 SLOTS = tuple(Slot(f"b-{number}") for number in range(4))
 
@@ -57,6 +62,8 @@ class Proxy:
     users: dict[SecretKey, str] = field(default_factory=dict)
     servers: dict[Slot, dict[str, bool]] = field(default_factory=dict)
     certificates: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+    authorities: dict[str, str] = field(default_factory=dict)
 
     def observed(self) -> Observed:
         hosts: dict[str, dict[RowKey, Place]] = {}
@@ -66,8 +73,9 @@ class Proxy:
         places = {backend: slot for slot, backend in self.owners.items()}
         certificates, policies = frozenset(self.certificates), frozenset(self.policies)
         patterns = {Scheme.HTTPS: dict(self.patterns)}
-        users = dict(self.users)
-        return Observed(places, free, {Scheme.HTTPS: hosts}, self.servers, certificates, policies, patterns, users)
+        users, files, authorities = dict(self.users), frozenset(self.files), dict(self.authorities)
+        rows = {Scheme.HTTPS: hosts}
+        return Observed(places, free, rows, self.servers, certificates, policies, patterns, users, files, authorities)
 
     def served(self, host: str) -> dict[str, tuple[BackendKey, str]]:
         """What serves each row or pattern of a host: the backend, and its policy's name; all of which must be there."""
@@ -126,6 +134,16 @@ class Proxy:
                 self.certificates.add(name)
             case DropCertificate(name=name):
                 self.certificates.remove(name)
+            case AddFile(name=name):
+                assert name not in self.files
+                self.files.add(name)
+            case DropFile(name=name):
+                self.files.remove(name)
+            case PutAuthority(host=host, digest=digest):
+                assert host not in self.authorities, "connections of the old one would pass for the new one's"
+                self.authorities[host] = digest
+            case DropAuthority(host=host):
+                del self.authorities[host]
             case _:
                 raise AssertionError("not a step")
 
@@ -215,23 +233,24 @@ def test_a_route_for_https_only_is_a_redirect_over_http() -> None:
 
 
 SECRET = SecretKey("default/secret")
+TRUSTED = SecretKey("default/trusted;authority")
 
 
 def test_a_new_certificate_is_served_before_the_old_one_goes() -> None:
     proxy = Proxy()
     for pem in ("one", "two"):
-        plan = plan_pass(proxy.observed(), Desired(certificates={SECRET: Certificate(pem, ("h.example",))}))
+        plan = plan_pass(proxy.observed(), Desired(certificates={SECRET: (Certificate(pem, ("h.example",)),)}))
         for action in plan:
             proxy.apply(action)
     assert [type(action) for action in plan] == [AddCertificate, DropCertificate]
     assert len(proxy.certificates) == 1
-    assert plan_pass(proxy.observed(), Desired(certificates={SECRET: Certificate("two", ("h.example",))})) == []
-    assert [type(one) for one in plan_pass(proxy.observed(), Desired(certificates={SECRET: None}))] == [DropCertificate]
+    assert plan_pass(proxy.observed(), Desired(certificates={SECRET: (Certificate("two", ("h.example",)),)})) == []
+    assert [type(one) for one in plan_pass(proxy.observed(), Desired(certificates={SECRET: ()}))] == [DropCertificate]
 
 
 def test_a_certificate_for_very_many_hosts_is_in_several_files() -> None:
     hosts = tuple(f"host-{number}.example" for number in range(450))
-    plan = plan_pass(Proxy().observed(), Desired(certificates={SECRET: Certificate("pem", hosts)}))
+    plan = plan_pass(Proxy().observed(), Desired(certificates={SECRET: (Certificate("pem", hosts),)}))
     assert [len(one.certificate.hosts) for one in plan if isinstance(one, AddCertificate)] == [200, 200, 50]
 
 
@@ -241,7 +260,9 @@ def test_files_of_forgotten_secrets_go_and_those_of_others_stay() -> None:
 
 
 def test_a_certificate_too_long_for_the_socket_is_a_reload() -> None:
-    (action,) = plan_pass(Proxy().observed(), Desired(certificates={SECRET: Certificate("x" * 20_000, ("h.example",))}))
+    (action,) = plan_pass(
+        Proxy().observed(), Desired(certificates={SECRET: (Certificate("x" * 20_000, ("h.example",)),)})
+    )
     assert isinstance(action, Reload)
     assert action.reason == "a certificate too long to be sent"
 
@@ -275,3 +296,26 @@ def test_a_list_of_users_changes_in_one_step_and_goes() -> None:
             proxy.apply(action)
         assert plan_pass(proxy.observed(), Desired(users={SECRET: version})) == []
     assert not proxy.users
+
+
+def test_a_host_has_no_authority_while_its_certificate_changes() -> None:
+    proxy = Proxy()
+
+    def desired(authority: str, digest: str | None) -> Desired:
+        certificate = Certificate("pem", ("h.example",), f"ca-{authority}.pem")
+        files = {TRUSTED: {f"ca-{authority}.pem": authority}}
+        return Desired(certificates={SECRET: (certificate,)}, files=files, authorities={"h.example": digest})
+
+    def apply(wanted: Desired) -> list[type[Action]]:
+        plan = plan_pass(proxy.observed(), wanted)
+        for action in plan:
+            proxy.apply(action)
+        return [type(action) for action in plan]
+
+    one, two = (f"{secret_digest(TRUSTED)}{number:024x}" for number in (1, 2))
+    assert apply(desired(one, "1")) == [AddFile, AddCertificate, PutAuthority]
+    assert apply(desired(two, "2")) == [AddFile, DropAuthority, AddCertificate, DropCertificate, PutAuthority, DropFile]
+    assert proxy.authorities == {"h.example": "2"}
+    assert apply(desired(two, "2")) == []
+    gone = Desired(certificates={SECRET: ()}, files={TRUSTED: {}}, authorities={"h.example": None})
+    assert apply(gone) == [DropAuthority, DropCertificate, DropFile]

@@ -16,7 +16,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$&*+.^_|~-]{1,128}", re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
-_URL = re.compile(rf"https?://{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9/._~!&*+,;=:@%?#$-]*)?", re.ASCII)
+_AUTHORITY = rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?"
+_URL = re.compile(rf"https?://({_AUTHORITY})(?:\$request_uri|/[A-Za-z0-9/._~!&*+,;=:@%?#$-]*)?", re.ASCII)
 _OBJECT = re.compile(rf"(?:{_LABEL}/)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9 !#$&()*+,./:;<=>?@^_|~-]{1,256}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12})([kKmMgG]?)", re.ASCII)
@@ -142,7 +143,9 @@ def origin(text: str) -> object:
 
 def service_url(text: str) -> object:
     """An address that the proxy itself asks: nobody on its own machine or link (metadata services are there)."""
-    name = str(url(text)).partition("://")[2].partition("/")[0].partition(":")[0]
+    found = _URL.fullmatch(str(url(text)))
+    assert found
+    name = found[1].partition(":")[0]
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

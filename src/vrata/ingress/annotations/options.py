@@ -73,6 +73,8 @@ class BackendOptions:
     read_timeout_ms: int | None = None
     retry_on: tuple[str, ...] | None = None
     retry_tries: int | None = None
+    connection: str | None = None
+    slow_start_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,15 +150,22 @@ class ClientTls:
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """A copy of each request, whose answer nobody sees."""
+
+    target: str | None = None
+    body: bool = True
+    host: str | None = None
+
+
+@dataclass(frozen=True)
 class Traffic:
     """The rest: of bodies, names and errors."""
 
     body_max_bytes: int | None = None
     aliases: tuple[str, ...] = ()
     passthrough: bool = False
-    error_codes: tuple[int, ...] = ()
     default_backend: str | None = None
-    access_log: bool = True
     hsts: str | None = None
 
 
@@ -176,5 +185,6 @@ class Options:
     basic_auth: BasicAuth | None = None
     external_auth: ExternalAuth | None = None
     client_tls: ClientTls | None = None
+    mirror: Mirror | None = None
     traffic: Traffic | None = None
     refused: bool = False

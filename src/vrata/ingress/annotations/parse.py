@@ -23,6 +23,7 @@ _GROUPS: dict[str, type[Any]] = {
     "basic_auth": o.BasicAuth,
     "external_auth": o.ExternalAuth,
     "client_tls": o.ClientTls,
+    "mirror": o.Mirror,
     "traffic": o.Traffic,
 }
 

@@ -99,6 +99,8 @@ ROWS: tuple[Row, ...] = (
         ("proxy-read-timeout", "read_timeout_ms", g.time_ms),
         ("proxy-next-upstream", "retry_on", g.listed(_RETRY, 12, separator=" ")),
         ("proxy-next-upstream-tries", "retry_tries", g.number(0, 100)),
+        ("connection-proxy-header", "connection", g.choice("keep-alive", fold=True)),
+        ("slow-start", "slow_start_ms", g.time_ms),
     ),
     *_rows(
         Scope.BACKEND, "backend_tls",
@@ -153,8 +155,12 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.INGRESS, "traffic",
         ("proxy-body-size", "body_max_bytes", g.size_bytes), ("server-alias", "aliases", g.listed(g.host, 64)),
-        ("custom-http-errors", "error_codes", g.listed(g.number(400, 599), 64)),
-        ("default-backend", "default_backend", g.object_name), ("enable-access-log", "access_log", g.boolean),
+        ("default-backend", "default_backend", g.object_name),
+    ),
+    *_rows(
+        Scope.ROUTE, "mirror",
+        ("mirror-target", "target", g.service_url), ("mirror-request-body", "body", g.switch),
+        ("mirror-host", "host", g.host),
     ),
     *_rows(Scope.HOST, "traffic", ("hsts", "hsts", g.hsts)),
     *_rows(Scope.HOST, "traffic", ("ssl-passthrough", "passthrough", g.boolean), closed=True),
@@ -190,8 +196,8 @@ ROWS: tuple[Row, ...] = (
     *_no(
         "let the application send what the client shall see",
         "proxy-cookie-domain", "proxy-cookie-path", "proxy-redirect-from", "proxy-redirect-to", "custom-headers",
-        "connection-proxy-header", "preserve-trailing-slash", "relative-redirects", "use-port-in-redirects",
-        "session-cookie-conditional-samesite-none", "disable-proxy-intercept-errors",
+        "preserve-trailing-slash", "relative-redirects", "use-port-in-redirects",
+        "session-cookie-conditional-samesite-none", "disable-proxy-intercept-errors", "custom-http-errors",
     ),
     *_no(
         "leave it out: it is of nginx only, or was removed there",
@@ -201,20 +207,25 @@ ROWS: tuple[Row, ...] = (
         "opentelemetry-trust-incoming-span", "opentelemetry-operation-name", "enable-influxdb",
         "influxdb-measurement", "influxdb-port", "influxdb-host", "influxdb-server-name",
     ),
-    *_no("mirror in the application or the mesh", "mirror-request-body", "mirror-target", "mirror-host"),
+    *_no("say it for all with --access-log; whoever reads the lines chooses by host", "enable-access-log"),
 )  # fmt: skip
 
 _DIFFERS = {
     "affinity": "the cookie names a server by a digest of its own",
     "affinity-canary-behavior": "always sticky: who has a cookie stays on its side of a canary",
     "affinity-mode": "always persistent: a client stays as long as its pod is there",
+    "auth-tls-verify-depth": "not limited: name the very authorities that may sign",
+    "auth-tls-secret": "of the Ingress' own namespace; each host has one authority, and a certificate in spec.tls",
     "auth-url": "HAProxy itself asks it, with the names of its own resolver; no body of its answer is passed on",
+    "default-backend": "serves while no pod of the Ingress' own Services is ready; without X- headers",
     "hsts": "of Vrata only, over HTTPS: `max-age=31536000; includeSubDomains`; ingress-nginx has it in its ConfigMap",
     "limit-connections": "429 instead of 503; requests under way are counted, not connections",
     "limit-rpm": "429 instead of 503; so many in any minute",
     "limit-rps": "429 instead of 503; five times as many in any five seconds",
     "limit-burst-multiplier": "always five",
     "load-balance": "ewma is served round robin",
+    "mirror-request-body": "of up to 16 kB; a longer one is not sent along",
+    "mirror-target": "HAProxy itself sends the copy, a hundred at a time; more are left out",
     "permanent-redirect": "an address or path; of nginx's variables $host, $scheme, $request_uri, $uri and $args",
     "proxy-connect-timeout": "always 0.5 s, then another pod is tried",
     "proxy-body-size": "413 by Content-Length; a body that does not say its length is not limited",
@@ -222,13 +233,17 @@ _DIFFERS = {
     "proxy-next-upstream-tries": "1 means `off`; else four",
     "proxy-read-timeout": "the longer of the two; WebSockets may rest an hour, or longer if this says so",
     "proxy-send-timeout": "the longer of the two",
+    "proxy-ssl-secret": "of the Ingress' own namespace",
+    "proxy-ssl-verify": "`on` needs proxy-ssl-name and a ca.crt",
     "session-cookie-change-on-failure": "always: a client whose pod has gone gets another cookie",
     "session-cookie-expires": "written as Max-Age",
+    "slow-start": "of Vrata only: so long does a new pod take to get its full share",
     "temporal-redirect": "as permanent-redirect",
     "auth-secret": "of the Ingress' own namespace; hashes of htpasswd -B, -s, -m and crypt's, no plain text",
     "auth-type": "basic only; digest leaves the Ingress out",
     "backend-protocol": "without AJP and FCGI",
     "canary-by-header-pattern": "no repeated groups, look-around or back-references",
+    "connection-proxy-header": "connections to pods are kept whether it says so or not",
     "cors-allow-origin": "an origin is http or https",
     "upstream-hash-by": "one of five variables, no text around them",
     "upstream-vhost": "a name, no variables",
@@ -237,8 +252,7 @@ _DIFFERS = {
 _LATER = frozenset(
     row.name
     for row in ROWS
-    if row.group in ("backend_tls", "client_tls")
-    or row.name in ("custom-http-errors", "default-backend", "enable-access-log", "ssl-passthrough")
+    if row.name == "ssl-passthrough"
 )  # fmt: skip
 TABLE = {
     row.name: replace(

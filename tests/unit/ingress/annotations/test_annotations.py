@@ -22,7 +22,9 @@ GOOD = {
     "canary-by-header-value": "eu west", "canary-weight": "20", "canary-weight-total": "1000",
     "cors-allow-headers": "X-One, X-Two", "cors-allow-methods": "GET, PUT",
     "cors-allow-origin": "https://*.shop.example, https://shop.example:8443", "cors-expose-headers": "X-One",
-    "cors-max-age": "600", "custom-http-errors": "404,503", "default-backend": "errors",
+    "cors-max-age": "600", "connection-proxy-header": "keep-alive", "default-backend": "errors",
+    "mirror-host": "copies.example", "mirror-request-body": "off", "mirror-target": "http://copies.example$request_uri",
+    "slow-start": "30s",
     "denylist-source-range": "192.0.2.7", "hsts": "max-age=60; preload",
     "limit-allowlist": "10.0.0.0/8", "limit-burst-multiplier": "3",
     "limit-connections": "10", "limit-rpm": "300", "limit-rps": "5", "limit-whitelist": "10.0.0.0/8",
@@ -172,3 +174,13 @@ HOSTILE_TEXT = st.one_of(st.text(max_size=40), st.sampled_from(HOSTILE), st.text
 @given(st.lists(st.tuples(st.sampled_from(NAMES), HOSTILE_TEXT), max_size=4))
 def test_any_text_is_survived(values: list[tuple[str, str]]) -> None:
     assert_safe(parse_annotations("team/web", {NGINX + name: text for name, text in values})[0])
+
+
+@pytest.mark.parametrize("rest", ["", "/x", ":8081", ":8081/x", "$request_uri", ":80$request_uri"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "a.localhost", "169.254.169.254", "0.0.0.0"])
+def test_the_proxys_own_machine_is_never_asked(name: str, rest: str) -> None:
+    for annotation in ("auth-url", "mirror-target"):
+        options, (problem,) = parse_annotations("team/web", {f"{NGINX}{annotation}": f"http://{name}{rest}"})
+        assert "not the proxy's own machine" in problem.message
+        assert options.mirror is None
+        assert options.external_auth is None

@@ -1,0 +1,174 @@
+"""Clients that must show a certificate, and pods that must; Secrets decide, and change live."""
+
+import http.server
+import json
+import ssl
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+import pytest
+from tests.support.kubernetes import wait_for
+from tests.support.pki import Identity, issue
+from tests.system.ingress.site import Json, Site, endpoint, ingress, secret, service
+
+OURS, OTHERS = issue("ours", authority=True), issue("others", authority=True)
+CLIENT, STRANGER, ALONE = issue("client", by=OURS), issue("stranger", by=OTHERS), issue("alone")
+PODS = issue("pods", "pods.internal", by=OURS)
+
+
+def trusted(name: str, authority: Identity, shown: Identity | None = None) -> Json:
+    """A Secret with an authority, and perhaps a certificate."""
+    data = {"ca.crt": authority.cert_pem}
+    if shown:
+        data |= {"tls.crt": shown.cert_pem, "tls.key": shown.key_pem}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+
+
+def guarded(site: Site, host: str, authority: str, **annotations: str) -> None:
+    """An Ingress whose clients show certificates."""
+    words = {"auth-tls-secret": f"default/{authority}"}
+    words |= {f"auth-tls-{name.replace('_', '-')}": value for name, value in annotations.items()}
+    name = host.partition(".")[0]
+    site.apply(
+        secret(name, issue(host, host)),
+        ingress(name, (host, "Prefix", "/", "web"), tls={name: [host]}, annotations=words),
+    )
+
+
+def status(site: Site, host: str, shown: Identity | None = None, *, name: str = "") -> int:
+    return site.encrypted(host, shown=shown, name=name)[0]
+
+
+def test_only_who_shows_a_certificate_of_the_authority_comes_in(site: Site) -> None:
+    worker = site.worker()
+    site.apply(trusted("ours", OURS))
+    guarded(site, "mutual.trust.example", "ours", pass_certificate_to_upstream="true")
+    wait_for(lambda: status(site, "mutual.trust.example", CLIENT) == 200, "the client comes in")
+
+    forged = "ssl-client-verify: SUCCESS\r\nssl-client-subject-dn: CN=admin\r\nssl-client-cert: x\r\n"
+    _, answer = site.encrypted("mutual.trust.example", shown=CLIENT, headers=forged)
+    assert answer["headers"]["Ssl-Client-Verify"] == ["SUCCESS"]
+    assert answer["headers"]["Ssl-Client-Subject-Dn"] == ["CN=client"]
+    assert answer["headers"]["Ssl-Client-Issuer-Dn"] == ["CN=ours"]
+    assert unquote(answer["headers"]["Ssl-Client-Cert"][0]).split() == CLIENT.cert_pem.split()
+
+    for nobody in (None, STRANGER, ALONE):
+        assert status(site, "mutual.trust.example", nobody) == 400
+    assert status(site, "mutual.trust.example", CLIENT, name="another.example") == 421
+    assert site.pod("mutual.trust.example") == "308"
+    assert site.worker() == worker
+
+
+def test_a_connection_for_one_host_is_not_for_another_ones_authority(site: Site) -> None:
+    site.apply(trusted("ours", OURS), trusted("others", OTHERS))
+    guarded(site, "first.trust.example", "ours")
+    guarded(site, "second.trust.example", "others")
+    wait_for(lambda: status(site, "first.trust.example", CLIENT) == 200, "the one's client comes in")
+    wait_for(lambda: status(site, "second.trust.example", STRANGER) == 200, "the other's client comes in")
+    assert status(site, "first.trust.example", STRANGER, name="second.trust.example") == 421
+
+
+def test_another_authority_counts_at_once(site: Site) -> None:
+    worker = site.worker()
+    site.apply(trusted("moving-ca", OURS))
+    guarded(site, "moving.trust.example", "moving-ca")
+    wait_for(lambda: status(site, "moving.trust.example", CLIENT) == 200, "the client comes in")
+    site.apply(trusted("moving-ca", OTHERS))
+    wait_for(lambda: status(site, "moving.trust.example", STRANGER) == 200, "the new authority's client comes in")
+    assert status(site, "moving.trust.example", CLIENT) == 400
+    site.cluster.kubectl("delete", "secret", "moving-ca")
+    wait_for(lambda: status(site, "moving.trust.example", STRANGER) != 200, "without an authority nobody comes in")
+    wait_for(lambda: "auth-tls-secret: no Secret 'default/moving-ca'" in site.events(), "an event says why")
+    assert site.worker() == worker
+
+
+def test_a_certificate_may_be_left_to_the_client(site: Site) -> None:
+    site.apply(trusted("ours", OURS))
+    guarded(site, "optional.trust.example", "ours", verify_client="optional")
+    wait_for(lambda: status(site, "optional.trust.example", CLIENT) == 200, "the client comes in")
+    _, answer = site.encrypted("optional.trust.example")
+    assert answer["headers"]["Ssl-Client-Verify"] == ["NONE"]
+    assert status(site, "optional.trust.example", STRANGER) == 400
+    guarded(site, "unchecked.trust.example", "ours", verify_client="optional_no_ca")
+    wait_for(lambda: status(site, "unchecked.trust.example", STRANGER) == 200, "whoever it is comes in")
+    _, answer = site.encrypted("unchecked.trust.example", shown=STRANGER)
+    assert answer["headers"]["Ssl-Client-Verify"][0].startswith("FAILED")
+    assert answer["headers"]["Ssl-Client-Subject-Dn"] == ["CN=stranger"]
+
+
+def test_a_host_has_one_authority(site: Site) -> None:
+    site.apply(trusted("ours", OURS), trusted("others", OTHERS))
+    guarded(site, "shared.trust.example", "ours")
+    wait_for(lambda: status(site, "shared.trust.example", CLIENT) == 200, "the client comes in")
+    words = {"auth-tls-secret": "default/others"}
+    site.apply(ingress("shared-young", ("shared.trust.example", "Prefix", "/young", "shop"), annotations=words))
+    wait_for(lambda: "shared.trust.example show certificates that default/ours signs" in site.events(), "it is told")
+    assert site.encrypted("shared.trust.example", "/young", shown=CLIENT)[1]["pod"] == "one"
+
+
+@dataclass
+class Pod:
+    """An HTTPS server that asks for a certificate, and what it was called in handshakes."""
+
+    port: int
+    names: list[str | None] = field(default_factory=list)
+
+
+@pytest.fixture
+def pod() -> Iterator[Pod]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"pod": "encrypted"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Pod(server.server_port)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(PODS.cert_pem + PODS.key_pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    context.load_verify_locations(cadata=OURS.cert_pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.sni_callback = lambda _socket, name, _context: made.names.append(name)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_pods_must_be_who_they_say(site: Site, pod: Pod) -> None:
+    worker = site.worker()
+    words = {"backend-protocol": "HTTPS", "proxy-ssl-secret": "default/upstream", "proxy-ssl-verify": "on"}
+
+    def asked(name: str) -> Json:
+        path = ("pods.trust.example", "Prefix", "/", "encrypted")
+        return ingress("encrypted", path, annotations=words | {"proxy-ssl-name": name, "proxy-ssl-server-name": "on"})
+
+    site.apply(service("encrypted"), endpoint("encrypted", "pod", pod.port), asked("pods.internal"))
+    wait_for(lambda: "proxy-ssl-secret: no Secret 'default/upstream'" in site.events(), "an event asks for the Secret")
+    assert site.pod("pods.trust.example") == "503"
+    site.apply(trusted("upstream", OURS, CLIENT))
+    site.until("pods.trust.example", "/", "encrypted")
+    assert pod.names[-1] == "pods.internal"
+    site.apply(trusted("upstream", OTHERS, CLIENT))
+    site.until("pods.trust.example", "/", "503")
+    site.apply(trusted("upstream", OURS, STRANGER))
+    wait_for(lambda: site.pod("pods.trust.example") != "encrypted", "the pod does not take a stranger's certificate")
+    site.apply(trusted("upstream", OURS, CLIENT))
+    site.until("pods.trust.example", "/", "encrypted")
+    site.apply(asked("others.internal"))
+    site.until("pods.trust.example", "/", "503")
+    assert site.worker() == worker
