@@ -50,6 +50,9 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     help='Ports and TCP Services behind them, as ingress-nginx has it: "9000": "default/example:8080".',
 )
 @click.option(
+    "--ssl-passthrough", is_flag=True, help="Serve Ingresses whose pods end TLS; all HTTPS takes a step more."
+)
+@click.option(
     "--access-log",
     metavar="TARGET",
     help="A JSON line for each request: ADDRESS:PORT (syslog over UDP) or a socket's path.",
@@ -73,6 +76,7 @@ def command(
     directory: Path | None,
     *,
     manifest: bool,
+    ssl_passthrough: bool,
     proxy_protocol: bool,
 ) -> None:
     """Run the Ingress controller."""
@@ -104,6 +108,7 @@ def command(
         spare_slots=spare_backends,
         tcp_services=tcp_services or "",
         access_log=access_log or "",
+        ssl_passthrough=ssl_passthrough,
     )
     folder = directory or Path(tempfile.gettempdir()) / "vrata-ingress"
 

@@ -13,7 +13,7 @@ import yaml
 
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.ingress.annotations.parse import NGINX, OURS, parse_annotations
-from vrata.ingress.annotations.table import TABLE, Support
+from vrata.ingress.annotations.table import TABLE
 
 Found = tuple[str, Mapping[str, str]]
 
@@ -37,9 +37,7 @@ def command(names: tuple[str, ...], kubeconfig: Path | None, output: str, *, clu
         click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
     else:
         _print(reports)
-    if any(
-        one["problems"] or any(each["verdict"] in {"not yet", "no"} for each in one["annotations"]) for one in reports
-    ):
+    if any(one["problems"] or any(each["verdict"] == "no" for each in one["annotations"]) for one in reports):
         sys.exit(1)
 
 
@@ -80,8 +78,7 @@ def report(name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
     for key in sorted(annotations):
         row = TABLE.get(key.removeprefix(NGINX).removeprefix(OURS)) if key.startswith((NGINX, OURS)) else None
         if row:
-            done = row.done or row.support is Support.NO
-            verdicts.append({"annotation": key, "verdict": str(row.support) if done else "not yet", "note": row.note})
+            verdicts.append({"annotation": key, "verdict": str(row.support), "note": row.note})
     said = [problem.message for problem in problems]
     return {"ingress": name, "left_out": options.refused, "annotations": verdicts, "problems": said}
 

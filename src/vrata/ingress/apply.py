@@ -36,10 +36,12 @@ from vrata.ingress.plan import (
     DropPolicy,
     DropRow,
     DropStream,
+    DropThrough,
     Observed,
     PutAuthority,
     PutRow,
     PutStream,
+    PutThrough,
     PutUsers,
     Release,
     Reload,
@@ -55,6 +57,7 @@ from vrata.ingress.render import (
     POLICIES,
     PROGRAM,
     STREAMS,
+    THROUGH,
     USERS,
     map_path,
     patterns_map,
@@ -101,7 +104,12 @@ class Proxy:
 
     async def observe_all(self) -> tuple[Running, Servers]:
         """Read everything."""
-        self.running = await observe_running(self.haproxy.runtime, str(self.directory), str(self.haproxy.tls_dir))
+        self.running = await observe_running(
+            self.haproxy.runtime,
+            str(self.directory),
+            str(self.haproxy.tls_dir),
+            passthrough=self.settings.ssl_passthrough,
+        )
         return self.running, await observe_servers(self.haproxy.runtime)
 
     async def observe(self, running: Running, backends: Iterable[BackendKey]) -> Observed:
@@ -125,12 +133,8 @@ class Proxy:
                 await runtime.set_server_state(slot, name, "ready")
             case AddPolicy() | DropPolicy() | PutUsers() | ReplacePatterns() | PutRow() | DropRow():
                 await self._route(action, running)
-            case PutStream(port=port, slot=slot, was=was):
-                await runtime.put_row(self._map(STREAMS), port.name, slot, new=was is None)
-                running.streams[port] = slot
-            case DropStream(port=port):
-                await runtime.delete_row(self._map(STREAMS), port.name)
-                del running.streams[port]
+            case PutStream() | DropStream() | PutThrough() | DropThrough():
+                await self._stream(action, running)
             case RemoveServer(slot=slot, server=name):
                 return await runtime.remove_server(slot, name)
             case AddCertificate() | DropCertificate() | AddFile() | DropFile() | PutAuthority() | DropAuthority():
@@ -172,6 +176,24 @@ class Proxy:
             case DropRow(scheme=scheme, row=row):
                 await runtime.delete_row(self._map(routes_of(scheme)), row)
                 running.drop_row(scheme, row)
+            case _:
+                assert_never(action)
+
+    async def _stream(self, action: PutStream | DropStream | PutThrough | DropThrough, running: Running) -> None:
+        runtime = self.haproxy.runtime
+        match action:
+            case PutStream(port=port, slot=slot, was=was):
+                await runtime.put_row(self._map(STREAMS), port.name, slot, new=was is None)
+                running.streams[port] = slot
+            case DropStream(port=port):
+                await runtime.delete_row(self._map(STREAMS), port.name)
+                del running.streams[port]
+            case PutThrough(host=host, slot=slot, was=was):
+                await runtime.put_row(self._map(THROUGH), host, slot, new=was is None)
+                running.through[host] = slot
+            case DropThrough(host=host):
+                await runtime.delete_row(self._map(THROUGH), host)
+                del running.through[host]
             case _:
                 assert_never(action)
 
@@ -220,6 +242,7 @@ class Proxy:
         self._write(OWNERS, sorted(owners.items()))
         self._write(POLICIES, ((name, policy) for name, policy in desired.policies.items() if policy))
         self._write(STREAMS, ((port.name, places[backend]) for port, backend in desired.streams.items()))
+        self._write(THROUGH, ((host, places[backend]) for host, backend in desired.through.items() if backend))
         self._write(USERS, ((secret, version) for secret, version in desired.users.items() if version))
         self._write(AUTHORITIES, ((host, digest) for host, digest in desired.authorities.items() if digest))
         for scheme in Scheme:
@@ -269,6 +292,7 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.users,
         running.files,
         running.authorities,
+        running.through,
         running.ports,
         running.streams,
     )
@@ -298,6 +322,6 @@ def _slots(owners: Mapping[Slot, BackendKey], backends: Iterable[BackendKey], se
         used = sum(kind_of(backend) is kind for backend in backends)
         least = settings.spare_slots if kind is Kind.ROUND_ROBIN else settings.spare_slots // SPARE_SHARE
         if kind is Kind.TCP:
-            least = SPARE_STREAMS if settings.tcp_services else 0
+            least = SPARE_STREAMS if settings.tcp_services or settings.ssl_passthrough else 0
         names |= {slot_name(number, kind) for number in range(used + max(least, used // SPARE_SHARE))}
     return sorted(names)

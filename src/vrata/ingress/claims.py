@@ -11,7 +11,7 @@ from dataclasses import replace
 from vrata.ingress.annotations import grammar
 from vrata.ingress.annotations.options import BackendOptions, BackendTls, Redirect, Rewrite
 from vrata.ingress.annotations.parse import parse_annotations
-from vrata.ingress.endpoints import FIRST, HASH, HTTP2, OPAQUE, TLS, VIRTUAL, backend_key, slow_start
+from vrata.ingress.endpoints import FIRST, HASH, HTTP2, OPAQUE, TCP, TLS, VIRTUAL, backend_key, slow_start
 from vrata.ingress.model import (
     CONTROLLER,
     BackendKey,
@@ -52,10 +52,16 @@ def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool
     return found.spec.controller == CONTROLLER, None
 
 
-def read_ingress(ingress: Ingress) -> Claims:
-    """Everything that can be served of one Ingress, and what is wrong with the rest."""
+def read_ingress(ingress: Ingress, *, passthrough: bool = True) -> Claims:
+    """Everything that can be served of one Ingress, and what is wrong with the rest.
+
+    `passthrough`: whether the controller was told to look at names before TLS ends.
+    """
     reading = _Reading(ingress)
-    if not reading.options.refused:
+    if reading.through and not passthrough:
+        remedy = "start the controller with --ssl-passthrough"
+        reading.tell("UnsupportedAnnotation", f"ssl-passthrough: is off, so the Ingress is left out; {remedy}")
+    elif not reading.options.refused:
         reading.read()
     created = ingress.metadata.creation_timestamp
     return Claims(
@@ -84,6 +90,7 @@ class _Reading:
         self._authority: SecretKey | None = None
         self._peer: Peer | None = None
         self._fallback: BackendKey | None = None
+        self.through = bool(self.options.traffic and self.options.traffic.passthrough)
         self._rewrite = self.options.rewrite or Rewrite()
         self._redirect = self.options.redirect or Redirect()
         self._canary = self.options.canary if self.options.canary and self.options.canary.enabled else None
@@ -95,22 +102,24 @@ class _Reading:
         if not self._may_be_open():
             return
         if too_long(self._policy):
-            self._tell("InvalidAnnotation", "annotations: together they are too long; name fewer networks or origins")
+            self.tell("InvalidAnnotation", "annotations: together they are too long; name fewer networks or origins")
             return
         self._tls()
         self._fall_back()
-        if self._authority and any(not rule.host for rule in spec.rules):
-            self._tell(
-                "InvalidAnnotation", "auth-tls-secret: names are what certificates are asked by; give each rule a host"
+        needs_names = self._authority is not None or self.through
+        if needs_names and any(not rule.host for rule in spec.rules):
+            at = "auth-tls-secret" if self._authority else "ssl-passthrough"
+            self.tell(
+                "InvalidAnnotation", f"{at}: the name in the handshake is all there is to go by; give each rule a host"
             )
-        if spec.default_backend and not self._authority:
+        if spec.default_backend and not self._authority and not self.through:
             backend = self._backend(spec.default_backend, "spec.defaultBackend")
             if backend and not self._canary:
                 route = Route(backend, self._redirect.force_ssl, self._policy, fallback=self._fallback)
                 self.default = Claim(prefix_row(ANY, "/"), route, "spec.defaultBackend")
         for number, rule in enumerate(spec.rules):
             at, host = f"spec.rules[{number}]", rule.host.lower() or ANY
-            unfit = self._authority is not None if host == ANY else not self._is_host(host, f"{at}.host")
+            unfit = needs_names if host == ANY else not self._is_host(host, f"{at}.host")
             if unfit:
                 continue
             for index, path in enumerate(rule.http.paths if rule.http else ()):
@@ -125,7 +134,7 @@ class _Reading:
         if named and not self._canary:
             namespace, slash, name = named.rpartition("/")
             if slash and namespace != self.ingress.metadata.namespace:
-                self._tell(
+                self.tell(
                     "InvalidAnnotation", f"default-backend: {named!r} is of another namespace; name one of this one"
                 )
                 return
@@ -148,7 +157,7 @@ class _Reading:
             else:
                 wrong = wrong or self._name_secret("auth-tls-secret", client.secret, self._authority)
         if wrong:
-            self._tell("InvalidAnnotation", f"{wrong}; the Ingress is left out")
+            self.tell("InvalidAnnotation", f"{wrong}; the Ingress is left out")
         return not wrong
 
     def _trust_pods(self, tls: BackendTls) -> str:
@@ -177,7 +186,7 @@ class _Reading:
         regex = self._rewrite.use_regex or self._rewrite.target is not None
         wrong = _wrong_pattern(text) if regex else _wrong_path(text)
         if wrong:
-            self._tell("InvalidPath", f"{at}.path: {text[:80]!r} can not be matched; {wrong}")
+            self.tell("InvalidPath", f"{at}.path: {text[:80]!r} can not be matched; {wrong}")
             return
         backend = self._backend(path.backend, f"{at}.backend")
         if backend:
@@ -194,6 +203,8 @@ class _Reading:
             self.hosts.setdefault(host, []).append(claim)
 
     def _route(self, backend: BackendKey, host: str) -> Route:
+        if self.through:
+            return Route(backend, https_only=True, through=True)
         rewrite = _template(self._rewrite.target)
         return Route(backend, self._is_https_only(host), self._policy, rewrite=rewrite, fallback=self._fallback)
 
@@ -205,7 +216,7 @@ class _Reading:
                 message = (
                     f"auth-tls-secret: {host} has no certificate, so no client is asked for one, and all are refused"
                 )
-                self._tell("InvalidAnnotation", f"{message}; name a Secret for it in spec.tls")
+                self.tell("InvalidAnnotation", f"{message}; name a Secret for it in spec.tls")
 
     def _other_names(self) -> None:
         """Names that nobody else claims: aliases serve the same, the name with or without www. leads to the other."""
@@ -232,7 +243,7 @@ class _Reading:
         for number, entry in enumerate(self.ingress.spec.tls):
             at = f"spec.tls[{number}]"
             if entry.secret_name and not _NAME.fullmatch(entry.secret_name):
-                self._tell("InvalidSecret", f"{at}.secretName: {entry.secret_name[:80]!r} is no name; write one")
+                self.tell("InvalidSecret", f"{at}.secretName: {entry.secret_name[:80]!r} is no name; write one")
                 continue
             hosts = entry.hosts or tuple({rule.host: None for rule in self.ingress.spec.rules if rule.host})
             for index, host in enumerate(name.lower() for name in hosts):
@@ -251,23 +262,25 @@ class _Reading:
     def _is_host(self, host: str, at: str) -> bool:
         valid = bool(HOST.fullmatch(host)) and len(host) <= HOST_MAX
         if not valid:
-            self._tell("InvalidHost", f"{at}: {host[:80]!r} is no DNS name; write one")
+            self.tell("InvalidHost", f"{at}: {host[:80]!r} is no DNS name; write one")
         return valid
 
     def _backend(self, backend: IngressBackend, at: str) -> BackendKey | None:
         if backend.service is None:
-            self._tell("ResourceBackend", f"{at}.resource: resources are not served; name a Service")
+            self.tell("ResourceBackend", f"{at}.resource: resources are not served; name a Service")
             return None
         name, port = backend.service.name, backend.service.port
         text = port.name or str(port.number)
         for field, value in (("service.name", name), ("service.port.name", text)):
             if not _NAME.fullmatch(value):
-                self._tell("InvalidBackend", f"{at}.{field}: {value[:80]!r} is no name of Kubernetes; write one")
+                self.tell("InvalidBackend", f"{at}.{field}: {value[:80]!r} is no name of Kubernetes; write one")
                 return None
         return backend_key(f"{self.ingress.metadata.namespace}/{name}", text, self._words())
 
     def _words(self) -> set[str]:
         """How pods are to be spoken to."""
+        if self.through:
+            return {TCP}
         asked = self.options.backend or BackendOptions()
         words = {
             HTTP2: asked.protocol.startswith("GRPC"),
@@ -280,7 +293,8 @@ class _Reading:
         }
         return {word for word, wanted in words.items() if wanted} | ({self._peer.word()} if self._peer else set())
 
-    def _tell(self, reason: str, message: str) -> None:
+    def tell(self, reason: str, message: str) -> None:
+        """Something is wrong."""
         self.problems.append(Problem(self.ingress.metadata.key, reason, message))
 
 

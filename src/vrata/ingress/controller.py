@@ -125,7 +125,7 @@ class Controller:
             mine, problem = is_ours(new, self.classes.objects)
             problems += [problem] if problem else []
             if mine and not new.metadata.deletion_timestamp:
-                claims = read_ingress(new)
+                claims = read_ingress(new, passthrough=self.proxy.settings.ssl_passthrough)
                 problems += claims.problems
         self.telling.found(f"ingress {key}", problems)
         self.table.put(key, claims)
@@ -299,7 +299,7 @@ class Controller:
         self._strays = {name for name in running.certificates | running.files if secret_of_file(name) not in known}
         for hosts in running.rows.values():
             self._hosts |= hosts.keys()
-        self._hosts |= running.authorities.keys()
+        self._hosts |= running.authorities.keys() | running.through.keys()
         self._policies = dict.fromkeys(running.policies) | self._policies
         self._backends |= set(running.owners.values())
         return observed_of(running, servers)
@@ -318,6 +318,7 @@ class Controller:
             policies=dict(self._policies),
             users={key: self._version(key) for key in self._named if is_users(key)},
             files={key: self._trusted(key).files(key) for key in self._named if not is_users(key)},
+            through={host: self.table.hosts.get(host, NOTHING).through for host in self._hosts},
             authorities={host: self._authority(host) for host in self._hosts},
             streams=self.streams,
             backends={key: self._servers(key) for key in self._backends if self._uses(key)},

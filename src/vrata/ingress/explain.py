@@ -75,6 +75,10 @@ def _found(table: Table, host: str, path: str) -> list[tuple[str, str, str, Rout
 
 
 def _served(cluster: Cluster, scheme: str, route: Route) -> Iterator[str]:
+    if route.through and scheme == "https":
+        yield "encrypted    up to the pods, which have the certificate"
+        yield from _backend(cluster, "backend", route.backend)
+        return
     if route.https_only and scheme == "http":
         yield "answer       308 to https: the Ingress has TLS for this host"
         return

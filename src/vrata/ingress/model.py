@@ -72,7 +72,8 @@ class Route(NamedTuple):
     """Where a row leads; over HTTP perhaps only to HTTPS.
 
     `canary` is a second backend, which the policy chooses for some requests, `fallback` one for all while the chosen has no
-    pod. `rewrite` is a path in place of the request's, with `\\1` to `\\9` for the groups of a pattern.
+    pod. `rewrite` is a path in place of the request's, with `\\1` to `\\9` for the groups of a pattern. `through`: TLS is
+    the pods' own affair.
     """
 
     backend: BackendKey
@@ -81,6 +82,7 @@ class Route(NamedTuple):
     canary: BackendKey | None = None
     rewrite: str = ""
     fallback: BackendKey | None = None
+    through: bool = False
 
     def backends(self) -> tuple[BackendKey, ...]:
         """All that it may lead to."""
@@ -165,5 +167,6 @@ class Settings:
     drain_s: int = 600  # how long connections of an old configuration may last
     threads: int = 2
     tcp_services: str = ""  # `namespace/name` of the ConfigMap (`vrata.ingress.streams`)
+    ssl_passthrough: bool = False  # TLS of some hosts is not ended here; of the others it takes a step more
     access_log: str = ""  # where HAProxy sends a line for each request: address:port (UDP) or the path of a socket
     spare_slots: int = 256  # at least so many backends without a Service after a start or a reload

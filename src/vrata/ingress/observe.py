@@ -11,7 +11,17 @@ from vrata.haproxy.runtime import RuntimeClient, parse_statistics
 from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, SecretKey, Slot
 from vrata.ingress.places import is_slot
 from vrata.ingress.plan import Patterns
-from vrata.ingress.render import AUTHORITIES, OWNERS, POLICIES, STREAMS, USERS, map_path, patterns_map, routes_of
+from vrata.ingress.render import (
+    AUTHORITIES,
+    OWNERS,
+    POLICIES,
+    STREAMS,
+    THROUGH,
+    USERS,
+    map_path,
+    patterns_map,
+    routes_of,
+)
 from vrata.ingress.rows import host_of, host_of_pattern
 from vrata.ingress.served import DEFAULT, LIST, is_trust
 from vrata.ingress.streams import Port
@@ -36,6 +46,7 @@ class Running:
     certificates: set[str] = field(default_factory=set)  # names of files
     files: set[str] = field(default_factory=set)  # names of all others
     authorities: dict[str, str] = field(default_factory=dict)  # digests of Secrets by host
+    through: dict[str, Slot] = field(default_factory=dict)  # where TLS goes unopened, by host
 
     def assign(self, slot: Slot, backend: BackendKey) -> None:
         """A place is a backend's."""
@@ -59,8 +70,10 @@ class Running:
             del self.rows[scheme][host_of(row)]
 
 
-async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) -> Running:
-    """All slots, routes and certificates; VrataError if nobody answers."""
+async def observe_running(
+    runtime: RuntimeClient, directory: str, tls_dir: str, *, passthrough: bool = False
+) -> Running:
+    """All slots, routes and certificates; VrataError if nobody answers. `passthrough`: there is a map for that."""
     slots = [Slot(line) for line in (await runtime.ask("show backend")).splitlines() if is_slot(line)]
     running = Running(free=dict.fromkeys(slots))
     for slot, backend in (await _map(runtime, map_path(directory, OWNERS))).items():
@@ -91,6 +104,8 @@ async def observe_running(runtime: RuntimeClient, directory: str, tls_dir: str) 
         for line in (await runtime.ask(f"show ssl {kind}")).splitlines():
             name = line.partition(" ")[0].removeprefix(f"{tls_dir}/")
             running.files |= {name} if is_trust(name) else set()
+    through = await _map(runtime, map_path(directory, THROUGH)) if passthrough else {}
+    running.through = {host: Slot(slot) for host, slot in through.items()}
     running.authorities = dict(await _map(runtime, map_path(directory, AUTHORITIES)))
     return running
 

@@ -51,7 +51,7 @@ def policy_name(policy: Policy) -> str:
 
 def place(route: Route, scheme: Scheme, slots: Mapping[BackendKey, Slot]) -> Place:
     """Where a row leads."""
-    if route.https_only and scheme is Scheme.HTTP:
+    if route.through or (route.https_only and scheme is Scheme.HTTP):
         return REDIRECT
     text: str = slots[route.backend]
     text += f"+{slots[route.canary]}" if route.canary else ""

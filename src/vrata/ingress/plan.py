@@ -37,6 +37,7 @@ class Observed:
     users: Mapping[SecretKey, str] = field(default_factory=dict)
     files: Set[str] = frozenset()
     authorities: Mapping[str, str] = field(default_factory=dict)
+    through: Mapping[str, Slot] = field(default_factory=dict)
     ports: Set[Port] = frozenset()
     streams: Mapping[Port, Slot] = field(default_factory=dict)
 
@@ -60,6 +61,7 @@ class Desired:
     certificates: Mapping[SecretKey, tuple[Certificate, ...]] = field(default_factory=dict)
     files: Mapping[SecretKey, Mapping[str, str]] = field(default_factory=dict)
     authorities: Mapping[str, str | None] = field(default_factory=dict)
+    through: Mapping[str, BackendKey | None] = field(default_factory=dict)
     strays: frozenset[str] = frozenset()
 
 
@@ -132,6 +134,20 @@ class PutStream:
 @dataclass(frozen=True)
 class DropStream:
     port: Port
+
+
+@dataclass(frozen=True)
+class PutThrough:
+    """A host's TLS goes there unopened, from the next connection on."""
+
+    host: str
+    slot: Slot
+    was: Slot | None
+
+
+@dataclass(frozen=True)
+class DropThrough:
+    host: str
 
 
 @dataclass(frozen=True)
@@ -219,6 +235,8 @@ Action = (
     | PutUsers
     | PutStream
     | DropStream
+    | PutThrough
+    | DropThrough
     | ReplacePatterns
     | PutRow
     | DropRow
@@ -271,6 +289,7 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
             if observed.streams.get(port) != slots[backend]
         ),
         *(DropStream(port) for port in observed.streams if port not in desired.streams),
+        *_through(observed.through, desired.through, slots),
         *(DropPolicy(name) for name, text in desired.policies.items() if text is None and name in observed.policies),
         *_servers_out(observed.servers, here),
         *(
@@ -300,6 +319,17 @@ def _servers_out(
     for slot, servers in desired.items():
         wanted = {server.name for server in servers}
         yield from (RemoveServer(slot, name) for name in observed.get(slot, {}) if name not in wanted)
+
+
+def _through(
+    observed: Mapping[str, Slot], desired: Mapping[str, BackendKey | None], slots: Mapping[BackendKey, Slot]
+) -> Iterable[Action]:
+    for host, backend in desired.items():
+        was = observed.get(host)
+        if backend and slots[backend] != was:
+            yield PutThrough(host, slots[backend], was)
+        elif was and not backend:
+            yield DropThrough(host)
 
 
 def _files(

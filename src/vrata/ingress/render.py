@@ -21,9 +21,11 @@ OWNERS = "owners"  # slot → backend: what a slot serves at the moment, also fo
 POLICIES = "policies"  # name → what `policy.lua` does
 USERS = "users"  # Secret → version of its list of users
 AUTHORITIES = "authorities"  # host → digest of the Secret that says who signs clients' certificates there
+THROUGH = "through"  # host → slot of the pods that end its TLS
 STREAMS = "streams"  # name of a TCP port's frontend → slot
 PROGRAM = "policy.lua"
 DOORMAN = "users.sock"
+INNER = "tls.sock"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
 BROKEN = "the settings of this route can not be carried out\\n"
@@ -36,16 +38,20 @@ def render_config(
     """The whole configuration; `directory` holds the maps and sockets."""
     proxy = " accept-proxy" if settings.accept_proxy else ""
     # Clients with certificates that nobody vouches for come in, for a route to decide what they get.
+    encrypted = f":{settings.https_port:d}{proxy}"
+    # Behind the frontend that looks at names it hears of clients' addresses by the PROXY protocol in any case.
+    inner = f"unix@{directory}/{INNER} mode 600 accept-proxy" if settings.ssl_passthrough else encrypted
     tls = " ".join(
         [*bind_words(BindTls(certificates=LIST), f"{directory}/tls"), "ca-ignore-err all crt-ignore-err all"]
     )
     parts = [
         _head(settings, directory),
         _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, _access_log(settings, directory)),
-        _frontend(Scheme.HTTPS, f":{settings.https_port:d}{proxy} {tls}", directory, _access_log(settings, directory)),
+        _frontend(Scheme.HTTPS, f"{inner} {tls}", directory, _access_log(settings, directory)),
         _LIMITS,
         _SLOTS,
         _streams(settings, ports, directory),
+        *([_passthrough(encrypted, directory)] if settings.ssl_passthrough else []),
     ]
     parts += [_slot(slot, servers, f"{directory}/tls") for slot, servers in slots.items()]
     return "\n".join(parts)
@@ -276,6 +282,24 @@ def _streams(settings: Settings, ports: Iterable[Port], directory: str) -> str:
         slot = f"%[str({port.name}),map_str({map_path(directory, STREAMS)})]"
         parts.append(f"frontend {port.name} from tcp\n  bind :{port.number:d}{words}\n  use_backend {slot}\n")
     return "\n".join(parts)
+
+
+def _passthrough(bind: str, directory: str) -> str:
+    """Looks at the name in the handshake before anybody answers it (RFC 6066, section 3)."""
+    found = f"map_str({map_path(directory, THROUGH)})"
+    names = (f"req.ssl_sni,lower,{found}", f"req.ssl_sni,lower,regsub(^[^.]*,{ANY}),{found}")
+    chosen = "".join(f"  use_backend %[{name}] if {{ {name} -m found }}\n" for name in names)
+    return f"""\
+frontend names from tcp
+  bind {bind}
+  tcp-request inspect-delay 5s
+  tcp-request content accept if {{ req.ssl_hello_type 1 }}
+{chosen}\
+  default_backend ended
+
+backend ended from tcp
+  server here unix@{directory}/{INNER} send-proxy-v2
+"""
 
 
 _BALANCE = {

@@ -26,6 +26,7 @@ class Host:
     patterns: tuple[tuple[str, Route], ...] = ()
     certificate: SecretKey | None = None
     authority: SecretKey | None = None  # of clients' certificates
+    through: BackendKey | None = None  # whose pods end TLS
     problems: tuple[Problem, ...] = ()
 
     def routes(self) -> Iterator[Route]:
@@ -193,10 +194,10 @@ class Table:
         certificate = self._certificate(host, by_age, problems)
         if not patterned:
             rows = {RowKey(key): route for key, route in routes.items()}
-            return Host(rows, (), certificate, authority, tuple(problems))
+            return Host(rows, (), certificate, authority, _through(host, routes), tuple(problems))
         longest_first = sorted(rules, key=lambda key: (-len(rules[key][1].pattern), key))
         patterns = tuple((key, routes[key]) for key in longest_first)
-        return Host({}, patterns, certificate, authority, tuple(problems))
+        return Host({}, patterns, certificate, authority, _through(host, routes), tuple(problems))
 
     def _authority(self, host: str, by_age: list[str]) -> SecretKey | None:
         """Of clients' certificates: the oldest Ingress that names one decides."""
@@ -280,6 +281,12 @@ class Table:
             if first.route != claim.route:
                 message = f"{claim.at}: the older Ingress {owner} has the default backend; only one can"
                 problems.append(Problem(ingress, "DefaultConflict", message))
+
+
+def _through(host: str, routes: Mapping[str, Route]) -> BackendKey | None:
+    """Where a host's TLS goes unopened: as its root does, or its first path."""
+    found = [routes.get(prefix_row(host, "/")), *routes.values()]
+    return next((route.backend for route in found if route and route.through), None)
 
 
 def _hosts(claims: Claims) -> set[str]:

@@ -20,6 +20,7 @@ from vrata.ingress.render import (
     OWNERS,
     POLICIES,
     PROGRAM,
+    THROUGH,
     USERS,
     map_path,
     patterns_map,
@@ -42,9 +43,10 @@ DUAL = (
     Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True),
 )
 ONE, TWO, SPARE = Slot("b-000000"), Slot("b-000001"), Slot("h-000002")
-CONFIGURATIONS = {
+CONFIGURATIONS: dict[str, tuple[Settings, dict[Slot, tuple[Server, ...]]]] = {
     "nothing": (Settings(accept_proxy=False), {}),
     "one-spare": (Settings(), {ONE: (POD,), SPARE: ()}),
+    "passthrough": (Settings(ssl_passthrough=True), {ONE: (POD,)}),
     "everything": (
         Settings(http_port=80, health_port=81, threads=1, drain_s=25, client_timeout_ms=1_000),
         {ONE: (POD,), TWO: DUAL, SPARE: ()},
@@ -77,6 +79,7 @@ async def check(directory: Path, text: str) -> None:
         (OWNERS, OWNERS_ROWS),
         (POLICIES, {"p-1": "allow=10.0.0.0/8"}),
         (USERS, {"default/users;users": "1f"}),
+        (THROUGH, {"pods.example": "t-000000"}),
         (AUTHORITIES, {"shop.example": "0123456789abcdef"}),
         *maps,
     ):

@@ -1,17 +1,12 @@
 """Clients that must show a certificate, and pods that must; Secrets decide, and change live."""
 
-import http.server
-import json
-import ssl
-import tempfile
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 import pytest
 from tests.support.kubernetes import wait_for
 from tests.support.pki import Identity, issue
+from tests.system.ingress.pods import Pod, encrypted_pod
 from tests.system.ingress.site import Json, Site, endpoint, ingress, secret, service
 
 OURS, OTHERS = issue("ours", authority=True), issue("others", authority=True)
@@ -109,44 +104,10 @@ def test_a_host_has_one_authority(site: Site) -> None:
     assert site.encrypted("shared.trust.example", "/young", shown=CLIENT)[1]["pod"] == "one"
 
 
-@dataclass
-class Pod:
-    """An HTTPS server that asks for a certificate, and what it was called in handshakes."""
-
-    port: int
-    names: list[str | None] = field(default_factory=list)
-
-
 @pytest.fixture
 def pod() -> Iterator[Pod]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps({"pod": "encrypted"}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Pod(server.server_port)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-        file.write(PODS.cert_pem + PODS.key_pem)
-        file.flush()
-        context.load_cert_chain(file.name)
-    context.load_verify_locations(cadata=OURS.cert_pem)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.sni_callback = lambda _socket, name, _context: made.names.append(name)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with encrypted_pod(PODS, OURS) as made:
+        yield made
 
 
 def test_pods_must_be_who_they_say(site: Site, pod: Pod) -> None:

@@ -9,9 +9,10 @@ from tests.unit.ingress.objects import CLASSES, make_ingress
 from vrata.ingress.annotations.parse import NGINX, OURS
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import words_of
-from vrata.ingress.model import CONTROLLER, Claims, SecretKey
+from vrata.ingress.model import CONTROLLER, BackendKey, Claims, Route, SecretKey
 from vrata.ingress.render import render_map_file
 from vrata.ingress.rows import END
+from vrata.ingress.table import Table
 from vrata.ingress.trust import Peer, peer_of
 from vrata.kube.objects import Ingress, IngressClass
 
@@ -180,6 +181,22 @@ def test_trust_in_pods_needs_a_name_and_somebody_who_signs() -> None:
     assert "another namespace" in told(backend_protocol="HTTPS", proxy_ssl_secret="team/ca")
     (claim,) = asked(proxy_ssl_secret="ca", proxy_ssl_verify="on").hosts["a.example"]
     assert peer_of(words_of(claim.route.backend)) is None, "without TLS nobody proves anything"
+
+
+def test_tls_that_is_not_ended_here_goes_by_name_alone() -> None:
+    claims = asked(ssl_passthrough="true", whitelist_source_range="10.0.0.0/8")
+    (claim,) = claims.hosts["a.example"]
+    assert claim.route == Route(BackendKey("default/web:80;tcp"), https_only=True, through=True)
+    table = Table()
+    table.put("default/a", claims)
+    assert table.settle().hosts["a.example"].through == claim.route.backend
+    words = {f"{NGINX}ssl-passthrough": "true"}
+    claims = read_ingress(make_ingress("a", ("", "Prefix", "/"), annotations=words, default="web"))
+    assert (claims.hosts, claims.default) == ({}, None)
+    assert "give each rule a host" in claims.problems[0].message
+    claims = read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), annotations=words), passthrough=False)
+    assert not claims.hosts
+    assert "--ssl-passthrough" in claims.problems[0].message
 
 
 def test_a_default_backend_is_of_the_same_namespace() -> None:

@@ -32,10 +32,12 @@ from vrata.ingress.plan import (
     DropFile,
     DropPolicy,
     DropRow,
+    DropThrough,
     Observed,
     Patterns,
     PutAuthority,
     PutRow,
+    PutThrough,
     PutUsers,
     Release,
     Reload,
@@ -64,6 +66,7 @@ class Proxy:
     certificates: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
     authorities: dict[str, str] = field(default_factory=dict)
+    through: dict[str, Slot] = field(default_factory=dict)
 
     def observed(self) -> Observed:
         hosts: dict[str, dict[RowKey, Place]] = {}
@@ -74,8 +77,19 @@ class Proxy:
         certificates, policies = frozenset(self.certificates), frozenset(self.policies)
         patterns = {Scheme.HTTPS: dict(self.patterns)}
         users, files, authorities = dict(self.users), frozenset(self.files), dict(self.authorities)
-        rows = {Scheme.HTTPS: hosts}
-        return Observed(places, free, rows, self.servers, certificates, policies, patterns, users, files, authorities)
+        return Observed(
+            places,
+            free,
+            {Scheme.HTTPS: hosts},
+            self.servers,
+            certificates,
+            policies,
+            patterns,
+            users,
+            files,
+            authorities,
+            dict(self.through),
+        )
 
     def served(self, host: str) -> dict[str, tuple[BackendKey, str]]:
         """What serves each row or pattern of a host: the backend, and its policy's name; all of which must be there."""
@@ -144,6 +158,11 @@ class Proxy:
                 self.authorities[host] = digest
             case DropAuthority(host=host):
                 del self.authorities[host]
+            case PutThrough(host=host, slot=slot, was=was):
+                assert self.through.get(host) == was
+                self.through[host] = slot
+            case DropThrough(host=host):
+                del self.through[host]
             case _:
                 raise AssertionError("not a step")
 

@@ -9,7 +9,6 @@ from vrata.ingress.model import Problem
 
 NGINX = "nginx.ingress.kubernetes.io/"
 OURS = "vrata.dev/"
-_HARMLESS = ("false", "off")  # they ask for nothing
 _GROUPS: dict[str, type[Any]] = {
     "rewrite": o.Rewrite,
     "redirect": o.Redirect,
@@ -42,9 +41,6 @@ def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.O
             refused = refused or row.closed
         else:
             problem = _take(ingress, key, text, row, groups)
-            if not row.done and not problem and text not in _HARMLESS:
-                effect = "without it nothing would be guarded: the Ingress is left out" if row.closed else "no effect"
-                problem = Problem(ingress, "UnsupportedAnnotation", f"{key}: is not there yet; {effect}; remove it")
             if problem:
                 problems.append(problem)
                 refused = refused or row.closed

@@ -1,7 +1,6 @@
 """Every annotation that is known: what it sets, how its value reads, and what a bad value takes out.
 
-Names and meanings follow ingress-nginx's documentation (nginx-configuration/annotations). `done` says that the
-engine has the effect; until then a row is parsed and validated only.
+Names and meanings follow ingress-nginx's documentation (nginx-configuration/annotations).
 """
 
 from dataclasses import dataclass, replace
@@ -35,7 +34,6 @@ class Row:
     support: Support = Support.AS_IS
     note: str = ""
     closed: bool = False  # a bad value leaves the whole Ingress out, since leaving out the value would open a door
-    done: bool = False
 
 
 def _rows(scope: Scope, group: str, *rows: tuple[str, str, g.Parser], closed: bool = False) -> list[Row]:
@@ -238,6 +236,7 @@ _DIFFERS = {
     "session-cookie-change-on-failure": "always: a client whose pod has gone gets another cookie",
     "session-cookie-expires": "written as Max-Age",
     "slow-start": "of Vrata only: so long does a new pod take to get its full share",
+    "ssl-passthrough": "of a controller started with --ssl-passthrough; over HTTP the host leads to HTTPS",
     "temporal-redirect": "as permanent-redirect",
     "auth-secret": "of the Ingress' own namespace; hashes of htpasswd -B, -s, -m and crypt's, no plain text",
     "auth-type": "basic only; digest leaves the Ingress out",
@@ -248,18 +247,11 @@ _DIFFERS = {
     "upstream-hash-by": "one of five variables, no text around them",
     "upstream-vhost": "a name, no variables",
 }
-# Not there yet; all others are done.
-_LATER = frozenset(
-    row.name
-    for row in ROWS
-    if row.name == "ssl-passthrough"
-)  # fmt: skip
 TABLE = {
     row.name: replace(
         row,
         support=Support.DIFFERENTLY if row.name in _DIFFERS else row.support,
         note=_DIFFERS.get(row.name, row.note),
-        done=row.name not in _LATER,
     )
     for row in ROWS
 }

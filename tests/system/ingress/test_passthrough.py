@@ -1,0 +1,60 @@
+"""Hosts whose pods end TLS, beside hosts of which HAProxy does."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.kubernetes import Cluster, wait_for
+from tests.support.pki import issue
+from tests.system.ingress.pods import Pod, encrypted_pod
+from tests.system.ingress.site import Json, Site, endpoint, ingress, secret, service
+
+ASKED = {"ssl-passthrough": "true"}
+
+
+@pytest.fixture
+def pod() -> Iterator[Pod]:
+    with encrypted_pod(issue("pods", "through.example")) as made:
+        yield made
+
+
+@pytest.fixture
+def passing(kubernetes: Cluster, site: Site, pod: Pod) -> Iterator[Site]:
+    assert site.process  # it has made `web`
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        made = Site(kubernetes, Path(folder), "--ssl-passthrough", "--spare-backends", "4")
+        made.apply(service("through"), endpoint("through", "pod", pod.port))
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+
+
+def through(*hosts: str) -> Json:
+    return ingress("through", *((host, "Prefix", "/", "through") for host in hosts), annotations=ASKED)
+
+
+def test_tls_of_some_hosts_is_their_pods_own_affair(passing: Site, site: Site) -> None:
+    worker = passing.worker()
+    passing.apply(
+        secret("ended", issue("ended", "ended.example")),
+        ingress("ended", ("ended.example", "Prefix", "/", "web"), tls={"ended": ["ended.example"]}),
+        through("through.example", "*.through.example"),
+    )
+    wait_for(lambda: passing.certificate("through.example") == "pods", "the pod answers the handshake")
+    assert passing.encrypted("through.example") == (200, {"pod": "encrypted"})
+    assert passing.encrypted("any.through.example") == (200, {"pod": "encrypted"})
+    assert passing.pod("through.example") == "308"
+    wait_for(lambda: passing.certificate("ended.example") == "ended", "of the other HAProxy does")
+    status, answer = passing.encrypted("ended.example")
+    assert status == 200
+    assert answer["headers"]["X-Forwarded-For"] == ["127.0.0.1"]
+    assert answer["headers"]["X-Forwarded-Port"] == [str(passing.https)]
+
+    passing.apply(through("other.example"))
+    wait_for(lambda: passing.certificate("through.example") != "pods", "the host is no more")
+    assert passing.encrypted("other.example") == (200, {"pod": "encrypted"})
+    assert passing.worker() == worker
+    assert "start the controller with --ssl-passthrough" in site.events(), "who was started without says so"
