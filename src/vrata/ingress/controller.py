@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,19 @@ RETRY_MAX_S = 10.0
 log = structlog.get_logger(__name__)
 
 
+@dataclass
+class Work:
+    """What a pass looks at: what has changed since the last one, or everything."""
+
+    hosts: set[str] = field(default_factory=set)
+    backends: set[BackendKey] = field(default_factory=set)
+    secrets: set[SecretKey] = field(default_factory=set)
+    named: set[SecretKey] = field(default_factory=set)
+    strays: set[str] = field(default_factory=set)
+    policies: dict[str, Policy | None] = field(default_factory=dict)
+    streams: dict[Port, BackendKey] = field(default_factory=dict)  # always all
+
+
 class Controller:
     """Serves all Ingresses of this controller's classes with one HAProxy."""
 
@@ -66,13 +80,7 @@ class Controller:
         self.table = Table()
         self.telling = Telling(self.events, self.ingresses.objects, self.config_maps.objects)
         self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service
-        # What the next pass looks at.
-        self._hosts: set[str] = set()
-        self._backends: set[BackendKey] = set()
-        self._secrets: set[SecretKey] = set()
-        self._strays: set[str] = set()
-        self._policies: dict[str, Policy | None] = {}
-        self._named: set[SecretKey] = set()
+        self._work = Work()  # of the next pass
         # Digest of a Secret -> the file that HAProxy refused last, and what is told of it.
         self._refused: dict[str, tuple[str, tuple[str, str]]] = {}
         self._status_due = True
@@ -106,11 +114,8 @@ class Controller:
         self.streams = found
         for backend in touched:
             self._follow(service_of(backend))
-        self._backends |= touched
+        self._work.backends |= touched
         self._due.set()
-
-    def _uses(self, backend: BackendKey) -> bool:
-        return self.table.uses(backend) or backend in self.streams.values()
 
     def _backends_of(self, service: str) -> frozenset[BackendKey]:
         streams = {backend for backend in self.streams.values() if service_of(backend) == service}
@@ -158,11 +163,11 @@ class Controller:
                 self._look_at(self._backends_of(entry.service_key))
 
     def _secret_changed(self, key: SecretKey) -> None:
-        (self._named if ";" in key else self._secrets).add(key)
+        (self._work.named if ";" in key else self._work.secrets).add(key)
         if ";" in key and not is_users(key):
-            self._secrets |= {host.certificate for _, host in self.table.authorised_by(key) if host.certificate}
+            self._work.secrets |= {host.certificate for _, host in self.table.authorised_by(key) if host.certificate}
             peers = ((one, peer_of(words_of(one))) for one in self.table.backends)
-            self._backends |= {one for one, peer in peers if peer and peer.secret == key}
+            self._work.backends |= {one for one, peer in peers if peer and peer.secret == key}
         self._due.set()
 
     def _names_changed(self, services: frozenset[str]) -> None:
@@ -176,8 +181,8 @@ class Controller:
         self.names.follow(key, service.spec.external_name if service and named else None)
 
     def _look_at(self, backends: Iterable[BackendKey]) -> None:
-        self._backends.update(backends)
-        if self._backends:
+        self._work.backends.update(backends)
+        if self._work.backends:
             self._due.set()
 
     @property
@@ -230,7 +235,7 @@ class Controller:
                 self._again_in(backoff_s(failures, RETRY_MAX_S))
                 continue
             if lingering:
-                self._backends |= lingering
+                self._work.backends |= lingering
                 self._again_in(LINGER_RETRY_S)
 
     def _again_in(self, delay_s: float) -> None:
@@ -241,13 +246,14 @@ class Controller:
         self._settle()
         if not self.proxy.is_alive():
             await self._reload(Reload("start", "no HAProxy runs"))
-        observed = await self._observe()
-        desired = self._desired()
-        looked_at = {observed.places[key]: key for key in self._backends if key in observed.places}
+        # What changes from here on is the next pass' work: nobody has looked at it in this one.
+        work, self._work = self._work, Work()
+        work.streams = self.streams
+        observed = await self._observe(work)
+        desired = self._desired(work)
+        looked_at = {observed.places[key]: key for key in work.backends if key in observed.places}
         # A place is free again when its last server has gone, which the next look will see.
         again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
-        self._hosts, self._backends, self._secrets, self._strays = set(), set(), set(), set()
-        self._policies, self._named = {}, set()
         for action in plan_pass(observed, desired):
             if isinstance(action, Reload):
                 await self._reload(action)
@@ -280,51 +286,52 @@ class Controller:
             self.secrets.want(secret, wanted=bool(self.table.hosts_of(secret)))
         for secret in change.named:
             self.secrets.want(secret, wanted=secret in self.table.named)
-        self._named |= change.named
-        self._hosts |= change.hosts.keys()
-        self._backends |= change.added | change.removed
-        self._secrets |= change.secrets
-        self._policies |= {
+        self._work.named |= change.named
+        self._work.hosts |= change.hosts.keys()
+        self._work.backends |= change.added | change.removed
+        self._work.secrets |= change.secrets
+        self._work.policies |= {
             policy_name(policy): policy if self.table.has(policy) else None for policy in change.policies
         }
 
-    async def _observe(self) -> Observed:
+    async def _observe(self, work: Work) -> Observed:
         """All of it if nothing is known of this HAProxy; then the pass looks at all of it, too."""
         if self.proxy.running is not None:
-            return await self.proxy.observe(self.proxy.running, self._backends)
+            return await self.proxy.observe(self.proxy.running, work.backends)
         running, servers = await self.proxy.observe_all()
-        self._look_at_everything()
-        self._named |= running.users.keys()
-        known = {secret_digest(secret) for secret in (*self._secrets, *self._named)}
-        self._strays = {name for name in running.certificates | running.files if secret_of_file(name) not in known}
+        self._look_at_everything(work)
+        work.named |= running.users.keys()
+        known = {secret_digest(secret) for secret in (*work.secrets, *work.named)}
+        work.strays = {name for name in running.certificates | running.files if secret_of_file(name) not in known}
         for hosts in running.rows.values():
-            self._hosts |= hosts.keys()
-        self._hosts |= running.authorities.keys() | running.through.keys()
-        self._policies = dict.fromkeys(running.policies) | self._policies
-        self._backends |= set(running.owners.values())
+            work.hosts |= hosts.keys()
+        work.hosts |= running.authorities.keys() | running.through.keys()
+        work.policies = dict.fromkeys(running.policies) | work.policies
+        work.backends |= set(running.owners.values())
         return observed_of(running, servers)
 
-    def _look_at_everything(self) -> None:
-        self._hosts |= self.table.hosts.keys()
-        self._secrets |= self.table.secrets
-        self._named |= self.table.named
-        self._policies |= {policy_name(policy): policy for policy in self.table.policies}
-        self._backends |= {*self.table.backends, *self.streams.values()}
+    def _look_at_everything(self, work: Work) -> None:
+        work.hosts |= self.table.hosts.keys()
+        work.secrets |= self.table.secrets
+        work.named |= self.table.named
+        work.policies |= {policy_name(policy): policy for policy in self.table.policies}
+        work.backends |= {*self.table.backends, *work.streams.values()}
 
-    def _desired(self) -> Desired:
+    def _desired(self, work: Work) -> Desired:
+        used = {key for key in work.backends if self.table.uses(key)} | set(work.streams.values())
         return Desired(
-            hosts={host: self.table.hosts.get(host, NOTHING).rows for host in self._hosts},
-            patterns={host: self.table.hosts.get(host, NOTHING).patterns for host in self._hosts},
-            policies=dict(self._policies),
-            users={key: self._version(key) for key in self._named if is_users(key)},
-            files={key: self._trusted(key).files(key) for key in self._named if not is_users(key)},
-            through={host: self.table.hosts.get(host, NOTHING).through for host in self._hosts},
-            authorities={host: self._authority(host) for host in self._hosts},
-            streams=self.streams,
-            backends={key: self._servers(key) for key in self._backends if self._uses(key)},
-            unwanted=frozenset(key for key in self._backends if not self._uses(key)),
-            certificates={key: self._certificates(key) for key in self._secrets},
-            strays=frozenset(self._strays),
+            hosts={host: self.table.hosts.get(host, NOTHING).rows for host in work.hosts},
+            patterns={host: self.table.hosts.get(host, NOTHING).patterns for host in work.hosts},
+            policies=work.policies,
+            users={key: self._version(key) for key in work.named if is_users(key)},
+            files={key: self._trusted(key).files(key) for key in work.named if not is_users(key)},
+            through={host: self.table.hosts.get(host, NOTHING).through for host in work.hosts},
+            authorities={host: self._authority(host) for host in work.hosts},
+            streams=work.streams,
+            backends={key: self._servers(key) for key in work.backends & used},
+            unwanted=frozenset(work.backends - used),
+            certificates={key: self._certificates(key) for key in work.secrets},
+            strays=frozenset(work.strays),
         )
 
     def _refuse(self, name: str, error: RuntimeFailed) -> None:
@@ -402,8 +409,9 @@ class Controller:
         return servers
 
     async def _reload(self, reason: Reload) -> None:
-        self._look_at_everything()
-        await self.proxy.reload(reason, self._desired())
+        work = Work(streams=self.streams)
+        self._look_at_everything(work)
+        await self.proxy.reload(reason, self._desired(work))
 
 
 def why_not_bound(port: int) -> str:

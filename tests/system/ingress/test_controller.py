@@ -280,3 +280,15 @@ def test_a_service_may_stand_for_a_name_outside(site: Site, echoes: Echoes) -> N
     finally:
         site.cluster.kubectl("delete", "--ignore-not-found", "ingress/elsewhere", "service/elsewhere")
         subprocess.run(["ip", "address", "del", f"{outside}/32", "dev", "lo"], check=True)
+
+
+def test_what_changes_while_a_pass_looks_is_the_next_ones_work(site: Site, echoes: Echoes) -> None:
+    one, two = echoes.port("busy-1"), echoes.port("busy-2")
+    names = [f"busy-{number}" for number in range(25)]
+    site.apply(*(service(name) for name in names))
+    site.apply(*(ingress(name, (f"{name}.example", "Prefix", "/", name)) for name in names))
+    for port in (one, two) * 5:
+        site.apply(*(endpoint(name, "pod", port) for name in names))
+    for name in names:
+        site.until(f"{name}.example", "/", "busy-2")
+    assert "pass failed" not in site.log.read_text()
