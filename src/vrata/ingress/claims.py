@@ -38,12 +38,21 @@ PATH_MAX = 2048
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)  # names of objects and of ports
 
 
+def class_name(ingress: Ingress, classes: Mapping[str, IngressClass]) -> str:
+    """The class that an Ingress names, or else a default one, ours before others; empty if there is none."""
+    name = ingress.spec.ingress_class_name or ingress.metadata.annotations.get(LEGACY_CLASS)
+    if name is not None:
+        return name
+    defaults = [one for one in classes.values() if one.metadata.annotations.get(DEFAULT_CLASS) == "true"]
+    defaults.sort(key=lambda one: (one.spec.controller != CONTROLLER, one.metadata.name))
+    return defaults[0].metadata.name if defaults else ""
+
+
 def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool, Problem | None]:
     """Whether this controller serves an Ingress, and what is wrong with its class if nobody does."""
-    name = ingress.spec.ingress_class_name or ingress.metadata.annotations.get(LEGACY_CLASS)
-    if name is None:
-        defaults = [entry for entry in classes.values() if entry.metadata.annotations.get(DEFAULT_CLASS) == "true"]
-        return any(entry.spec.controller == CONTROLLER for entry in defaults), None
+    name = class_name(ingress, classes)
+    if not name:
+        return False, None
     found = classes.get(name)
     if found is None:
         known = ", ".join(sorted(classes)) or "none exists yet"
@@ -52,12 +61,13 @@ def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool
     return found.spec.controller == CONTROLLER, None
 
 
-def read_ingress(ingress: Ingress, *, passthrough: bool = True) -> Claims:
+def read_ingress(ingress: Ingress, defaults: Mapping[str, str] | None = None, *, passthrough: bool = True) -> Claims:
     """Everything that can be served of one Ingress, and what is wrong with the rest.
 
-    `passthrough`: whether the controller was told to look at names before TLS ends.
+    `defaults` are annotations that its class has for it. `passthrough`: whether the controller was told to look at names
+    before TLS ends.
     """
-    reading = _Reading(ingress)
+    reading = _Reading(ingress, {**(defaults or {}), **ingress.metadata.annotations})
     if reading.through and not passthrough:
         remedy = "start the controller with --ssl-passthrough"
         reading.tell("UnsupportedAnnotation", f"ssl-passthrough: is off, so the Ingress is left out; {remedy}")
@@ -78,9 +88,9 @@ def read_ingress(ingress: Ingress, *, passthrough: bool = True) -> Claims:
 class _Reading:
     """Claims in the making."""
 
-    def __init__(self, ingress: Ingress) -> None:
+    def __init__(self, ingress: Ingress, annotations: Mapping[str, str]) -> None:
         self.ingress = ingress
-        self.options, problems = parse_annotations(ingress.metadata.key, ingress.metadata.annotations)
+        self.options, problems = parse_annotations(ingress.metadata.key, annotations)
         self.problems = list(problems)
         self.hosts: dict[str, list[Claim]] = {}
         self.certificates: list[CertificateClaim] = []

@@ -19,6 +19,7 @@ from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import CONFIG_MAP, BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
 from vrata.ingress.names import Names
 from vrata.ingress.observe import Running
+from vrata.ingress.parameters import defaults_of, key_of
 from vrata.ingress.places import policy_name
 from vrata.ingress.plan import AddCertificate, AddFile, Desired, Observed, Reload, RemoveServer, plan_pass
 from vrata.ingress.secrets import Secrets
@@ -73,6 +74,8 @@ class Controller:
         self.config_maps = Informer(
             kube, resources.CONFIG_MAPS, ConfigMap, namespace=namespace, field_selector=f"metadata.name={name}"
         )
+        own, _, _ = status.publish_service.partition("/")
+        self.parameters = Informer(kube, resources.CONFIG_MAPS, ConfigMap, namespace=own)
         self.streams: dict[Port, BackendKey] = {}
         self._due = asyncio.Event()
         self.metrics = Metrics()
@@ -94,11 +97,12 @@ class Controller:
         self.services.on_change(self._service_changed)
         self.slices.on_change(self._slice_changed)
         self.config_maps.on_change(self._config_map_changed)
+        self.parameters.on_change(self._parameters_changed)
 
     @property
     def _informers(self) -> list[Informer[Any]]:
-        first: list[Informer[Any]] = [self.ingresses, self.classes, self.services, self.slices, self.secrets.known]
-        return [*first, *([self.config_maps] if self.proxy.settings.tcp_services else [])]
+        first: list[Informer[Any]] = [self.parameters, self.classes, self.ingresses, self.services, self.slices]
+        return [*first, self.secrets.known, *([self.config_maps] if self.proxy.settings.tcp_services else [])]
 
     def _config_map_changed(self, _old: ConfigMap | None, new: ConfigMap | None) -> None:
         settings = self.proxy.settings
@@ -130,7 +134,9 @@ class Controller:
             mine, problem = is_ours(new, self.classes.objects)
             problems += [problem] if problem else []
             if mine and not new.metadata.deletion_timestamp:
-                claims = read_ingress(new, passthrough=self.proxy.settings.ssl_passthrough)
+                defaults, problem = defaults_of(new, self.classes.objects, self.parameters.objects)
+                problems += [problem] if problem else []
+                claims = read_ingress(new, defaults, passthrough=self.proxy.settings.ssl_passthrough)
                 problems += claims.problems
         self.telling.found(f"ingress {key}", problems)
         self.table.put(key, claims)
@@ -140,6 +146,12 @@ class Controller:
     def _class_changed(self, _old: IngressClass | None, _new: IngressClass | None) -> None:
         for ingress in tuple(self.ingresses.objects.values()):
             self._ingress_changed(ingress, ingress)
+
+    def _parameters_changed(self, old: ConfigMap | None, new: ConfigMap | None) -> None:
+        entry = new or old
+        assert entry
+        if entry.metadata.key in {key_of(one.spec.parameters) for one in self.classes.objects.values()}:
+            self._class_changed(None, None)
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         entry = new or old

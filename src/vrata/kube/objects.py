@@ -257,8 +257,16 @@ class Ingress(Projection, frozen=True):
     status: IngressStatus = IngressStatus()
 
 
+class IngressClassParameters(Projection, frozen=True):
+    kind: str
+    name: str
+    api_group: str = ""
+    namespace: str = ""
+
+
 class IngressClassSpec(Projection, frozen=True):
     controller: str = ""
+    parameters: IngressClassParameters | None = None
 
 
 class IngressClass(Projection, frozen=True):

@@ -292,3 +292,24 @@ def test_what_changes_while_a_pass_looks_is_the_next_ones_work(site: Site, echoe
     for name in names:
         site.until(f"{name}.example", "/", "busy-2")
     assert "pass failed" not in site.log.read_text()
+
+
+def test_a_class_says_what_holds_for_all_of_its_ingresses(site: Site) -> None:
+    worker = site.worker()
+    parameters = {"kind": "ConfigMap", "name": "strict", "namespace": "default", "scope": "Namespace"}
+    strict: Json = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "strict"}}
+    strict["spec"] = {"controller": "vrata.dev/ingress-controller", "parameters": parameters}
+
+    def say(**data: str) -> None:
+        site.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "strict"}, "data": data})
+
+    path = ingress("strict", ("strict.example", "Prefix", "/", "web"))
+    path["spec"]["ingressClassName"] = "strict"
+    site.apply(strict, path)
+    wait_for(lambda: "class strict has parameters that are not there" in site.events(), "an event says so")
+    site.until("strict.example", "/", "one")
+    say(**{"denylist-source-range": "127.0.0.0/8"})
+    site.until("strict.example", "/", "403")
+    say(**{"permanent-redirect": "https://new.example"})
+    site.until("strict.example", "/", "301")
+    assert site.worker() == worker
