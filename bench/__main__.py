@@ -9,7 +9,7 @@ import sys
 
 from bench.rows import report
 
-NAMES = ("road", "cloud", "balancer", "failover", "established", "rebuild", "steady", "provider", "ingress")
+NAMES = ("road", "cloud", "balancer", "failover", "established", "rebuild", "steady", "provider", "ingress", "churn")
 
 
 def main(names: list[str]) -> int:
