@@ -79,7 +79,7 @@ def read_ingress(ingress: Ingress, defaults: Mapping[str, str] | None = None, *,
         hosts={host: tuple(claims) for host, claims in reading.hosts.items()},
         certificates=tuple(reading.certificates),
         secrets=tuple(reading.secrets),
-        left_out=reading.options.refused,
+        left_out=reading.options.refused or reading.shut,
         default=reading.default,
         problems=tuple(reading.problems),
     )
@@ -100,6 +100,7 @@ class _Reading:
         self._authority: SecretKey | None = None
         self._peer: Peer | None = None
         self._fallback: BackendKey | None = None
+        self.shut = False
         self.through = bool(self.options.traffic and self.options.traffic.passthrough)
         self._rewrite = self.options.rewrite or Rewrite()
         self._redirect = self.options.redirect or Redirect()
@@ -117,6 +118,8 @@ class _Reading:
         self._tls()
         self._fall_back()
         needs_names = self._authority is not None or self.through
+        if self.through and any(rule.host.startswith(ANY) for rule in spec.rules):
+            self.tell("InvalidHost", "ssl-passthrough: it is for full names; give each rule one")  # as in ingress-nginx
         if needs_names and any(not rule.host for rule in spec.rules):
             at = "auth-tls-secret" if self._authority else "ssl-passthrough"
             self.tell(
@@ -130,6 +133,7 @@ class _Reading:
         for number, rule in enumerate(spec.rules):
             at, host = f"spec.rules[{number}]", rule.host.lower() or ANY
             unfit = needs_names if host == ANY else not self._is_host(host, f"{at}.host")
+            unfit = unfit or (self.through and host.startswith(ANY))
             if unfit:
                 continue
             for index, path in enumerate(rule.http.paths if rule.http else ()):
@@ -155,6 +159,8 @@ class _Reading:
         key, options = self.ingress.metadata.key, self.options
         wrong = self._trust_pods(options.backend_tls or BackendTls())
         auth, client = options.basic_auth, options.client_tls
+        if self.through and (auth or client or options.access or options.external_auth):
+            wrong = "ssl-passthrough: nobody here sees who asks, so nobody can be kept out; remove it, or the guards"
         if auth and not self._canary:
             if auth.kind is None or auth.secret is None:
                 wrong = "auth-type, auth-secret: one needs the other"
@@ -168,6 +174,7 @@ class _Reading:
                 wrong = wrong or self._name_secret("auth-tls-secret", client.secret, self._authority)
         if wrong:
             self.tell("InvalidAnnotation", f"{wrong}; the Ingress is left out")
+        self.shut = bool(wrong)
         return not wrong
 
     def _trust_pods(self, tls: BackendTls) -> str:

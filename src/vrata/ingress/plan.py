@@ -397,11 +397,15 @@ def _routes(observed: Observed, desired: Desired, slots: Mapping[BackendKey, Slo
         if kept != old:
             yield ReplacePatterns(scheme, kept)
         for host, asked in rows_of(desired.hosts, new, scheme, slots).items():
-            found = rows.get(host, {})
-            for row, where in asked.items():
+            found, root = rows.get(host, {}), prefix_row(host, "/")
+            stale = [row for row in found if row not in asked]
+            # What a pass that stopped has left behind patterns is seen by nobody, and must not be when they go.
+            hidden = found.get(root) == PATTERNS
+            yield from (DropRow(scheme, row) for row in stale if hidden and row != root)
+            for row, where in sorted(asked.items(), key=lambda one: one[0] == root):
                 if found.get(row) != where:
                     yield PutRow(scheme, row, where, found.get(row))
-            drops += [DropRow(scheme, row) for row in found if row not in asked]
+            drops += [DropRow(scheme, row) for row in stale if not hidden or row == root]
         if wanted != kept:
             drops.append(ReplacePatterns(scheme, wanted))
     yield from drops

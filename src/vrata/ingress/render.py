@@ -286,15 +286,13 @@ def _streams(settings: Settings, ports: Iterable[Port], directory: str) -> str:
 
 def _passthrough(bind: str, directory: str) -> str:
     """Looks at the name in the handshake before anybody answers it (RFC 6066, section 3)."""
-    found = f"map_str({map_path(directory, THROUGH)})"
-    names = (f"req.ssl_sni,lower,{found}", f"req.ssl_sni,lower,regsub(^[^.]*,{ANY}),{found}")
-    chosen = "".join(f"  use_backend %[{name}] if {{ {name} -m found }}\n" for name in names)
+    found = f"req.ssl_sni,lower,map_str({map_path(directory, THROUGH)})"
     return f"""\
 frontend names from tcp
   bind {bind}
   tcp-request inspect-delay 5s
   tcp-request content accept if {{ req.ssl_hello_type 1 }}
-{chosen}\
+  use_backend %[{found}] if {{ {found} -m found }}
   default_backend ended
 
 backend ended from tcp

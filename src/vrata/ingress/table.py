@@ -220,6 +220,7 @@ class Table:
         rules = [one for one in asked if one[1].role is Role.RULE] or [
             one for one in asked if one[1].role is Role.ALIAS
         ]
+        rules = self._of_one_end(host, rules, problems)
         patterned = any(claim.regex for _, claim in rules)
         found: dict[str, tuple[str, Claim]] = {}
         for ingress, claim in rules:
@@ -237,6 +238,15 @@ class Table:
         if host == ANY:
             self._default(found, by_age, problems, patterned=patterned)
         return patterned, found
+
+    @staticmethod
+    def _of_one_end(host: str, rules: list[tuple[str, Claim]], problems: list[Problem]) -> list[tuple[str, Claim]]:
+        """Where TLS of a host ends is one question for all of its paths: the oldest Ingress answers it."""
+        kept = [one for one in rules if one[1].route.through == rules[0][1].route.through]
+        for ingress in {ingress: None for ingress, claim in rules if (ingress, claim) not in kept}:
+            message = f"ssl-passthrough: the older Ingress {rules[0][0]} says otherwise of {host}; use another host"
+            problems.append(Problem(ingress, "PassthroughConflict", message))
+        return kept
 
     @staticmethod
     def _add_canary(

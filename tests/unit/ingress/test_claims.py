@@ -141,6 +141,7 @@ def told(**annotations: str) -> str:
     """What is said of an Ingress that is left out."""
     claims = asked(**annotations)
     assert not claims.hosts
+    assert claims.left_out
     assert "left out" in claims.problems[-1].message
     return claims.problems[-1].message
 
@@ -184,13 +185,15 @@ def test_trust_in_pods_needs_a_name_and_somebody_who_signs() -> None:
 
 
 def test_tls_that_is_not_ended_here_goes_by_name_alone() -> None:
-    claims = asked(ssl_passthrough="true", whitelist_source_range="10.0.0.0/8")
+    claims = asked(ssl_passthrough="true")
     (claim,) = claims.hosts["a.example"]
     assert claim.route == Route(BackendKey("default/web:80;tcp"), https_only=True, through=True)
     table = Table()
     table.put("default/a", claims)
     assert table.settle().hosts["a.example"].through == claim.route.backend
+    assert "nobody can be kept out" in told(ssl_passthrough="true", whitelist_source_range="10.0.0.0/8")
     words = {f"{NGINX}ssl-passthrough": "true"}
+    assert not read_ingress(make_ingress("a", ("*.a.example", "Prefix", "/"), annotations=words)).hosts
     claims = read_ingress(make_ingress("a", ("", "Prefix", "/"), annotations=words, default="web"))
     assert (claims.hosts, claims.default) == ({}, None)
     assert "give each rule a host" in claims.problems[0].message

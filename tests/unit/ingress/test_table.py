@@ -211,3 +211,16 @@ def test_the_name_with_www_leads_to_the_one_without_and_the_other_way_round() ->
     assert "redirect=%24scheme://h.example%24request_uri" in route.policy
     (route,) = found["other.example"].values()
     assert "redirect=%24scheme://www.other.example%24request_uri" in route.policy
+
+
+def test_a_younger_ingress_does_not_take_the_tls_of_an_older_ones_host() -> None:
+    words = {"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}
+    mine = make_ingress("mine", ("h.example", "Prefix", "/"), created="2026-01-01T00:00:00Z")
+    theirs = make_ingress("theirs", ("h.example", "Prefix", "/x"), annotations=words, created="2026-02-01T00:00:00Z")
+    table = Table()
+    for ingress in (theirs, mine):
+        table.put(ingress.metadata.key, read_ingress(ingress))
+    host = table.settle().hosts["h.example"]
+    assert host.through is None
+    assert list(host.rows) == ["h.example/"]
+    assert [(one.ingress, one.reason) for one in host.problems] == [("default/theirs", "PassthroughConflict")]
