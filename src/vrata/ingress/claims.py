@@ -5,13 +5,14 @@ question of this module.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vrata.ingress.annotations import grammar
 from vrata.ingress.annotations.options import BackendOptions, BackendTls, Redirect, Rewrite
 from vrata.ingress.annotations.parse import parse_annotations
 from vrata.ingress.endpoints import FIRST, HASH, HTTP2, OPAQUE, TCP, TLS, VIRTUAL, backend_key, slow_start
+from vrata.ingress.headers import HEADERS, Headers
 from vrata.ingress.model import (
     CONTROLLER,
     BackendKey,
@@ -24,7 +25,17 @@ from vrata.ingress.model import (
     Route,
     SecretKey,
 )
-from vrata.ingress.policy import authority_of, canary_of, policy_of, redirect_to, secret_of, too_long, users_of
+from vrata.ingress.policy import (
+    authority_of,
+    canary_of,
+    headers_of,
+    join,
+    policy_of,
+    redirect_to,
+    secret_of,
+    too_long,
+    users_of,
+)
 from vrata.ingress.rows import ANY, exact_row, moved_row, prefix_row
 from vrata.ingress.trust import PEER, Peer
 from vrata.kube.objects import HttpIngressPath, Ingress, IngressBackend, IngressClass
@@ -61,13 +72,20 @@ def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool
     return found.spec.controller == CONTROLLER, None
 
 
-def read_ingress(ingress: Ingress, defaults: Mapping[str, str] | None = None, *, passthrough: bool = True) -> Claims:
+def read_ingress(
+    ingress: Ingress,
+    defaults: Mapping[str, str] | None = None,
+    headers: Callable[[SecretKey], object] = lambda _: None,
+    *,
+    passthrough: bool = True,
+) -> Claims:
     """Everything that can be served of one Ingress, and what is wrong with the rest.
 
-    `defaults` are annotations that its class has for it. `passthrough`: whether the controller was told to look at names
-    before TLS ends.
+    `defaults` are annotations that its class has for it, `headers` what is known of a ConfigMap that it names for some.
+    `passthrough`: whether the controller was told to look at names before TLS ends.
     """
     reading = _Reading(ingress, {**(defaults or {}), **ingress.metadata.annotations})
+    reading.add_headers(headers)
     if reading.through and not passthrough:
         remedy = "start the controller with --ssl-passthrough"
         reading.tell("UnsupportedAnnotation", f"ssl-passthrough: is off, so the Ingress is left out; {remedy}")
@@ -108,6 +126,18 @@ class _Reading:
         # A canary has the settings of the Ingress whose requests it shares.
         self._policy = canary_of(self._canary) if self._canary else policy_of(ingress.metadata.key, self.options)
 
+    def add_headers(self, headers: Callable[[SecretKey], object]) -> None:
+        """Those of the ConfigMap that an annotation names."""
+        named = self.options.traffic.headers if self.options.traffic else None
+        if not named or self._canary:
+            return
+        key = secret_of(self.ingress.metadata.key, named, HEADERS)
+        wrong = self._name_secret("custom-headers", named, key)
+        if wrong:
+            self.tell("InvalidAnnotation", f"{wrong}; it has no effect")
+        elif isinstance(found := headers(key), Headers):
+            self._policy = join(self._policy, headers_of(found))
+
     def read(self) -> None:
         spec = self.ingress.spec
         if not self._may_be_open():
@@ -144,7 +174,10 @@ class _Reading:
 
     def _fall_back(self) -> None:
         """Whose pods serve while there are none."""
-        named = self.options.traffic.default_backend if self.options.traffic else None
+        traffic = self.options.traffic
+        named = traffic.default_backend if traffic else None
+        if traffic and traffic.errors and not named and not self._canary:
+            self.tell("InvalidAnnotation", "custom-http-errors: it has no effect; name a Service in default-backend")
         if named and not self._canary:
             namespace, slash, name = named.rpartition("/")
             if slash and namespace != self.ingress.metadata.namespace:
@@ -191,10 +224,10 @@ class _Reading:
         return self._name_secret("proxy-ssl-secret", tls.secret, secret) if tls.secret and secret else ""
 
     def _name_secret(self, at: str, text: str, secret: SecretKey) -> str:
-        """What is wrong with a Secret that an annotation names."""
+        """What is wrong with a Secret, or a ConfigMap, that an annotation names."""
         namespace, slash, _ = text.rpartition("/")
         if slash and namespace != self.ingress.metadata.namespace:
-            return f"{at}: {text!r} is of another namespace; copy the Secret"
+            return f"{at}: {text!r} is of another namespace; copy it"
         self.secrets.append(NamedSecret(secret, at))
         return ""
 

@@ -15,6 +15,7 @@ from vrata.ingress import doorman
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import EXTERNAL, servers_of, service_of, words_of
+from vrata.ingress.headers import HEADERS
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import CONFIG_MAP, BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
 from vrata.ingress.names import Names
@@ -101,8 +102,9 @@ class Controller:
 
     @property
     def _informers(self) -> list[Informer[Any]]:
-        first: list[Informer[Any]] = [self.parameters, self.classes, self.ingresses, self.services, self.slices]
-        return [*first, self.secrets.known, *([self.config_maps] if self.proxy.settings.tcp_services else [])]
+        always: list[Informer[Any]] = [self.parameters, self.classes, self.ingresses, self.services, self.slices]
+        always += [self.secrets.known, self.secrets.config_maps]
+        return [*always, *([self.config_maps] if self.proxy.settings.tcp_services else [])]
 
     def _config_map_changed(self, _old: ConfigMap | None, new: ConfigMap | None) -> None:
         settings = self.proxy.settings
@@ -136,7 +138,8 @@ class Controller:
             if mine and not new.metadata.deletion_timestamp:
                 defaults, problem = defaults_of(new, self.classes.objects, self.parameters.objects)
                 problems += [problem] if problem else []
-                claims = read_ingress(new, defaults, passthrough=self.proxy.settings.ssl_passthrough)
+                passthrough = self.proxy.settings.ssl_passthrough
+                claims = read_ingress(new, defaults, self.secrets.get, passthrough=passthrough)
                 problems += claims.problems
         self.telling.found(f"ingress {key}", problems)
         self.table.put(key, claims)
@@ -176,6 +179,8 @@ class Controller:
 
     def _secret_changed(self, key: SecretKey) -> None:
         (self._work.named if ";" in key else self._work.secrets).add(key)
+        for ingress in self.table.naming(key) if key.endswith(HEADERS) else ():
+            self._ingress_changed(None, self.ingresses.objects[ingress])
         if ";" in key and not is_users(key):
             self._work.secrets |= {host.certificate for _, host in self.table.authorised_by(key) if host.certificate}
             peers = ((one, peer_of(words_of(one))) for one in self.table.backends)

@@ -21,8 +21,8 @@ Place = NewType("Place", str)
 # What a route asks for beyond a backend, as the proxy reads it (`vrata.ingress.policy`); empty for most.
 Policy = NewType("Policy", str)
 NO_POLICY = Policy("")
-# `namespace/name` of a Secret with a certificate; what another one is for follows a semicolon (`vrata.ingress.users`,
-# `vrata.ingress.trust`).
+# `namespace/name` of a Secret with a certificate; what another one, or a ConfigMap, is for follows a semicolon
+# (`vrata.ingress.users`, `vrata.ingress.trust`, `vrata.ingress.headers`).
 SecretKey = NewType("SecretKey", str)
 
 # Sends every request to the same address over HTTPS.
@@ -124,7 +124,7 @@ class CertificateClaim:
 
 @dataclass(frozen=True)
 class NamedSecret:
-    """A Secret that is not a host's certificate, and the field that names it."""
+    """A Secret that is not a host's certificate, or a ConfigMap, and the field that names it."""
 
     secret: SecretKey
     at: str

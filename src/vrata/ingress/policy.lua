@@ -3,9 +3,11 @@
 -- Whatever cannot be read or decided refuses the request: an open door is worse than a closed one.
 local policies = Map.new(os.getenv("VRATA_POLICIES"), Map._str)
 local versions = Map.new(os.getenv("VRATA_USERS"), Map._str)
+local owners = Map.new(os.getenv("VRATA_OWNERS"), Map._str)
 local known, number = {}, 0
 local MOST_KNOWN = 20000
 local AUTH_TIMEOUT_MS = 5000
+local ERROR_TIMEOUT_MS, LONGEST_ERROR = 5000, 15000 -- bytes: it is sent from one buffer
 local MOST_COPIES, COPY_TIMEOUT_MS = 50, 5000 -- of requests, under way in this thread
 local copies = 0
 
@@ -30,7 +32,14 @@ local function pattern(text)
   return valid and compiled or nil
 end
 
+local function members(text)
+  local found = {}
+  for _, item in ipairs(listed(text)) do found[item] = true end
+  return found
+end
+
 local READ = {
+  headers = listed, errors = members,
   ["canary-pattern"] = pattern,
   allow = networks, deny = networks, ["limit-exempt"] = networks, ["cors-origins"] = listed, ["auth-headers"] = listed,
 }
@@ -133,6 +142,16 @@ local function is_canary(policy, headers)
   return weight > 0 and math.random(tonumber(policy["canary-total"])) <= weight
 end
 
+-- What another Service has to know of an error that it answers for (ingress-nginx, «Custom errors»).
+local function of_error(txn, policy, status, slot)
+  local namespace, name = policy["errors-of"]:match("^(.-)/(.*)$")
+  local service, port = (owners:lookup(slot) or ""):match("/(.-):([^;]*)")
+  return {
+    ["x-code"] = status, ["x-format"] = txn:get_var("txn.format") or "", ["x-original-uri"] = txn:get_var("txn.uri"),
+    ["x-namespace"] = namespace, ["x-ingress-name"] = name, ["x-service-name"] = service, ["x-service-port"] = port,
+  }
+end
+
 -- A client that has a server's cookie stays with it, on whichever side of a canary that is.
 local function choose(txn, policy, headers)
   local said = policy.cookie and cookie(headers, policy.cookie) or ""
@@ -143,7 +162,14 @@ local function choose(txn, policy, headers)
     if server then second = side ~= "" else second = is_canary(policy, headers) end
   end
   local slot = second and canary or main
-  if fallback ~= "" and txn.c:nbsrv(slot) == 0 then slot = fallback end
+  if fallback ~= "" and txn.c:nbsrv(slot) == 0 then
+    for name, value in pairs(policy.errors and policy.errors["503"] and of_error(txn, policy, "503", slot) or {}) do
+      txn.http:req_set_header(name, value)
+    end
+    slot = fallback
+  elseif fallback ~= "" and policy.errors then
+    txn:set_var("txn.fallback", fallback)
+  end
   txn:set_var("txn.slot", slot)
   if policy.cookie then
     if server then txn:set_var("txn.server", server) end
@@ -229,6 +255,7 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
   if policy.body and tonumber(first(headers, "content-length") or 0) > tonumber(policy.body) then
     return refuse(txn, 413, "the body is larger than " .. policy.body .. " bytes")
   end
+  if policy.errors then txn:set_var("txn.format", first(headers, "accept")) end
   limit(txn, policy, source)
   choose(txn, policy, headers)
   if policy.hash then txn:set_var("txn.hash", HASHED[policy.hash](txn)) end
@@ -239,6 +266,7 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
     txn:set_var("txn.mirror", true)
     if policy["mirror-body"] then txn:set_var("txn.mirror_body", true) end
   end
+  if policy.headers or txn:get_var("txn.fallback") then txn:set_var("txn.respond", true) end
   if policy["no-retry"] then txn:set_var("txn.no_retry", true) end
   if policy.auth or policy.users then txn:set_var("txn.auth", true) end
   if policy.host then txn.http:req_set_header("host", policy.host) end
@@ -274,11 +302,13 @@ local function check_password(txn, policy)
   let_in[key], remembered = true, remembered + 1
 end
 
+local HOP_BY_HOP = {["content-length"] = true, ["transfer-encoding"] = true, connection = true}
+
 -- Headers as HAProxy's own client sends them on.
 local function end_to_end(txn)
   local headers = {}
   for name, values in pairs(txn.http:req_get_headers()) do
-    if name ~= "content-length" and name ~= "transfer-encoding" and name ~= "connection" and name ~= "host" then
+    if not HOP_BY_HOP[name] and name ~= "host" then
       local all = {}
       for index = 0, #values do all[#all + 1] = values[index] end
       headers[name] = all
@@ -338,3 +368,37 @@ core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", functi
     refuse(txn, 503, "who may enter can not be asked; try again in a moment")
   end
 end))
+
+local function add_headers(policy, set)
+  for _, header in ipairs(policy.headers or {}) do set(header:match("^(.-):(.*)$")) end
+end
+
+-- Another Service's answer in place of a pod's; none if that can not be had.
+local function answer_instead(txn, policy, status)
+  local fallback = txn:get_var("txn.fallback")
+  if not fallback or not (policy.errors or {})[status] or txn.c:nbsrv(fallback) == 0 then return end
+  local headers = {["x-slot"] = {fallback}, host = {txn:get_var("txn.host")}}
+  for name, value in pairs(of_error(txn, policy, status, txn:get_var("txn.slot"))) do headers[name] = {value} end
+  local done, found = pcall(function()
+    return core.httpclient():get{
+      url = "http://errors/", dst = "unix@" .. os.getenv("VRATA_ERRORS"), headers = headers, timeout = ERROR_TIMEOUT_MS,
+    }
+  end)
+  if not done or not found or found.status == 0 then return end
+  local reply, length = txn:reply{status = found.status, body = found.body}, #found.body
+  for name, values in pairs(found.headers) do
+    for index = 0, HOP_BY_HOP[name] and -1 or #values do
+      reply:add_header(name, values[index])
+      length = length + #name + #values[index]
+    end
+  end
+  if length > LONGEST_ERROR then return end
+  add_headers(policy, function(name, value) reply:add_header(name, value) end)
+  txn:done(reply)
+end
+
+core.register_action("respond", {"http-res"}, function(txn)
+  local policy = find(txn:get_var("txn.policy") or "") or {}
+  answer_instead(txn, policy, tostring(txn.f:status()))
+  add_headers(policy, function(name, value) txn.http:res_set_header(name, value) end)
+end)

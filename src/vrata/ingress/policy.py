@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from vrata.ingress.annotations.options import Affinity, BasicAuth, Canary, ClientTls, Cors, Options, RateLimit, Redirect
+from vrata.ingress.headers import Headers
 from vrata.ingress.model import Policy, SecretKey
 from vrata.ingress.served import secret_digest
 from vrata.ingress.trust import AUTHORITY
@@ -71,6 +72,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
         }
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
+        words |= {"errors": options.traffic.errors, "errors-of": ingress} if options.traffic.errors else {}
     return _line(words)
 
 
@@ -104,6 +106,11 @@ def canary_of(canary: Canary) -> Policy:
             "canary-total": canary.weight_total if weighted else None,
         }
     )
+
+
+def headers_of(headers: Headers) -> Policy:
+    """What answers have besides."""
+    return _line({"headers": tuple(f"{name}:{value}" for name, value in headers.values)})
 
 
 def join(*policies: Policy) -> Policy:

@@ -26,6 +26,7 @@ STREAMS = "streams"  # name of a TCP port's frontend → slot
 PROGRAM = "policy.lua"
 DOORMAN = "users.sock"
 INNER = "tls.sock"
+ERRORS = "errors.sock"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
 BROKEN = "the settings of this route can not be carried out\\n"
@@ -91,6 +92,8 @@ global
   setenv VRATA_POLICIES {map_path(directory, POLICIES)}
   setenv VRATA_USERS {map_path(directory, USERS)}
   setenv VRATA_DOORMAN {directory}/{DOORMAN}
+  setenv VRATA_ERRORS {directory}/{ERRORS}
+  setenv VRATA_OWNERS {map_path(directory, OWNERS)}
   lua-load-per-thread {directory}/{PROGRAM}
 
 defaults all
@@ -115,6 +118,13 @@ frontend health from all
   # Which Service a backend of the log or the statistics serves.
   http-request return status 200 content-type text/plain lf-string "{backend}" if {{ path_beg /backends/ }}
   http-request return status 404
+
+# Where `policy.lua` asks for an answer in place of a pod's.
+frontend errors from all
+  bind unix@{directory}/{ERRORS} mode 600
+  http-request set-var(txn.slot) req.hdr(x-slot)
+  http-request del-header x-slot
+  use_backend %[var(txn.slot)]
 """
 
 
@@ -146,6 +156,7 @@ frontend {scheme} from all
   http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
   http-request allow if {{ var(txn.slot) -m len {SLOT_LENGTH} }}
 {_policy(scheme)}\
+  http-response lua.respond if {{ var(txn.respond) -m bool }}
   http-after-response set-header Server vrata unless {{ res.hdr(server) -m found }}
 {_responses(scheme)}\
   use_backend %[var(txn.slot)]

@@ -1,6 +1,7 @@
-"""Certificates, users and authorities out of Secrets: only what an Ingress names is read, and read again when it changes.
+"""Certificates, users and authorities out of Secrets, headers out of ConfigMaps: only what an Ingress names is read, and read
+again when it changes.
 
-The changes of Secrets are watched by their metadata alone, so that nobody's passwords come along.
+Changes are watched by metadata alone, so that nobody's passwords come along.
 """
 
 import asyncio
@@ -9,24 +10,26 @@ import binascii
 import ssl
 import tempfile
 from collections.abc import Callable
+from functools import partial
 
 import aiohttp
 import structlog
 
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.haproxy import certificates
+from vrata.ingress.headers import HEADERS, Headers, headers_in
 from vrata.ingress.model import SecretKey
 from vrata.ingress.trust import AUTHORITY, PEER, Trust, trust_in
 from vrata.ingress.users import FILE, MAP, Users, is_users, users_in
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.informer import Informer
-from vrata.kube.objects import PartialObject, Secret
+from vrata.kube.objects import ConfigMap, PartialObject, Secret
 
 RETRY_S = 1.0
 AT_ONCE = 16
 # What a Secret has: PEM in HAProxy's form, or users, or who is trusted, or what is wrong with it (reason, message).
-Found = str | Users | Trust | tuple[str, str]
+Found = str | Users | Trust | Headers | tuple[str, str]
 
 log = structlog.get_logger(__name__)
 
@@ -36,13 +39,15 @@ class Secrets:
 
     def __init__(self, kube: Kube, changed: Callable[[SecretKey], None]) -> None:
         self.known = Informer(kube, resources.SECRETS, PartialObject, metadata_only=True)
+        self.config_maps = Informer(kube, resources.CONFIG_MAPS, PartialObject, metadata_only=True)
         self._kube = kube
         self._changed = changed
         self._found: dict[SecretKey, Found] = {}
         self._wanted: set[SecretKey] = set()
         self._unread: set[SecretKey] = set()
         self._due = asyncio.Event()
-        self.known.on_change(self._seen)
+        self.known.on_change(partial(self._seen, ("", FILE, MAP, AUTHORITY, PEER)))
+        self.config_maps.on_change(partial(self._seen, (HEADERS,)))
 
     def get(self, key: SecretKey) -> Found | None:
         """None: it was not read yet."""
@@ -58,10 +63,10 @@ class Secrets:
             self._unread.discard(key)
             self._found.pop(key, None)
 
-    def _seen(self, old: PartialObject | None, new: PartialObject | None) -> None:
+    def _seen(self, uses: tuple[str, ...], old: PartialObject | None, new: PartialObject | None) -> None:
         entry = new or old
         assert entry
-        for use in ("", FILE, MAP, AUTHORITY, PEER):
+        for use in uses:
             key = SecretKey(f"{entry.metadata.key}{use}")
             if key in self._wanted:
                 self._read(key)
@@ -89,18 +94,21 @@ class Secrets:
                 continue
             key = self._unread.pop()
             try:
-                namespace, _, name = key.partition(";")[0].partition("/")
-                found = found_in(key, await self._kube.get(resources.SECRETS, Secret, name, namespace))
+                found = await self._ask(key)
             except (VrataError, aiohttp.ClientError, OSError, TimeoutError) as error:
                 said = str(error) or type(error).__name__
                 log.warning("secret not read", secret=key, error=said)
                 asyncio.get_running_loop().call_later(RETRY_S, self._again, key)
-                found = self._found.get(
-                    key, ("SecretNotRead", f"Secret {key!r} can not be read ({said}); it is tried again")
-                )
+                found = self._found.get(key, ("SecretNotRead", f"{key!r} can not be read ({said}); it is tried again"))
             if key in self._wanted and self._found.get(key) != found:
                 self._found[key] = found
                 self._changed(key)
+
+    async def _ask(self, key: SecretKey) -> Found:
+        namespace, _, name = key.partition(";")[0].partition("/")
+        if key.endswith(HEADERS):
+            return headers_in(key, await self._kube.get(resources.CONFIG_MAPS, ConfigMap, name, namespace))
+        return found_in(key, await self._kube.get(resources.SECRETS, Secret, name, namespace))
 
     def _again(self, key: SecretKey) -> None:
         if key in self._wanted:

@@ -120,6 +120,10 @@ class Table:
         ingress, claim = rules[1][key]
         return ingress, claim.at.removesuffix(".backend")
 
+    def naming(self, thing: BackendKey | SecretKey) -> tuple[str, ...]:
+        """The Ingresses that name it."""
+        return tuple(self._users.get(thing, ()))
+
     def told(self, thing: BackendKey | SecretKey, reason: str, message: str) -> tuple[Problem, ...]:
         """What is wrong with a backend or a Secret, for every Ingress that names it."""
         return tuple(

@@ -457,6 +457,66 @@ def test_a_default_backend_serves_while_there_is_no_pod(site: Site) -> None:
     site.until("fallback.example", "/", "one")
 
 
+def test_another_service_answers_for_errors(site: Site) -> None:
+    words = {"custom-http-errors": "404,503", "default-backend": "shop"}
+    site.apply(ingress("errors", ("errors.example", "Prefix", "/", "web"), annotations=words))
+    site.until("errors.example", "/", "one")
+    wait_for(lambda: site.pod("errors.example", "/status/404") == "two", "another Service answers")
+    _, _, said = site.request("GET", "errors.example", "/status/404?a=b", {"Accept": "text/html"})
+    found = {name: values[0] for name, values in said["headers"].items() if name.startswith("X-")}
+    assert found == {
+        "X-Code": "404",
+        "X-Format": "text/html",
+        "X-Original-Uri": "/status/404?a=b",
+        "X-Namespace": "default",
+        "X-Ingress-Name": "errors",
+        "X-Service-Name": "web",
+        "X-Service-Port": "80",
+    }
+    assert said["path"] == "/"
+    assert said["host"] == "errors.example"
+    assert site.pod("errors.example", "/status/500") == "500"  # nobody asked for that one
+    assert site.request("HEAD", "errors.example", "/status/404")[0] == 200
+    too_long = {"Accept": "x" * 7000}
+    assert site.request("GET", "errors.example", "/status/404?" + "x" * 6000, too_long)[0] == 200
+    assert site.request("GET", "errors.example", "/status/404?" + "x" * 7600, too_long)[0] == 404  # for one buffer
+    site.apply(ingress("errors", ("errors.example", "Prefix", "/", "empty"), annotations=words))
+    site.until("errors.example", "/", "two")
+    assert site.ask("errors.example", "/a")[1]["headers"]["X-Code"] == ["503"]
+    del words["default-backend"]
+    site.apply(ingress("errors", ("errors.example", "Prefix", "/", "web"), annotations=words))
+    wait_for(lambda: site.pod("errors.example", "/status/404") == "404", "the pod's own answer")
+    wait_for(lambda: "custom-http-errors: it has no effect; name" in site.events(), "and an event says why")
+
+
+def test_answers_get_the_headers_of_a_config_map(site: Site) -> None:
+    def config_map(**data: str) -> dict[str, object]:
+        headers = {name.replace("_", "-"): value for name, value in data.items()}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra-headers"}, "data": headers}
+
+    def has(**expected: str) -> bool:
+        found = site.request("GET", "headers.example", "/")[1]
+        return all(found.get(name.replace("_", "-")) == value for name, value in expected.items())
+
+    words = {"custom-headers": "default/extra-headers"}
+    site.apply(ingress("headers", ("headers.example", "Prefix", "/", "web"), annotations=words))
+    wait_for(
+        lambda: "no ConfigMap 'default/extra-headers'; create it" in site.events(), "an event says what is missing"
+    )
+    site.until("headers.example", "/", "one")
+    policy = "default-src 'self'; img-src %[env(HOME)] \"x\" {}"
+    reloads = site.reloads()
+    site.apply(config_map(Content_Security_Policy=policy, X_Frame_Options="DENY"))
+    wait_for(lambda: has(content_security_policy=policy, x_frame_options="DENY"), "headers are set")
+    site.apply(config_map(X_Frame_Options="SAMEORIGIN"))
+    wait_for(lambda: has(x_frame_options="SAMEORIGIN"), "another value")
+    assert "content-security-policy" not in site.request("GET", "headers.example", "/")[1]
+    site.apply(config_map(X_Frame_Options="DENY", Transfer_Encoding="chunked"))
+    wait_for(lambda: "data.Transfer-Encoding: it is of the connection itself" in site.events(), "an event says which")
+    assert "x-frame-options" not in site.request("GET", "headers.example", "/")[1]
+    assert site.reloads() == reloads
+
+
 def test_a_new_pod_gets_its_share_by_and_by(site: Site, echoes: Echoes) -> None:
     site.apply(service("gradual"), endpoint("gradual", "first", echoes.port("slow-1")))
     site.apply(ingress("gradual", ("gradual.example", "Prefix", "/", "gradual"), annotations={"slow-start": "8s"}))

@@ -166,7 +166,22 @@ class Traffic:
     aliases: tuple[str, ...] = ()
     passthrough: bool = False
     default_backend: str | None = None
+    errors: tuple[int, ...] = ()
+    headers: str | None = None
     hsts: str | None = None
+
+
+@dataclass(frozen=True)
+class Hints:
+    """For nginx's buffers. HAProxy passes bodies on as they come, through buffers of its own."""
+
+    request_buffering: bool | None = None
+    request_buffer_bytes: int | None = None
+    response_buffering: bool | None = None
+    response_buffer_bytes: int | None = None
+    response_buffers: int | None = None
+    busy_buffers_bytes: int | None = None
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,4 +202,5 @@ class Options:
     client_tls: ClientTls | None = None
     mirror: Mirror | None = None
     traffic: Traffic | None = None
+    hints: Hints | None = None
     refused: bool = False

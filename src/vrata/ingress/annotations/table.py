@@ -154,6 +154,16 @@ ROWS: tuple[Row, ...] = (
         Scope.INGRESS, "traffic",
         ("proxy-body-size", "body_max_bytes", g.size_bytes), ("server-alias", "aliases", g.listed(g.host, 64)),
         ("default-backend", "default_backend", g.object_name),
+        ("custom-http-errors", "errors", g.listed(g.number(400, 599), 64)), ("custom-headers", "headers", g.object_name),
+    ),
+    *_rows(
+        Scope.ROUTE, "hints",
+        ("proxy-request-buffering", "request_buffering", g.switch),
+        ("client-body-buffer-size", "request_buffer_bytes", g.size_bytes),
+        ("proxy-buffering", "response_buffering", g.switch), ("proxy-buffer-size", "response_buffer_bytes", g.size_bytes),
+        ("proxy-buffers-number", "response_buffers", g.number(1, 1_000_000)),
+        ("proxy-busy-buffers-size", "busy_buffers_bytes", g.size_bytes),
+        ("proxy-max-temp-file-size", "file_bytes", g.size_bytes),
     ),
     *_rows(
         Scope.ROUTE, "mirror",
@@ -182,20 +192,15 @@ ROWS: tuple[Row, ...] = (
         "auth-tls-error-page",
     ),
     *_no(
-        "leave it out: HAProxy streams bodies and has no files for them",
-        "client-body-buffer-size", "proxy-buffering", "proxy-request-buffering", "proxy-buffers-number",
-        "proxy-buffer-size", "proxy-busy-buffers-size", "proxy-max-temp-file-size",
-    ),
-    *_no(
         "use limit-rps or limit-rpm",
         "limit-rate", "limit-rate-after", "global-rate-limit", "global-rate-limit-window", "global-rate-limit-key",
         "global-rate-limit-ignored-cidrs",
     ),
     *_no(
         "let the application send what the client shall see",
-        "proxy-cookie-domain", "proxy-cookie-path", "proxy-redirect-from", "proxy-redirect-to", "custom-headers",
+        "proxy-cookie-domain", "proxy-cookie-path", "proxy-redirect-from", "proxy-redirect-to",
         "preserve-trailing-slash", "relative-redirects", "use-port-in-redirects",
-        "session-cookie-conditional-samesite-none", "disable-proxy-intercept-errors", "custom-http-errors",
+        "session-cookie-conditional-samesite-none", "disable-proxy-intercept-errors",
     ),
     *_no(
         "leave it out: it is of nginx only, or was removed there",
@@ -208,14 +213,18 @@ ROWS: tuple[Row, ...] = (
     *_no("say it for all with --access-log; whoever reads the lines chooses by host", "enable-access-log"),
 )  # fmt: skip
 
+_HINT = "without effect, and without need: bodies are passed on as they come"
 _DIFFERS = {
+    **dict.fromkeys((row.name for row in ROWS if row.group == "hints"), _HINT),
     "affinity": "the cookie names a server by a digest of its own",
     "affinity-canary-behavior": "always sticky: who has a cookie stays on its side of a canary",
     "affinity-mode": "always persistent: a client stays as long as its pod is there",
     "auth-tls-verify-depth": "not limited: name the very authorities that may sign",
     "auth-tls-secret": "of the Ingress' own namespace; each host has one authority, and a certificate in spec.tls",
     "auth-url": "HAProxy itself asks it, with the names of its own resolver; no body of its answer is passed on",
-    "default-backend": "serves while no pod of the Ingress' own Services is ready; without X- headers",
+    "custom-headers": "of the Ingress' own namespace; on answers of pods; any header but those of the connection itself",
+    "custom-http-errors": "answers of pods; default-backend has to name who answers instead, with at most 15 kB",
+    "default-backend": "serves while no pod of the Ingress' own Services is ready",
     "hsts": "of Vrata only, over HTTPS: `max-age=31536000; includeSubDomains`; ingress-nginx has it in its ConfigMap",
     "limit-connections": "429 instead of 503; requests under way are counted, not connections",
     "limit-rpm": "429 instead of 503; so many in any minute",
