@@ -1,6 +1,7 @@
 """What every controller tells those who run it, over HTTP: /healthz, /readyz and /metrics."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -10,8 +11,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 
-def operations(registry: CollectorRegistry, missing: Callable[[], str]) -> Starlette:
-    """The application; `missing` says what it takes to be ready, empty if nothing.
+def operations(
+    registry: CollectorRegistry, missing: Callable[[], str], refresh: Callable[[], Awaitable[None]] | None = None
+) -> Starlette:
+    """The application; `missing` says what it takes to be ready, empty if nothing. `refresh` is called before figures are told.
 
     /healthz answers as long as the event loop turns: what it can not heal itself ends the process.
     """
@@ -24,6 +27,9 @@ def operations(registry: CollectorRegistry, missing: Callable[[], str]) -> Starl
         return PlainTextResponse(f"{lacks or 'ok'}\n", status_code=503 if lacks else 200)
 
     async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+        if refresh:
+            await refresh()
+        text = await asyncio.to_thread(generate_latest, registry)  # of many figures it takes long
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])

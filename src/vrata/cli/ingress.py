@@ -1,5 +1,6 @@
 """`vrata ingress`: the Ingress controller, as a Deployment's container runs it."""
 
+import ipaddress
 import re
 import secrets
 import socket
@@ -53,6 +54,19 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     "--ssl-passthrough", is_flag=True, help="Serve Ingresses whose pods end TLS; all HTTPS takes a step more."
 )
 @click.option(
+    "--replica",
+    metavar="ADDRESS",
+    help="This pod's own; with it rate limits are shared with the other pods behind --publish-service.",
+)
+@click.option("--replicas-port", default=10102, show_default=True, help="Of all pods, where they share them.")
+@click.option(
+    "--host-metrics",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    show_default=True,
+    help="Count requests, errors and bytes for so many hosts at most.",
+)
+@click.option(
     "--access-log",
     metavar="TARGET",
     help="A JSON line for each request: ADDRESS:PORT (syslog over UDP) or a socket's path.",
@@ -72,6 +86,9 @@ def command(
     drain_s: int,
     spare_backends: int,
     tcp_services: str | None,
+    replica: str | None,
+    replicas_port: int,
+    host_metrics: int,
     access_log: str | None,
     directory: Path | None,
     *,
@@ -91,6 +108,10 @@ def command(
         raise InvalidInput("--access-log", access_log, "name ADDRESS:PORT, or the path of a datagram socket")
     if tcp_services is not None and not all(tcp_services.partition("/")):
         raise InvalidInput("--tcp-services-configmap", tcp_services, "name a ConfigMap: NAMESPACE/NAME")
+    try:
+        replica = str(ipaddress.ip_address(replica)) if replica else ""
+    except ValueError as error:
+        raise InvalidInput("--replica", replica, "give the address of this pod") from error
     lease_namespace, _, lease_name = (lease or "").partition("/")
     if lease is not None and not (lease_namespace and lease_name):
         raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
@@ -107,6 +128,9 @@ def command(
         drain_s=drain_s,
         spare_slots=spare_backends,
         tcp_services=tcp_services or "",
+        replica=replica,
+        replicas_port=replicas_port,
+        host_metrics=host_metrics,
         access_log=access_log or "",
         ssl_passthrough=ssl_passthrough,
     )
@@ -120,7 +144,7 @@ def command(
             )
             controller = Controller(kube, settings, folder, StatusWriter(kube, publish_service, leadership))
             if operations_port is not None:
-                told = telling(operations_port, controller.metrics.registry, controller.lacks)
+                told = telling(operations_port, controller.metrics.registry, controller.lacks, controller.count_hosts)
                 await stack.enter_async_context(told)
             await controller.run()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,12 +10,14 @@ from vrata.base.errors import InvalidInput
 
 
 @asynccontextmanager
-async def telling(port: int, registry: Any, lacks: Callable[[], str]) -> AsyncIterator[None]:
+async def telling(
+    port: int, registry: Any, lacks: Callable[[], str], refresh: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[None]:
     """Answer on a port of all addresses as long as this lasts; InvalidInput if somebody else has it."""
     from vrata.base.asgi import serve_http
     from vrata.base.operations import operations
 
-    task = asyncio.ensure_future(serve_http(operations(registry, lacks), [_listen(port)]))
+    task = asyncio.ensure_future(serve_http(operations(registry, lacks, refresh), [_listen(port)]))
     try:
         yield
     finally:

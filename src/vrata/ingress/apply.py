@@ -20,7 +20,7 @@ from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import BackendKey, Certificate, Scheme, Settings, Slot
-from vrata.ingress.observe import Running, Servers, observe_running, observe_servers
+from vrata.ingress.observe import Running, Servers, observe_hosts, observe_running, observe_servers
 from vrata.ingress.places import Kind, kind_of, slot_name
 from vrata.ingress.plan import (
     Action,
@@ -116,6 +116,10 @@ class Proxy:
         """What is known, with the servers of these backends read now."""
         asked = [running.places[backend] for backend in backends if backend in running.places]
         return observed_of(running, await observe_servers(self.haproxy.runtime, asked))
+
+    async def count_hosts(self) -> dict[str, dict[str, int]]:
+        """What HAProxy has counted, by host."""
+        return await observe_hosts(self.haproxy.runtime)
 
     async def apply(self, action: Action) -> bool:
         """Do one step; False if it could not be finished yet."""
@@ -253,7 +257,8 @@ class Proxy:
         write_atomic(self.directory / PROGRAM, resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
         config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
         files = _files(self.haproxy.tls_dir, desired)
-        self.haproxy.write_config(render_config(self.settings, config, str(self.directory), desired.streams), files)
+        text = render_config(self.settings, config, str(self.directory), desired.streams, desired.replicas)
+        self.haproxy.write_config(text, files)
         self.haproxy.sweep_files(files)
         self.running = None
         self._metrics.reloads.labels(reason.reason).inc()
@@ -295,6 +300,7 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.through,
         running.ports,
         running.streams,
+        running.replicas,
     )
 
 

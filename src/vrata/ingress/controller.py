@@ -1,8 +1,9 @@
 """The Ingress controller's loop: what changed is compiled, planned against the running HAProxy, applied."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from vrata.haproxy.runtime import RuntimeFailed
 from vrata.ingress import doorman
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
-from vrata.ingress.endpoints import EXTERNAL, servers_of, service_of, words_of
+from vrata.ingress.endpoints import EXTERNAL, addresses_of, servers_of, service_of, words_of
 from vrata.ingress.headers import HEADERS
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import CONFIG_MAP, BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
@@ -93,6 +94,9 @@ class Controller:
         self.metrics.watch("hosts", "Hosts that are served.", lambda: len(self.table.hosts))
         self.metrics.watch("places_free", "Backends for Services to come.", lambda: len(self._running.free))
         self.metrics.watch_places(lambda: self._running.owners)
+        self._by_host: Mapping[str, Mapping[str, int]] = {}
+        if settings.host_metrics:
+            self.metrics.watch_hosts(lambda: self._by_host)
         self.ingresses.on_change(self._ingress_changed)
         self.classes.on_change(self._class_changed)
         self.services.on_change(self._service_changed)
@@ -176,6 +180,8 @@ class Controller:
                 if not owned:
                     del self._slices[entry.service_key]
                 self._look_at(self._backends_of(entry.service_key))
+                if entry.service_key == self.status.publish_service:
+                    self._due.set()
 
     def _secret_changed(self, key: SecretKey) -> None:
         (self._work.named if ";" in key else self._work.secrets).add(key)
@@ -212,6 +218,12 @@ class Controller:
         if waiting:
             return f"{len(waiting)} of {len(self._informers)} collections not read yet"
         return "" if self._done else "HAProxy does not serve yet"
+
+    async def count_hosts(self) -> None:
+        """Read the figures by host, if there are any."""
+        if self.proxy.settings.host_metrics:
+            with contextlib.suppress(VrataError):  # the last ones are told again
+                self._by_host = await self.proxy.count_hosts()
 
     async def run(self) -> None:
         """Work until cancelled, then let HAProxy finish its requests."""
@@ -349,6 +361,7 @@ class Controller:
             unwanted=frozenset(work.backends - used),
             certificates={key: self._certificates(key) for key in work.secrets},
             strays=frozenset(work.strays),
+            replicas=self._replicas(),
         )
 
     def _refuse(self, name: str, error: RuntimeFailed) -> None:
@@ -397,6 +410,12 @@ class Controller:
         wrong = self.table.told(key, *found) if isinstance(found, tuple) else ()
         self.telling.found(f"secret {key}", wrong)
         return found.version if isinstance(found, Users) and key in self.table.named else None
+
+    def _replicas(self) -> frozenset[str]:
+        """Addresses of the other pods behind the Service in front, if rates are to be shared with them."""
+        own = self.proxy.settings.replica
+        slices = self._slices.get(self.status.publish_service, {}).values() if own else ()
+        return frozenset(one for one in addresses_of(slices) - {own} if (":" in one) == (":" in own))
 
     def _users_of(self, key: str, version: str) -> Users | None:
         found = self.secrets.get(SecretKey(key))

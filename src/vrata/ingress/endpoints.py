@@ -46,6 +46,12 @@ def words_of(backend: BackendKey) -> frozenset[str]:
     return frozenset(backend.split(";")[1:])
 
 
+def addresses_of(slices: Iterable[EndpointSlice]) -> frozenset[str]:
+    """Of all pods that are to stay, whether they are ready or not."""
+    endpoints = (one for entry in slices if entry.address_type != "FQDN" for one in entry.endpoints or ())
+    return frozenset(str(one.addresses[0]) for one in endpoints if one.addresses and not one.conditions.terminating)
+
+
 def servers_of(
     backend: BackendKey,
     service: Service | None,

@@ -6,12 +6,20 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from vrata.ingress.endpoints import port_of, service_of
 from vrata.ingress.model import BackendKey, Slot
 
+# HAProxy's counters (configuration manual 2.6, section 4.2, «stick-table»).
+_BY_HOST = {
+    "http_req_cnt": ("requests", "Requests for a host."),
+    "http_err_cnt": ("client_errors", "Of these, answered with 4xx, or broken off by the client."),
+    "http_fail_cnt": ("server_errors", "Of these, answered with 5xx by pods, or failed there."),
+    "bytes_in_cnt": ("received_bytes", "Bytes from clients for a host."),
+    "bytes_out_cnt": ("sent_bytes", "Bytes to clients for a host."),
+}
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -32,6 +40,10 @@ class Metrics:
         """A number that is asked for when the figures are."""
         Gauge(f"vrata_ingress_{name}", text, registry=self.registry).set_function(value)
 
+    def watch_hosts(self, counters: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """HAProxy's counters of each host."""
+        self.registry.register(_Hosts(counters))
+
     def watch_places(self, owners: Callable[[], Mapping[Slot, BackendKey]]) -> None:
         """Which Service each place serves."""
         self.registry.register(_Places(owners))
@@ -43,7 +55,20 @@ class _Places(Collector):
 
     def collect(self) -> Iterator[Metric]:
         family = InfoMetricFamily("vrata_ingress_backend", "The Service that a backend of HAProxy serves.", labels=[])
-        for slot, backend in self._owners().items():
+        for slot, backend in dict(self._owners()).items():  # in one step, for this runs in a thread
             service, port = service_of(backend), port_of(backend)
             family.add_metric([], {"proxy": slot, "service": service, "port": port})
         yield family
+
+
+class _Hosts(Collector):
+    def __init__(self, counters: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self._counters()
+        for counter, (name, text) in _BY_HOST.items():
+            family = CounterMetricFamily(f"vrata_ingress_host_{name}", text, labels=["host"])
+            for host, values in counters.items():
+                family.add_metric([host], values[counter])
+            yield family

@@ -168,5 +168,8 @@ class Settings:
     threads: int = 2
     tcp_services: str = ""  # `namespace/name` of the ConfigMap (`vrata.ingress.streams`)
     ssl_passthrough: bool = False  # TLS of some hosts is not ended here; of the others it takes a step more
+    replica: str = ""  # address at which the HAProxies of other replicas find this one's; empty: there are none
+    replicas_port: int = 10_102  # of all of them
+    host_metrics: int = 0  # of so many hosts at most
     access_log: str = ""  # where HAProxy sends a line for each request: address:port (UDP) or the path of a socket
     spare_slots: int = 256  # at least so many backends without a Service after a start or a reload

@@ -4,6 +4,7 @@ Everything once after a start; of later passes only the servers of the slots tha
 HAProxy, so rows and owners are what it confirmed.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from vrata.ingress.places import is_slot
 from vrata.ingress.plan import Patterns
 from vrata.ingress.render import (
     AUTHORITIES,
+    HOST_COUNTERS,
+    HOSTS,
     OWNERS,
     POLICIES,
     STREAMS,
@@ -28,6 +31,7 @@ from vrata.ingress.streams import Port
 
 Servers = dict[Slot, dict[str, bool]]
 _SLOTS_A_QUESTION = 200
+_REMOTE = re.compile(r"id=(\S+)\(remote,")
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Running:
     files: set[str] = field(default_factory=set)  # names of all others
     authorities: dict[str, str] = field(default_factory=dict)  # digests of Secrets by host
     through: dict[str, Slot] = field(default_factory=dict)  # where TLS goes unopened, by host
+    replicas: set[str] = field(default_factory=set)  # addresses of others
 
     def assign(self, slot: Slot, backend: BackendKey) -> None:
         """A place is a backend's."""
@@ -107,6 +112,7 @@ async def observe_running(
     through = await _map(runtime, map_path(directory, THROUGH)) if passthrough else {}
     running.through = {host: Slot(slot) for host, slot in through.items()}
     running.authorities = dict(await _map(runtime, map_path(directory, AUTHORITIES)))
+    running.replicas = set(_REMOTE.findall(await runtime.ask("show peers")))
     return running
 
 
@@ -118,6 +124,16 @@ async def observe_servers(runtime: RuntimeClient, slots: Iterable[Slot] | None =
     asked = [f"show servers state {slot}" for slot in slots]
     for start in range(0, len(asked), _SLOTS_A_QUESTION):
         found |= _parse_servers(await runtime.ask(";".join(asked[start : start + _SLOTS_A_QUESTION])))
+    return found
+
+
+async def observe_hosts(runtime: RuntimeClient) -> dict[str, dict[str, int]]:
+    """Counters by host, a line each: `0x…: key=shop.example use=0 exp=86399 http_req_cnt=3 …`."""
+    found = {}
+    for line in (await runtime.ask(f"show table {HOSTS}")).splitlines():
+        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if "key" in words:
+            found[words["key"]] = {name: int(words[name]) for name in HOST_COUNTERS}
     return found
 
 

@@ -40,6 +40,7 @@ class Observed:
     through: Mapping[str, Slot] = field(default_factory=dict)
     ports: Set[Port] = frozenset()
     streams: Mapping[Port, Slot] = field(default_factory=dict)
+    replicas: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Desired:
 
     A Secret with () has no certificate that could be served, or no host that wants it. `files` are the contents of others
     by name, `strays` files of Secrets that nobody knows any more. `authorities` are digests of Secrets by host, `policies`
-    rows by name, `users` the versions of lists of users; None: nobody's any more.
+    rows by name, `users` the versions of lists of users; None: nobody's any more. `replicas` are addresses of others.
     """
 
     hosts: Mapping[str, Mapping[RowKey, Route]] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Desired:
     authorities: Mapping[str, str | None] = field(default_factory=dict)
     through: Mapping[str, BackendKey | None] = field(default_factory=dict)
     strays: frozenset[str] = frozenset()
+    replicas: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,10 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     new_ports = sorted(desired.streams.keys() - observed.ports)
     if new_ports:
         return [Reload("a new port", ", ".join(port.name for port in new_ports))]
+    # One that has gone is harmless, and often comes back.
+    new_replicas = sorted(desired.replicas - observed.replicas)
+    if new_replicas:
+        return [Reload("a new replica", ", ".join(new_replicas))]
     assigned: dict[BackendKey, Slot] = {}
     for kind in Kind:
         new = sorted(key for key in desired.backends if key not in observed.places and kind_of(key) is kind)

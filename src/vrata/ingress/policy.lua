@@ -21,6 +21,9 @@ local function listed(text)
   return items
 end
 
+local REPLICAS = listed(os.getenv("VRATA_REPLICAS"))
+local REPLICA = table.remove(REPLICAS, 1) -- the others are left
+
 local function networks(text)
   local items = listed(text)
   for index, item in ipairs(items) do items[index] = core.parse_addr(item) end
@@ -186,12 +189,24 @@ local HASHED = {
   ["$host"] = function(txn) return txn:get_var("txn.host") end,
 }
 
+local function none() return 0 end
+local COUNTED = {
+  second = function(txn, key) return txn.c:table_gpc0_rate(key, "limits") end,
+  minute = function(txn, key) return txn.c:table_gpc1_rate(key, "limits") end,
+  connections = none,
+}
+
+-- What other replicas have let in leaves less for this one.
 local function limit(txn, policy, source)
   if not policy.limit or (policy["limit-exempt"] and contains(policy["limit-exempt"], source)) then return end
-  txn:set_var("txn.limit", policy.limit .. " " .. txn.f:src())
-  for _, kind in ipairs{"second", "minute", "connections"} do
-    local most = policy["limit-" .. kind]
-    if most then txn:set_var("txn.limit_" .. kind, tonumber(most)) end
+  local key = " " .. policy.limit .. " " .. txn.f:src()
+  txn:set_var("txn.limit", REPLICA .. key)
+  for kind, counted in pairs(COUNTED) do
+    local most = tonumber(policy["limit-" .. kind])
+    if most then
+      for _, other in ipairs(REPLICAS) do most = most - counted(txn, other .. key) end
+      txn:set_var("txn.limit_" .. kind, most)
+    end
   end
 end
 

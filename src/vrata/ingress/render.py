@@ -27,6 +27,10 @@ PROGRAM = "policy.lua"
 DOORMAN = "users.sock"
 INNER = "tls.sock"
 ERRORS = "errors.sock"
+PEERS = "peers.sock"
+ALONE = "alone"
+HOSTS = "hosts"  # the table of figures by host
+HOST_COUNTERS = ("http_req_cnt", "http_err_cnt", "http_fail_cnt", "bytes_in_cnt", "bytes_out_cnt")
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
 BROKEN = "the settings of this route can not be carried out\\n"
@@ -34,9 +38,14 @@ UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 
 
 def render_config(
-    settings: Settings, slots: Mapping[Slot, Iterable[Server]], directory: str, ports: Iterable[Port] = ()
+    settings: Settings,
+    slots: Mapping[Slot, Iterable[Server]],
+    directory: str,
+    ports: Iterable[Port] = (),
+    replicas: Iterable[str] = (),
 ) -> str:
-    """The whole configuration; `directory` holds the maps and sockets."""
+    """The whole configuration; `directory` holds the maps and sockets, `replicas` are addresses of others."""
+    others = sorted(replicas)
     proxy = " accept-proxy" if settings.accept_proxy else ""
     # Clients with certificates that nobody vouches for come in, for a route to decide what they get.
     encrypted = f":{settings.https_port:d}{proxy}"
@@ -46,12 +55,14 @@ def render_config(
         [*bind_words(BindTls(certificates=LIST), f"{directory}/tls"), "ca-ignore-err all crt-ignore-err all"]
     )
     parts = [
-        _head(settings, directory),
-        _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, _access_log(settings, directory)),
-        _frontend(Scheme.HTTPS, f"{inner} {tls}", directory, _access_log(settings, directory)),
+        _head(settings, directory, others),
+        _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, settings),
+        _frontend(Scheme.HTTPS, f"{inner} {tls}", directory, settings),
         _LIMITS,
+        *([_HOSTS.format(size=settings.host_metrics)] if settings.host_metrics else []),
         _SLOTS,
         _streams(settings, ports, directory),
+        _peers(settings, directory, others),
         *([_passthrough(encrypted, directory)] if settings.ssl_passthrough else []),
     ]
     parts += [_slot(slot, servers, f"{directory}/tls") for slot, servers in slots.items()]
@@ -78,7 +89,7 @@ def map_path(directory: str, name: str) -> str:
     return f"{directory}/{name}.map"
 
 
-def _head(settings: Settings, directory: str) -> str:
+def _head(settings: Settings, directory: str, replicas: Iterable[str]) -> str:
     backend = f"%[path,field(3,/),map_str({map_path(directory, OWNERS)})]"
     return f"""\
 global
@@ -86,12 +97,14 @@ global
   stats socket {directory}/stats.sock mode 600 level admin
   hard-stop-after {settings.drain_s:d}s
   nbthread {settings.threads:d}
+  localpeer {settings.replica or ALONE}
   # Connections to pods are kept until so many files are open: with many Services each has but a few.
   tune.pool-low-fd-ratio 40
   tune.pool-high-fd-ratio 60
   setenv VRATA_POLICIES {map_path(directory, POLICIES)}
   setenv VRATA_USERS {map_path(directory, USERS)}
   setenv VRATA_DOORMAN {directory}/{DOORMAN}
+  setenv VRATA_REPLICAS {",".join([settings.replica or ALONE, *replicas])}
   setenv VRATA_ERRORS {directory}/{ERRORS}
   setenv VRATA_OWNERS {map_path(directory, OWNERS)}
   lua-load-per-thread {directory}/{PROGRAM}
@@ -128,14 +141,17 @@ frontend errors from all
 """
 
 
-def _frontend(scheme: Scheme, bind: str, directory: str, log: str) -> str:
+def _frontend(scheme: Scheme, bind: str, directory: str, settings: Settings) -> str:
     end = END.encode("unicode_escape").decode()
     lookup = f"concat(/{end}),map_beg({map_path(directory, routes_of(scheme))})"
     missed = "unless { var(txn.slot) -m found }"
+    known = f"if {{ var(txn.slot) -m len {SLOT_LENGTH} }}"
+    # Keys are hosts that there are rules for, so nobody fills the table with names of their own.
+    count = "  http-request track-sc2 {0} table " + HOSTS + " {1}\n" if settings.host_metrics else ""
     return f"""\
 frontend {scheme} from all
   bind {bind}
-{_clients(directory) if scheme is Scheme.HTTPS else ""}{log}\
+{_clients(directory) if scheme is Scheme.HTTPS else ""}{_access_log(settings, directory)}\
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
   http-request set-header X-Forwarded-For %[src]
@@ -145,7 +161,8 @@ frontend {scheme} from all
   http-request set-header X-Real-IP %[src]
   # Nearly every request names its host as the map does and leads to a slot, the name of which has 8 characters.
   http-request set-var(txn.slot) base,{lookup}
-  http-request allow if {{ var(txn.slot) -m len {SLOT_LENGTH} }}
+{count.format("req.hdr(host),field(1,/)", known)}\
+  http-request allow {known}
   http-request set-var(req.path) path
   http-request set-var(req.host) req.hdr(host),field(1,:),lower
 {_look_up(scheme, directory, lookup)}\
@@ -154,7 +171,8 @@ frontend {scheme} from all
   http-request set-var(req.host) str({ANY}) {missed}
 {_look_up(scheme, directory, lookup)}\
   http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
-  http-request allow if {{ var(txn.slot) -m len {SLOT_LENGTH} }}
+{count.format("var(req.host)", "")}\
+  http-request allow {known}
 {_policy(scheme)}\
   http-response lua.respond if {{ var(txn.respond) -m bool }}
   http-after-response set-header Server vrata unless {{ res.hdr(server) -m found }}
@@ -209,14 +227,10 @@ def _policy(scheme: Scheme) -> str:
     """What a route's annotations ask for (`policy.lua`); the place's parts are in `vrata.ingress.places`."""
     over = [
         ("second", "{ sc_gpc0_rate(0),sub(txn.limit_second) ge 0 }"),
-        ("minute", "{ sc_gpc0_rate(1),sub(txn.limit_minute) ge 0 }"),
-        ("connections", "{ sc_conn_cur(2),sub(txn.limit_connections) gt 0 }"),
+        ("minute", "{ sc_gpc1_rate(0),sub(txn.limit_minute) ge 0 }"),
+        ("connections", "{ sc_conn_cur(1),sub(txn.limit_connections) gt 0 }"),
     ]
     limits = [f"set-var(txn.over) bool(true) if {{ var(txn.limit_{name}) -m found }} {test}" for name, test in over]
-    tracks = [
-        f"track-sc{number} var(txn.limit) table limit-{name} if {{ var(txn.limit_{name}) -m found }}"
-        for number, (name, _) in enumerate(over)
-    ]
     too_many = f'return status 429 content-type text/plain hdr Retry-After 1 string "{TOO_MANY}"'
     broken = f'return status 503 content-type text/plain string "{BROKEN}"'
     rules = [
@@ -229,11 +243,13 @@ def _policy(scheme: Scheme) -> str:
         "lua.policy",
         f"{broken} unless {{ var(txn.policy_done) -m bool }}",
         "disable-l7-retry if { var(txn.no_retry) -m bool }",
-        *tracks,
+        "track-sc0 var(txn.limit) table limits if { var(txn.limit_second) -m found }",
+        "track-sc0 var(txn.limit) table limits if { var(txn.limit_minute) -m found }",
+        "track-sc1 var(txn.limit) table limits-connections if { var(txn.limit_connections) -m found }",
         *limits,
         f"{too_many} if {{ var(txn.over) -m bool }}",
         "sc-inc-gpc0(0) if { var(txn.limit_second) -m found }",
-        "sc-inc-gpc0(1) if { var(txn.limit_minute) -m found }",
+        "sc-inc-gpc1(0) if { var(txn.limit_minute) -m found }",
         "lua.authenticate if { var(txn.auth) -m bool }",
         f"{broken} if {{ var(txn.auth) -m bool }} !{{ var(txn.auth_done) -m bool }}",
         "wait-for-body time 5s if { var(txn.mirror_body) -m bool }",
@@ -261,18 +277,41 @@ def _responses(scheme: Scheme) -> str:
     return "".join(f"  http-after-response {rule}\n" for rule in rules)
 
 
-# One counter an Ingress and client address; `conn_cur` counts what is under way.
-_LIMITS = "\n".join(
-    f"""\
-backend limit-{name} from all
-  stick-table type string len 80 size 100k expire {expire_s}s store {store}
+# A counter for each replica, Ingress and client address: rates are shared by all replicas, which never write each other's.
+# What is under way is known to whoever serves it.
+_LIMITS = f"""\
+backend limits from all
+  stick-table type string len 100 size 100k expire 120s store gpc0_rate({LIMIT_WINDOW_S}s),gpc1_rate(60s) peers replicas
+
+backend limits-connections from all
+  stick-table type string len 100 size 100k expire 60s store conn_cur
 """
-    for name, expire_s, store in (
-        ("second", 2 * LIMIT_WINDOW_S, f"gpc0,gpc0_rate({LIMIT_WINDOW_S}s)"),
-        ("minute", 120, "gpc0,gpc0_rate(60s)"),
-        ("connections", 60, "conn_cur"),
-    )
-)
+_HOSTS = f"""\
+backend {HOSTS} from all
+  stick-table type string len 253 size {{size}} expire 1d nopurge store {",".join(HOST_COUNTERS)}
+"""
+
+
+def _peers(settings: Settings, directory: str, replicas: Iterable[str]) -> str:
+    """Who shares what is counted: over a reload this HAProxy with the one before, then with those of other replicas.
+
+    The protocol knows no passwords, so only these are heard.
+    """
+    own = f"unix@{directory}/{PEERS}"
+    port = settings.replicas_port
+    lines = [f"peers replicas\n  bind {own} mode 600\n  server {settings.replica or ALONE}\n"]
+    lines += [f"  server {one} {_endpoint(one, port)}\n" for one in replicas]
+    if replicas:
+        lines.append(f"""
+frontend replicas-in from tcp
+  bind {_endpoint(settings.replica, port)}
+  tcp-request connection reject unless {{ src {" ".join(replicas)} }}
+  default_backend replicas-here
+
+backend replicas-here from tcp
+  server here {own}
+""")
+    return "".join(lines)
 
 
 def _streams(settings: Settings, ports: Iterable[Port], directory: str) -> str:
@@ -355,5 +394,9 @@ def _tls_words(tls: ServerTls | None, tls_dir: str) -> tuple[str, ...]:
 
 def server_address(server: Server) -> str:
     """`address:port`, with brackets around IPv6."""
-    address = ipaddress.ip_address(server.address)
-    return f"[{address}]:{server.port:d}" if address.version == 6 else f"{address}:{server.port:d}"
+    return _endpoint(server.address, server.port)
+
+
+def _endpoint(address: str, port: int) -> str:
+    found = ipaddress.ip_address(address)
+    return f"[{found}]:{port:d}" if found.version == 6 else f"{found}:{port:d}"

@@ -47,11 +47,13 @@ CONFIGURATIONS: dict[str, tuple[Settings, dict[Slot, tuple[Server, ...]]]] = {
     "nothing": (Settings(accept_proxy=False), {}),
     "one-spare": (Settings(), {ONE: (POD,), SPARE: ()}),
     "passthrough": (Settings(ssl_passthrough=True), {ONE: (POD,)}),
+    "replicas": (Settings(replica="10.20.0.6", host_metrics=1000), {ONE: (POD,)}),
     "everything": (
         Settings(http_port=80, health_port=81, threads=1, drain_s=25, client_timeout_ms=1_000),
         {ONE: (POD,), TWO: DUAL, SPARE: ()},
     ),
 }
+REPLICAS = {"replicas": ("10.20.0.8", "10.20.0.7")}
 OWNERS_ROWS: dict[str, str] = {ONE: "default/web:http", TWO: "default/dual:80"}
 ROUTES: dict[str, str] = {
     f"shop.example/cart/{END}": TWO,
@@ -98,7 +100,7 @@ async def check(directory: Path, text: str) -> None:
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 async def test_haproxy_reads_the_configuration_of(name: str, tmp_path: Path) -> None:
     settings, slots = CONFIGURATIONS[name]
-    text = render_config(settings, slots, DIRECTORY)
+    text = render_config(settings, slots, DIRECTORY, replicas=REPLICAS.get(name, ()))
     same_as_before(f"{name}.cfg", text)
     await check(tmp_path, text)
 

@@ -258,9 +258,13 @@ class Site:
         """Change the running HAProxy behind the controller's back."""
         asyncio.run(self._haproxy.runtime.tell(command))
 
+    def answer(self, command: str) -> str:
+        """What the running HAProxy says to a command."""
+        return asyncio.run(self._haproxy.runtime.ask(command))
+
     def rows(self, name: str) -> dict[str, str]:
         """The rows of one of HAProxy's maps, as they are now."""
-        text = asyncio.run(self._haproxy.runtime.ask(f"show map {self.directory}/{name}.map"))
+        text = self.answer(f"show map {self.directory}/{name}.map")
         found = (line.split(" ", 2) for line in text.splitlines())
         return {row[1]: row[2] for row in found if len(row) == 3}
 

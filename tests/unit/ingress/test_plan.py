@@ -1,6 +1,6 @@
 """Plans converge, are idempotent, and are safe to stop after any step."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -338,3 +338,10 @@ def test_a_host_has_no_authority_while_its_certificate_changes() -> None:
     assert apply(desired(two, "2")) == []
     gone = Desired(certificates={SECRET: ()}, files={TRUSTED: {}}, authorities={"h.example": None})
     assert apply(gone) == [DropAuthority, DropCertificate, DropFile]
+
+
+def test_a_new_replica_is_a_reload_and_one_that_has_gone_is_not() -> None:
+    observed = replace(Proxy().observed(), replicas={"10.0.0.1", "10.0.0.2"})
+    assert plan_pass(observed, Desired(replicas=frozenset({"10.0.0.1"}))) == []
+    plan = plan_pass(observed, Desired(replicas=frozenset({"10.0.0.2", "10.0.0.3"})))
+    assert plan == [Reload("a new replica", "10.0.0.3")]
