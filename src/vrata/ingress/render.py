@@ -175,7 +175,7 @@ frontend {scheme} from all
   http-request allow {known}
 {_policy(scheme)}\
   http-response lua.respond if {{ var(txn.respond) -m bool }}
-  http-after-response set-header Server vrata unless {{ res.hdr(server) -m found }}
+  http-after-response add-header Server vrata unless {{ res.hdr(server) -m found }}
 {_responses(scheme)}\
   use_backend %[var(txn.slot)]
 """

@@ -89,7 +89,7 @@ def test_a_rate_is_of_all_replicas_together_and_outlives_a_reload(replicas: list
     assert one.ask("shared-limit.example", "/")[0] == 429
     assert one.reloads() == reloads + 1
     two.start()
-    wait_for(lambda: "gpc1_rate(60000)=7" in two.answer("show table limits"), "one that comes back is told")
+    wait_for(lambda: f"id={ONE}(remote,active)" in two.answer("show peers"), "one that comes back is found again")
 
 
 def test_nobody_else_is_heard(replicas: list[Site], port: int) -> None:
