@@ -209,3 +209,14 @@ async def test_default_backend(site: Site) -> None:
     assert await site.ask("row-18.example", "/aaa") == "first"
     await site.stage.kubectl("delete", "ingress/fallback")
     await site.until("nobody.example", "/any", "404")
+
+
+async def test_a_rate_is_of_both_replicas_together(site: Site) -> None:
+    """Each alone would let in as many; the manifest makes them peers."""
+    limited = ingress("limited", rule("limited.example", ("Prefix", "/", "first")))
+    limited["metadata"]["annotations"] = {"nginx.ingress.kubernetes.io/limit-rpm": "8"}
+    await site.stage.apply(limited)
+    await site.until("limited.example", "/", "first")
+    found = [await site.ask("limited.example", "/") for _ in range(24)]
+    assert 6 <= found.count("first") <= 10
+    assert set(found) == {"first", "429"}
