@@ -51,6 +51,12 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     help='Ports and TCP Services behind them, as ingress-nginx has it: "9000": "default/example:8080".',
 )
 @click.option(
+    "--udp-services-configmap",
+    "udp_services",
+    metavar="NAMESPACE/NAME",
+    help='Ports and UDP Services behind them: "53": "kube-system/kube-dns:53".',
+)
+@click.option(
     "--ssl-passthrough", is_flag=True, help="Serve Ingresses whose pods end TLS; all HTTPS takes a step more."
 )
 @click.option(
@@ -86,6 +92,7 @@ def command(
     drain_s: int,
     spare_backends: int,
     tcp_services: str | None,
+    udp_services: str | None,
     replica: str | None,
     replicas_port: int,
     host_metrics: int,
@@ -106,8 +113,9 @@ def command(
         raise InvalidInput("--publish-service", publish_service, "name the Service in front of it: NAMESPACE/NAME")
     if access_log is not None and not re.fullmatch(r"/[\w./-]+|[\w.:\[\]-]+:[0-9]{1,5}", access_log, re.ASCII):
         raise InvalidInput("--access-log", access_log, "name ADDRESS:PORT, or the path of a datagram socket")
-    if tcp_services is not None and not all(tcp_services.partition("/")):
-        raise InvalidInput("--tcp-services-configmap", tcp_services, "name a ConfigMap: NAMESPACE/NAME")
+    for kind, services in (("tcp", tcp_services), ("udp", udp_services)):
+        if services is not None and not all(services.partition("/")):
+            raise InvalidInput(f"--{kind}-services-configmap", services, "name a ConfigMap: NAMESPACE/NAME")
     try:
         replica = str(ipaddress.ip_address(replica)) if replica else ""
     except ValueError as error:
@@ -128,6 +136,7 @@ def command(
         drain_s=drain_s,
         spare_slots=spare_backends,
         tcp_services=tcp_services or "",
+        udp_services=udp_services or "",
         replica=replica,
         replicas_port=replicas_port,
         host_metrics=host_metrics,

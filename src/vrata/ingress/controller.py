@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,11 @@ from vrata.ingress.observe import Running
 from vrata.ingress.parameters import defaults_of, key_of
 from vrata.ingress.places import policy_name
 from vrata.ingress.plan import AddCertificate, AddFile, Desired, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.relay import Carried, Relay
 from vrata.ingress.secrets import Secrets
 from vrata.ingress.served import authority_file, file_names, secret_digest, secret_of_file
 from vrata.ingress.statuses import StatusWriter
-from vrata.ingress.streams import Port, read_streams
+from vrata.ingress.streams import Port, read_datagrams, read_streams
 from vrata.ingress.table import NOTHING, Table
 from vrata.ingress.telling import Telling
 from vrata.ingress.trust import Trust, peer_of, server_tls
@@ -78,12 +80,19 @@ class Controller:
         )
         own, _, _ = status.publish_service.partition("/")
         self.parameters = Informer(kube, resources.CONFIG_MAPS, ConfigMap, namespace=own)
+        namespace, _, name = settings.udp_services.partition("/")
+        self.udp_config_maps = Informer(
+            kube, resources.CONFIG_MAPS, ConfigMap, namespace=namespace, field_selector=f"metadata.name={name}"
+        )
         self.streams: dict[Port, BackendKey] = {}
+        self.datagrams: dict[int, BackendKey] = {}
+        self.relay = Relay(self._carried, self._ports_refused)
         self._due = asyncio.Event()
         self.metrics = Metrics()
         self.proxy = Proxy(settings, directory, self._due.set, self.metrics)
         self.table = Table()
-        self.telling = Telling(self.events, self.ingresses.objects, self.config_maps.objects)
+        config_maps = ChainMap(self.config_maps.objects, self.udp_config_maps.objects)
+        self.telling = Telling(self.events, self.ingresses.objects, config_maps)
         self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service
         self._work = Work()  # of the next pass
         # Digest of a Secret -> the file that HAProxy refused last, and what is told of it.
@@ -102,13 +111,17 @@ class Controller:
         self.services.on_change(self._service_changed)
         self.slices.on_change(self._slice_changed)
         self.config_maps.on_change(self._config_map_changed)
+        self.udp_config_maps.on_change(self._udp_config_map_changed)
         self.parameters.on_change(self._parameters_changed)
 
     @property
     def _informers(self) -> list[Informer[Any]]:
         always: list[Informer[Any]] = [self.parameters, self.classes, self.ingresses, self.services, self.slices]
         always += [self.secrets.known, self.secrets.config_maps]
-        return [*always, *([self.config_maps] if self.proxy.settings.tcp_services else [])]
+        settings = self.proxy.settings
+        always += [self.config_maps] if settings.tcp_services else []
+        always += [self.udp_config_maps] if settings.udp_services else []
+        return always
 
     def _config_map_changed(self, _old: ConfigMap | None, new: ConfigMap | None) -> None:
         settings = self.proxy.settings
@@ -127,9 +140,32 @@ class Controller:
         self._work.backends |= touched
         self._due.set()
 
+    def _udp_config_map_changed(self, _old: ConfigMap | None, new: ConfigMap | None) -> None:
+        found, wrong = read_datagrams(new.data if new else {})
+        key = f"{CONFIG_MAP}{self.proxy.settings.udp_services}"
+        self.telling.found("UDP services", [Problem(key, reason, message) for reason, message in wrong])
+        before, self.datagrams = self.datagrams, found
+        for backend in {*before.values(), *found.values()}:
+            self._follow(service_of(backend))
+        for backend in {*before.values()} - {*found.values()}:
+            self.telling.found(f"backend {backend}", ())
+        self.relay.changed.set()
+
+    def _carried(self) -> Carried:
+        return {
+            port: [(server.address, server.port) for server in self._servers(backend)]
+            for port, backend in self.datagrams.items()
+        }
+
+    def _ports_refused(self, refused: Mapping[str, str]) -> None:
+        key = f"{CONFIG_MAP}{self.proxy.settings.udp_services}"
+        told = ((port, f"it can not be had here ({why})") for port, why in refused.items())
+        problems = [Problem(key, "InvalidPort", f"data.{port}: {why}; use another one") for port, why in told]
+        self.telling.found("UDP ports", problems)
+
     def _backends_of(self, service: str) -> frozenset[BackendKey]:
-        streams = {backend for backend in self.streams.values() if service_of(backend) == service}
-        return self.table.backends_of(service) | streams
+        named = (*self.streams.values(), *self.datagrams.values())
+        return self.table.backends_of(service) | {backend for backend in named if service_of(backend) == service}
 
     def _ingress_changed(self, old: Ingress | None, new: Ingress | None) -> None:
         entry = new or old
@@ -204,7 +240,12 @@ class Controller:
         self.names.follow(key, service.spec.external_name if service and named else None)
 
     def _look_at(self, backends: Iterable[BackendKey]) -> None:
-        self._work.backends.update(backends)
+        datagrams = {*self.datagrams.values()}
+        for backend in backends:
+            if backend in datagrams:
+                self.relay.changed.set()
+            else:
+                self._work.backends.add(backend)
         if self._work.backends:
             self._due.set()
 
@@ -237,6 +278,7 @@ class Controller:
                     await informer.synced.wait()
                 group.create_task(self.secrets.run())
                 group.create_task(self.names.run())
+                group.create_task(self.relay.run())
                 self._settle()
                 await self.secrets.settled()
                 group.create_task(self.status.run())
@@ -244,6 +286,7 @@ class Controller:
                 await self._passes()
         finally:
             await self.proxy.drain()
+            await self.relay.stop()
 
     async def _passes(self) -> None:
         failures = 0
@@ -434,11 +477,13 @@ class Controller:
         servers, wrong = servers_of(key, entry, slices, named or (), server_tls(peer, trust) if peer else None)
         wrong = wrong if named is not None else None  # it is being asked for
         problems = list(self.table.told(key, *wrong)) if wrong else []
-        if wrong and key in self.streams.values():
-            config_map = f"{CONFIG_MAP}{self.proxy.settings.tcp_services}"
+        if wrong:
+            settings = self.proxy.settings
+            entries = [(settings.tcp_services, port.number, backend) for port, backend in self.streams.items()]
+            entries += [(settings.udp_services, port, backend) for port, backend in self.datagrams.items()]
             problems += [
-                Problem(config_map, wrong[0], f"data.{port.number}: {wrong[1]}")
-                for port, backend in self.streams.items()
+                Problem(f"{CONFIG_MAP}{config_map}", wrong[0], f"data.{port}: {wrong[1]}")
+                for config_map, port, backend in entries
                 if backend == key
             ]
         self.telling.found(f"backend {key}", problems)

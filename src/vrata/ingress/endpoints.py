@@ -20,6 +20,7 @@ EXTERNAL = "ExternalName"
 TLS, HTTP2, HASH = "tls", "h2", "hash"
 OPAQUE = "opaque"  # clients are told servers' names
 TCP = "tcp"  # whatever it is that goes over it
+UDP = "udp"  # not HAProxy's (`vrata.ingress.datagrams`)
 PROXY = "proxy"  # each connection begins with the client's address (HAProxy's proxy-protocol.txt)
 VIRTUAL = "virtual"  # the Service's own address, not its pods
 _SLOW = "slow="  # milliseconds until a new pod has its full share follow
@@ -68,16 +69,19 @@ def servers_of(
     if service is None:
         key = service_of(backend)
         return (), ("ServiceNotFound", f"service.name: no Service {key!r}; create it, then it is served")
-    port, words = _port(service, text), words_of(backend)
+    words = words_of(backend)
+    protocol = "UDP" if UDP in words else "TCP"
+    port = _port(service, text, protocol)
     if service.spec.type == EXTERNAL and (port or text.isdecimal()):
         number = port.port if port else int(text)
         servers = tuple(_server(address, number, words, tls) for address in named)
         message = f"service.name: {service.spec.external_name!r} has no address outside this machine; name another one"
         return servers, None if servers else ("NameNotResolved", message)
     if port is None:
-        known = ", ".join(str(entry.name or entry.port) for entry in service.spec.ports if entry.protocol == "TCP")
+        known = ", ".join(str(entry.name or entry.port) for entry in service.spec.ports if entry.protocol == protocol)
+        kind = "UDP port" if UDP in words else "port"
         message = (
-            f"service.port: Service {service.metadata.key} has no port {text!r}; use one of: {known or 'none yet'}"
+            f"service.port: Service {service.metadata.key} has no {kind} {text!r}; use one of: {known or 'none yet'}"
         )
         return (), ("PortNotFound", message)
     if VIRTUAL in words:
@@ -88,9 +92,9 @@ def servers_of(
     return _servers(port, slices, words, tls), None
 
 
-def _port(service: Service, text: str) -> ServicePort | None:
+def _port(service: Service, text: str, protocol: str) -> ServicePort | None:
     for port in service.spec.ports:
-        if port.protocol == "TCP" and (text == FIRST or text in (port.name, str(port.port))):
+        if port.protocol == protocol and (text == FIRST or text in (port.name, str(port.port))):
             return port
     return None
 
@@ -105,7 +109,7 @@ def _servers(
     for entry in slices:
         if entry.address_type == "FQDN":  # no address that a server could have
             continue
-        numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == "TCP"]
+        numbers = [item.port for item in entry.ports or () if (item.name, item.protocol) == (port.name, port.protocol)]
         for endpoint in entry.endpoints or ():
             for number in numbers:
                 server = _server(endpoint.addresses[0], number, words, tls)

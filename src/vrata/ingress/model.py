@@ -167,6 +167,7 @@ class Settings:
     drain_s: int = 600  # how long connections of an old configuration may last
     threads: int = 2
     tcp_services: str = ""  # `namespace/name` of the ConfigMap (`vrata.ingress.streams`)
+    udp_services: str = ""  # likewise (`vrata.ingress.datagrams`)
     ssl_passthrough: bool = False  # TLS of some hosts is not ended here; of the others it takes a step more
     replica: str = ""  # address at which the HAProxies of other replicas find this one's; empty: there are none
     replicas_port: int = 10_102  # of all of them

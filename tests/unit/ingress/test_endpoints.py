@@ -61,3 +61,23 @@ def test_endpoints_that_are_names_are_left_out() -> None:
         EndpointSlice,
     )
     assert servers_of(BackendKey("default/web:80"), WEB, [name]) == ((), None)
+
+
+def test_udp_and_tcp_ports_of_one_number_are_two() -> None:
+    ports = tuple(
+        msgspec.structs.replace(WEB.spec.ports[0], name=name, port=53, protocol=name.upper()) for name in ("tcp", "udp")
+    )
+    dns = msgspec.structs.replace(WEB, spec=msgspec.structs.replace(WEB.spec, ports=ports))
+    item = (SLICE.ports or ())[0]
+    pods = msgspec.structs.replace(
+        SLICE,
+        ports=(
+            msgspec.structs.replace(item, name="tcp", port=5301),
+            msgspec.structs.replace(item, name="udp", port=5302, protocol="UDP"),
+        ),
+    )
+    assert [server.port for server in servers_of(BackendKey("default/web:53"), dns, [pods])[0]] == [5301]
+    assert [server.port for server in servers_of(BackendKey("default/web:53;udp"), dns, [pods])[0]] == [5302]
+    _, wrong = servers_of(BackendKey("default/web:80;udp"), WEB, [SLICE])
+    assert wrong
+    assert wrong[1] == "service.port: Service default/web has no UDP port '80'; use one of: none yet"

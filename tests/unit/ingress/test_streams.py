@@ -1,11 +1,11 @@
-"""TCP services as a ConfigMap names them."""
+"""TCP and UDP services as a ConfigMap names them."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vrata.ingress.places import Kind, kind_of
-from vrata.ingress.streams import MOST, Port, read_streams
+from vrata.ingress.streams import MOST, Port, read_datagrams, read_streams
 
 
 def test_a_port_leads_to_a_service_with_or_without_the_proxy_protocol() -> None:
@@ -45,6 +45,12 @@ def test_a_wrong_entry_is_left_out_and_told(key: str, value: str, words: str) ->
     assert words in problems[0][1]
 
 
+def test_udp_has_the_same_entries_without_the_proxy_protocol() -> None:
+    found, problems = read_datagrams({"53": "kube-system/kube-dns:dns", "8080": "a/b:1", "54": "a/b:1:PROXY"})
+    assert found == {53: "kube-system/kube-dns:dns;udp", 8080: "a/b:1;udp"}
+    assert problems == (("InvalidService", "data.54: 'a/b:1:PROXY' names no Service; write namespace/service:port"),)
+
+
 def test_very_many_ports_are_not_all_served() -> None:
     found, problems = read_streams({str(number): "a/b:1" for number in range(1, MOST + 9)}, ())
     assert len(found) == MOST
@@ -64,5 +70,5 @@ def test_other_names_are_no_ports(name: str) -> None:
 
 @given(st.dictionaries(st.text(max_size=6) | st.just("9000"), st.text(max_size=40)))
 def test_whatever_is_written_it_is_read(data: dict[str, str]) -> None:
-    found, problems = read_streams(data, (9000,))
-    assert len(found) + len(problems) == len(data)
+    for found, problems in (read_streams(data, (9000,)), read_datagrams(data)):
+        assert len(found) + len(problems) == len(data)
