@@ -1,4 +1,4 @@
-"""`make bench-ingress`: the Ingress controller beside a hand-written HAProxy and Traefik, with the same objects and pods.
+"""`make bench-ingress`: the Ingress controller beside hand-written HAProxy and nginx, and Traefik: same objects, same pods.
 
 Everything is on one machine: an API server, the controllers, a fast backend that listens on all of 127.0.0.0/8, so that
 each pod has an address of its own. Rounds alternate between the proxies; a figure is the median of its rounds.
@@ -73,6 +73,35 @@ backend pods
 """
 # What our own has, too, so that a pod that ends costs no request.
 RETRIES = "  option redispatch 1\n  retries 3\n  retry-on conn-failure empty-response\n"
+NGINX = """\
+worker_processes 2;
+pid nginx.pid;
+error_log stderr;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000;
+  upstream pods {{
+    server 127.0.0.1:{pod};
+    keepalive 256;
+    keepalive_requests 1000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://pods;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Host $host;
+      proxy_set_header X-Forwarded-Port $server_port;
+      proxy_set_header X-Forwarded-Proto http;
+      proxy_set_header X-Real-IP $remote_addr;
+    }}
+  }}
+}}
+"""
 # One host of many, another one each time.
 SCRIPT = """\
 function init() math.randomseed(os.time()) end
@@ -251,8 +280,10 @@ async def _throughput(it: Ground, hosts: range) -> dict[str, tuple[float, float]
     """Requests a second and their 99th percentile, of all proxies in turns; the first round warms them up."""
     seen: dict[str, list[tuple[float, float]]] = {}
     alone, retrying = BY_HAND.format(port=PEER_PORT, pod=POD_PORT), BY_HAND.format(port=PEER_PORT + 1, pod=POD_PORT)
-    with haproxy_here(alone), haproxy_here(retrying + RETRIES), traefik(it) as its_port:
-        ports = {"ours": it.port, "by hand": PEER_PORT, "by hand, retrying": PEER_PORT + 1, "Traefik": its_port}
+    nginx = NGINX.format(port=PEER_PORT + 2, pod=POD_PORT)
+    with haproxy_here(alone), haproxy_here(retrying + RETRIES), nginx_here(nginx), traefik(it) as its_port:
+        ports = {"ours": it.port, "by hand": PEER_PORT, "by hand, retrying": PEER_PORT + 1, "nginx": PEER_PORT + 2}
+        ports["Traefik"] = its_port
         for number in hosts[:: -max(1, len(hosts) // 10)]:
             for port in (it.port, its_port):
                 await until_answers(port, f"host-{number}.example")
@@ -270,7 +301,7 @@ async def _throughput(it: Ground, hosts: range) -> dict[str, tuple[float, float]
 
 def _rates(hosts: int, seen: dict[str, tuple[float, float]]) -> list[Row]:
     (rate, tail), label = seen["ours"], f"{hosts}_hosts"
-    hand, retrying, traefik = (seen[name] for name in ("by hand", "by hand, retrying", "Traefik"))
+    hand, retrying, nginx, traefik = (seen[name] for name in ("by hand", "by hand, retrying", "nginx", "Traefik"))
     peer = "HAProxy written by hand"
     return [
         ratio_row(f"requests_{label}", rate, "1/s", SHARES[hosts], peer, hand[0]),
@@ -282,24 +313,35 @@ def _rates(hosts: int, seen: dict[str, tuple[float, float]]) -> list[Row]:
             peer=f"{peer}, with the same retries",
             peer_value=retrying[0],
         ),
+        row(f"requests_{label}_nginx", rate, "1/s", None, peer="nginx", peer_value=nginx[0]),
         ratio_row(f"requests_{label}_traefik", rate, "1/s", TIMES_TRAEFIK[hosts], "Traefik", traefik[0]),
         row(f"p99_{label}", tail, "ms", None, peer=peer, peer_value=hand[1]),
+        row(f"p99_{label}_nginx", tail, "ms", None, peer="nginx", peer_value=nginx[1]),
         row(f"p99_{label}_traefik", tail, "ms", None, peer="Traefik", peer_value=traefik[1]),
     ]
 
 
-@contextlib.contextmanager
-def haproxy_here(text: str) -> Iterator[None]:
+def haproxy_here(text: str) -> contextlib.AbstractContextManager[None]:
     """A hand-written HAProxy on this machine."""
+    return _here(text, "haproxy", "-db", "-f")
+
+
+def nginx_here(text: str) -> contextlib.AbstractContextManager[None]:
+    """A hand-written nginx on this machine."""
+    return _here(text, "nginx", "-p", ".", "-g", "daemon off;", "-c")
+
+
+@contextlib.contextmanager
+def _here(text: str, *argv: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
-        file = Path(folder) / "haproxy.cfg"
+        file = Path(folder) / "config"
         file.write_text(text)
-        process = subprocess.Popen(["haproxy", "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*argv, str(file)], cwd=folder, stderr=subprocess.DEVNULL)
         try:
             time.sleep(0.5)
             yield
         finally:
-            process.kill()
+            process.terminate()  # nginx' workers, too
             process.wait()
 
 
