@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 IDLE_S = 60.0
+LINGER_S = 5.0  # answers of a pod that has left are waited for so long
 TICK_S = 1.0
 SESSIONS = 8000
 FILES = 256  # for everything but sessions
@@ -74,25 +75,33 @@ class Relay:
         self._wanted: Mapping[int, list[Pod]] = {}
         self._ports: dict[int, Port] = {}
         self.sessions: OrderedDict[tuple[int, Client], Session] = OrderedDict()
+        self._leaving: dict[Session, float] = {}  # until when; their clients speak to others
         self._buffer = memoryview(bytearray(DATAGRAM_MAX))
         self._refused: dict[int, str] | None = None
 
     def want(self, wanted: Mapping[int, list[Pod]]) -> None:
-        """Carry these ports, and no others; sessions of pods that have gone end."""
+        """Carry these ports, and no others; the clients of pods that have left speak to others from now on."""
         self._wanted = wanted
         for number in self._ports.keys() - wanted.keys():
             gone = self._ports.pop(number)
             self._loop.remove_reader(gone.listener)
             gone.listener.close()
-        for session in tuple(self.sessions.values()):
-            if session.pod not in wanted.get(session.port.number, ()):
+        pods = {number: frozenset(one) for number, one in wanted.items()}
+        for session in (*self.sessions.values(), *self._leaving):
+            number = session.port.number
+            if number not in wanted:
                 self._end(session)
+            elif session.pod not in pods[number] and session not in self._leaving:
+                del self.sessions[session.key]
+                self._leaving[session] = self._loop.time() + LINGER_S
         self._listen()
 
     def tick(self, now_s: float) -> None:
         """What time brings: idle sessions end, and ports that were taken are tried again. `now_s` is the loop's."""
         while self.sessions and (oldest := next(iter(self.sessions.values()))).used_s < now_s - IDLE_S:
             self._end(oldest)
+        for session in [one for one, until_s in self._leaving.items() if until_s < now_s]:
+            self._end(session)
         if self._refused:
             self._listen()
 
@@ -148,14 +157,15 @@ class Relay:
                 session.port.listener.sendmsg([self._buffer[:size]], session.source, 0, session.client)
 
     def _use(self, session: Session) -> None:
-        session.used_s = self._loop.time()
-        self.sessions.move_to_end(session.key)
+        if session not in self._leaving:
+            session.used_s = self._loop.time()
+            self.sessions.move_to_end(session.key)
 
     def _open(self, port: Port, client: Client, pod: Pod | None) -> Session | None:
         if pod is None:
             return None
-        while len(self.sessions) >= self._most:
-            self._end(next(iter(self.sessions.values())))
+        while len(self.sessions) + len(self._leaving) >= self._most:
+            self._end(next(iter(self._leaving or self.sessions.values())))
         try:
             connected = connect(pod)
         except OSError:
@@ -166,15 +176,19 @@ class Relay:
         return session
 
     def _elsewhere(self, session: Session) -> Session | None:
-        """The session's successor, with another pod, for this one does not listen."""
+        """The successor of a session whose pod does not listen, with another pod."""
+        left = session in self._leaving
         self._end(session)
+        if left:
+            return None
         other = self._open(session.port, session.client, session.port.next_pod(session.pod))
         if other:
             other.source = session.source
         return other
 
     def _end(self, session: Session) -> None:
-        del self.sessions[session.key]
+        if self._leaving.pop(session, None) is None:
+            del self.sessions[session.key]
         self._loop.remove_reader(session.socket)
         session.socket.close()
 

@@ -16,7 +16,7 @@ import pytest
 from tests.support.kubernetes import Cluster, wait_for
 from tests.system.ingress.site import Echoes, Json, Site, endpoint, service
 
-from vrata.ingress.datagrams import IDLE_S, Relay
+from vrata.ingress.datagrams import IDLE_S, LINGER_S, Relay
 
 
 @pytest.fixture(scope="module")
@@ -284,3 +284,26 @@ async def test_a_silent_client_is_forgotten(pods: Pods) -> None:
     finally:
         relay.want({})
     assert answer(port) == ""
+
+
+async def test_an_answer_of_a_pod_that_has_left_still_arrives(pods: Pods) -> None:
+    port, loop = free_port(), asyncio.get_running_loop()
+    relay = Relay(loop, 4)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as slow, client(port) as asking:
+        slow.bind(("127.0.0.1", 0))
+        try:
+            relay.want({port: [slow.getsockname()]})
+            asking.send(b"early")
+            question, session = await asyncio.to_thread(slow.recvfrom, 100)
+            relay.want({port: [("127.0.0.1", pods.port("red"))]})
+            slow.sendto(b"slow " + question, session)
+            assert await asyncio.to_thread(asking.recv, 100) == b"slow early"
+            assert await asyncio.to_thread(told, asking) == "red"
+            relay.tick(loop.time() + LINGER_S + 1)
+            assert [one.pod[1] for one in relay.sessions.values()] == [pods.port("red")]
+            slow.connect(session)
+            slow.send(b"late")
+            with pytest.raises(ConnectionRefusedError):  # which the one before met
+                slow.send(b"later")
+        finally:
+            relay.want({})
