@@ -42,21 +42,28 @@ def command(names: tuple[str, ...], kubeconfig: Path | None, output: str, *, clu
 
 
 def read_cluster(kubeconfig: Path | None) -> list[Found]:
-    """Names and annotations of all Ingresses."""
+    """Names and annotations of all Ingresses, with those that their classes have for them."""
 
     async def work() -> list[Found]:
         import aiohttp
 
+        from vrata.ingress.parameters import defaults_of, read_parameters
         from vrata.kube import config, resources
         from vrata.kube.client import Kube
-        from vrata.kube.objects import Ingress
+        from vrata.kube.objects import Ingress, IngressClass
 
         async with Kube(config.load(kubeconfig)) as kube:
             try:
                 ingresses, _ = await kube.list(resources.INGRESSES, Ingress)
+                classes, _ = await kube.list(resources.INGRESS_CLASSES, IngressClass)
+                parameters = await read_parameters(kube, classes)
             except (aiohttp.ClientError, OSError) as error:
                 raise VrataError(f"the API server does not answer: {error}", remedy="check --kubeconfig") from error
-        return [(one.metadata.key, one.metadata.annotations) for one in ingresses]
+        by_name = {one.metadata.name: one for one in classes}
+        return [
+            (one.metadata.key, {**defaults_of(one, by_name, parameters)[0], **one.metadata.annotations})
+            for one in ingresses
+        ]
 
     return asyncio.run(work())
 

@@ -19,17 +19,20 @@ def command(url: str, kubeconfig: Path | None) -> None:
         import aiohttp
 
         from vrata.ingress.explain import Cluster, explain
+        from vrata.ingress.parameters import read_parameters
         from vrata.kube import resources
         from vrata.kube.client import Kube
         from vrata.kube.objects import EndpointSlice, Ingress, IngressClass, Service
 
         async with Kube(config.load(kubeconfig)) as kube:
             try:
+                classes = tuple((await kube.list(resources.INGRESS_CLASSES, IngressClass))[0])
                 cluster = Cluster(
                     tuple((await kube.list(resources.INGRESSES, Ingress))[0]),
-                    tuple((await kube.list(resources.INGRESS_CLASSES, IngressClass))[0]),
+                    classes,
                     tuple((await kube.list(resources.SERVICES, Service))[0]),
                     tuple((await kube.list(resources.ENDPOINT_SLICES, EndpointSlice))[0]),
+                    await read_parameters(kube, classes),
                 )
             except (aiohttp.ClientError, OSError) as error:
                 raise VrataError(f"the API server does not answer: {error}", remedy="check --kubeconfig") from error

@@ -1,18 +1,19 @@
 """Which Ingress, rule, Service and pods serve a URL, and what else would have: pure, from the same table as the routing."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from vrata.base.errors import InvalidInput
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import EXTERNAL, port_of, servers_of, service_of
 from vrata.ingress.model import BackendKey, Route, RowKey
+from vrata.ingress.parameters import defaults_of
 from vrata.ingress.render import server_address
 from vrata.ingress.rows import END, candidates, find_rows, host_of
 from vrata.ingress.table import NOTHING, Table
-from vrata.kube.objects import EndpointSlice, Ingress, IngressClass, Service
+from vrata.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Service
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Cluster:
     classes: tuple[IngressClass, ...]
     services: tuple[Service, ...]
     slices: tuple[EndpointSlice, ...]
+    parameters: Mapping[str, ConfigMap] = field(default_factory=dict)  # of classes
 
 
 def explain(cluster: Cluster, url: str) -> list[str]:
@@ -35,7 +37,8 @@ def explain(cluster: Cluster, url: str) -> list[str]:
     table = Table()
     for ingress in cluster.ingresses:
         if is_ours(ingress, classes)[0] and not ingress.metadata.deletion_timestamp:
-            table.put(ingress.metadata.key, read_ingress(ingress))
+            defaults, _ = defaults_of(ingress, classes, cluster.parameters)
+            table.put(ingress.metadata.key, read_ingress(ingress, defaults))
     table.settle()
     return list(_explained(cluster, table, parts.scheme, host, path))
 

@@ -1,14 +1,16 @@
-"""What holds for every Ingress of a class that does not say otherwise: annotations out of the class' parameters. Pure.
+"""What holds for every Ingress of a class that does not say otherwise: annotations out of the class' parameters.
 
 `spec.parameters` of an IngressClass (Kubernetes documentation, «Ingress class scope») names a ConfigMap of the controller's
 own namespace; its keys are annotations without a prefix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from vrata.ingress.annotations.parse import NGINX
 from vrata.ingress.claims import class_name
 from vrata.ingress.model import Problem
+from vrata.kube import resources
+from vrata.kube.client import Kube
 from vrata.kube.objects import ConfigMap, Ingress, IngressClass, IngressClassParameters
 
 
@@ -34,3 +36,10 @@ def defaults_of(
         remedy = "name a ConfigMap of the controller's namespace, with scope Namespace"
         return {}, Problem(ingress.metadata.key, "ParametersNotFound", f"{message}; {remedy}")
     return {f"{NGINX}{name}": text for name, text in config_map.data.items()}, None
+
+
+async def read_parameters(kube: Kube, classes: Iterable[IngressClass]) -> dict[str, ConfigMap]:
+    """The ConfigMaps that these classes name, by key; one that is not there is left out."""
+    keys = {key_of(one.spec.parameters) for one in classes} - {""}
+    found = {key: await kube.get(resources.CONFIG_MAPS, ConfigMap, *reversed(key.split("/"))) for key in sorted(keys)}
+    return {key: config_map for key, config_map in found.items() if config_map}

@@ -268,6 +268,11 @@ class Site:
         found = (line.split(" ", 2) for line in text.splitlines())
         return {row[1]: row[2] for row in found if len(row) == 3}
 
+    def vrata(self, *argv: str) -> str:
+        """What a command of `vrata ingress` prints of this cluster."""
+        command = [sys.executable, "-m", "vrata", "ingress", *argv, "--kubeconfig", str(self.cluster.kubeconfig)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
     def events(self) -> str:
         """All events that were written, as they are."""
         return self.cluster.kubectl("get", "events", "-A", "-o", "json")

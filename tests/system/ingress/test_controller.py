@@ -313,4 +313,7 @@ def test_a_class_says_what_holds_for_all_of_its_ingresses(site: Site) -> None:
     site.until("strict.example", "/", "403")
     say(**{"permanent-redirect": "https://new.example"})
     site.until("strict.example", "/", "301")
+    assert "asked        redirect=https://new.example" in site.vrata("explain", "http://strict.example/")
+    told = site.vrata("check", "--cluster").partition("Ingress default/strict\n")[2]
+    assert told.splitlines()[0].strip().startswith("nginx.ingress.kubernetes.io/permanent-redirect: differently")
     assert site.worker() == worker
