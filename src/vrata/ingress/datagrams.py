@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +26,12 @@ BATCH = 32  # datagrams of one socket before it is another one's turn
 DATAGRAM_MAX = 65536  # bytes
 ANCILLARY_MAX = 64  # bytes
 LINE_MAX = 2**24  # bytes
+_IP_PKTINFO = 8  # ip(7); Python has no name for it
 
 Pod = tuple[str, int]
 Client = tuple[Any, ...]  # as the kernel names it: address, port, of IPv6 also flow and scope
-Ancillary = list[tuple[int, int, bytes]]
+Source = tuple[tuple[int, int, bytes], ...]  # the address that was asked, as ancillary data
+Key = tuple[int, Client, Source]
 
 
 @dataclass(eq=False)
@@ -56,14 +58,14 @@ class Session:
 
     port: Port
     client: Client
+    source: Source
     pod: Pod
     socket: socket.socket
-    source: Ancillary
     used_s: float
 
     @property
-    def key(self) -> tuple[int, Client]:
-        return self.port.number, self.client
+    def key(self) -> Key:
+        return self.port.number, self.client, self.source
 
 
 class Relay:
@@ -74,7 +76,7 @@ class Relay:
         self._most = most
         self._wanted: Mapping[int, list[Pod]] = {}
         self._ports: dict[int, Port] = {}
-        self.sessions: OrderedDict[tuple[int, Client], Session] = OrderedDict()
+        self.sessions: OrderedDict[Key, Session] = OrderedDict()
         self._leaving: dict[Session, float] = {}  # until when; their clients speak to others
         self._buffer = memoryview(bytearray(DATAGRAM_MAX))
         self._refused: dict[int, str] | None = None
@@ -128,10 +130,12 @@ class Relay:
                 size, ancillary, _, client = port.listener.recvmsg_into([self._buffer], ANCILLARY_MAX)
             except OSError:
                 return
-            session = self.sessions.get((port.number, client)) or self._open(port, client, port.next_pod())
+            source = source_of(ancillary)
+            session = self.sessions.get((port.number, client, source)) or self._open(
+                port, client, source, port.next_pod()
+            )
             if session is None:
                 continue
-            session.source = source_of(ancillary)
             self._use(session)
             datagram = self._buffer[:size]
             try:
@@ -161,7 +165,7 @@ class Relay:
             session.used_s = self._loop.time()
             self.sessions.move_to_end(session.key)
 
-    def _open(self, port: Port, client: Client, pod: Pod | None) -> Session | None:
+    def _open(self, port: Port, client: Client, source: Source, pod: Pod | None) -> Session | None:
         if pod is None:
             return None
         while len(self.sessions) + len(self._leaving) >= self._most:
@@ -170,7 +174,7 @@ class Relay:
             connected = connect(pod)
         except OSError:
             return None
-        session = Session(port, client, pod, connected, [], self._loop.time())
+        session = Session(port, client, source, pod, connected, self._loop.time())
         self.sessions[session.key] = session
         self._loop.add_reader(connected, self._answered, session)
         return session
@@ -181,10 +185,7 @@ class Relay:
         self._end(session)
         if left:
             return None
-        other = self._open(session.port, session.client, session.port.next_pod(session.pod))
-        if other:
-            other.source = session.source
-        return other
+        return self._open(session.port, session.client, session.source, session.port.next_pod(session.pod))
 
     def _end(self, session: Session) -> None:
         if self._leaving.pop(session, None) is None:
@@ -201,6 +202,8 @@ def listen(port: int) -> socket.socket:
         if both:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            listener.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         listener.bind(("", port))
     except OSError:
         listener.close()
@@ -220,9 +223,12 @@ def connect(pod: Pod) -> socket.socket:
     return connected
 
 
-def source_of(ancillary: Ancillary) -> Ancillary:
-    """The address that was asked (in6_pktinfo, RFC 3542 section 6), over whichever interface the answer goes."""
-    return [(level, kind, data[:16] + bytes(4)) for level, kind, data in ancillary]
+def source_of(ancillary: Iterable[tuple[int, int, bytes]]) -> Source:
+    """The address that was asked (in6_pktinfo, RFC 3542 section 6; in_pktinfo, ip(7)), over whichever interface."""
+    return tuple(
+        (level, kind, data[:16] + bytes(4) if level == socket.IPPROTO_IPV6 else bytes(4) + data[4:])
+        for level, kind, data in ancillary
+    )
 
 
 def fitting(most: int) -> int:

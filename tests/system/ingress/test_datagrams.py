@@ -87,6 +87,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
+def udp_socket() -> Iterator[socket.socket]:
+    """A pod, or a client of several addresses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        made.settimeout(5.0)
+        yield made
+
+
+@contextlib.contextmanager
 def client(port: int, address: str = "127.0.0.1") -> Iterator[socket.socket]:
     """It hears nobody but the address that it speaks to."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as made:
@@ -305,5 +314,25 @@ async def test_an_answer_of_a_pod_that_has_left_still_arrives(pods: Pods) -> Non
             slow.send(b"late")
             with pytest.raises(ConnectionRefusedError):  # which the one before met
                 slow.send(b"later")
+        finally:
+            relay.want({})
+
+
+@pytest.mark.parametrize("both", [True, False])
+async def test_each_address_that_was_asked_answers(monkeypatch: pytest.MonkeyPatch, *, both: bool) -> None:
+    if both and not socket.has_dualstack_ipv6():
+        pytest.skip("a machine without IPv6")
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: both)
+    port, relay = free_port(), Relay(asyncio.get_running_loop(), 4)
+    with udp_socket() as slow, udp_socket() as asking:
+        try:
+            relay.want({port: [slow.getsockname()]})
+            for address in ("127.0.0.2", "127.0.0.3"):
+                asking.sendto(address.encode(), (address, port))
+            questions = [await asyncio.to_thread(slow.recvfrom, 100) for _ in range(2)]
+            for question, session in questions:
+                slow.sendto(question, session)
+            answers = [await asyncio.to_thread(asking.recvfrom, 100) for _ in range(2)]
+            assert sorted(answers) == [(one.encode(), (one, port)) for one in ("127.0.0.2", "127.0.0.3")]
         finally:
             relay.want({})
