@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,13 +43,13 @@ class Port:
     pods: list[Pod] = field(default_factory=list)
     turn: int = 0
 
-    def next_pod(self, refused: Pod | None = None) -> Pod | None:
-        """Another one than `refused`, if there is one."""
+    def next_pods(self, refused: Pod | None = None) -> Iterator[Pod]:
+        """Each in its turn; `refused` only if there is no other."""
         for _ in self.pods:
             self.turn = (self.turn + 1) % len(self.pods)
-            if self.pods[self.turn] != refused:
-                break
-        return self.pods[self.turn] if self.pods else None
+            pod = self.pods[self.turn]
+            if pod != refused or len(self.pods) == 1:
+                yield pod
 
 
 @dataclass(eq=False)
@@ -131,9 +131,7 @@ class Relay:
             except OSError:
                 return
             source = source_of(ancillary)
-            session = self.sessions.get((port.number, client, source)) or self._open(
-                port, client, source, port.next_pod()
-            )
+            session = self.sessions.get((port.number, client, source)) or self._open(port, client, source)
             if session is None:
                 continue
             self._use(session)
@@ -165,27 +163,25 @@ class Relay:
             session.used_s = self._loop.time()
             self.sessions.move_to_end(session.key)
 
-    def _open(self, port: Port, client: Client, source: Source, pod: Pod | None) -> Session | None:
-        if pod is None:
-            return None
+    def _open(self, port: Port, client: Client, source: Source, refused: Pod | None = None) -> Session | None:
         while len(self.sessions) + len(self._leaving) >= self._most:
             self._end(next(iter(self._leaving or self.sessions.values())))
-        try:
-            connected = connect(pod)
-        except OSError:
-            return None
-        session = Session(port, client, source, pod, connected, self._loop.time())
-        self.sessions[session.key] = session
-        self._loop.add_reader(connected, self._answered, session)
-        return session
+        for pod in port.next_pods(refused):
+            try:
+                connected = connect(pod)
+            except OSError:  # no way leads there
+                continue
+            session = Session(port, client, source, pod, connected, self._loop.time())
+            self.sessions[session.key] = session
+            self._loop.add_reader(connected, self._answered, session)
+            return session
+        return None
 
     def _elsewhere(self, session: Session) -> Session | None:
         """The successor of a session whose pod does not listen, with another pod."""
         left = session in self._leaving
         self._end(session)
-        if left:
-            return None
-        return self._open(session.port, session.client, session.source, session.port.next_pod(session.pod))
+        return None if left else self._open(session.port, session.client, session.source, session.pod)
 
     def _end(self, session: Session) -> None:
         if self._leaving.pop(session, None) is None:

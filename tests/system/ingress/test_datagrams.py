@@ -336,3 +336,12 @@ async def test_each_address_that_was_asked_answers(monkeypatch: pytest.MonkeyPat
             assert sorted(answers) == [(one.encode(), (one, port)) for one in ("127.0.0.2", "127.0.0.3")]
         finally:
             relay.want({})
+
+
+async def test_a_pod_that_no_way_leads_to_costs_no_datagram(pods: Pods) -> None:
+    port, relay = free_port(), Relay(asyncio.get_running_loop(), 8)
+    try:
+        relay.want({port: [("fe80::1", 53), ("127.0.0.1", pods.port("red"))]})  # of no link
+        assert [await asyncio.to_thread(answer, port) for _ in range(4)] == ["red"] * 4
+    finally:
+        relay.want({})
