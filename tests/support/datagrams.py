@@ -59,14 +59,14 @@ class UdpClient(contextlib.AbstractContextManager["UdpClient"]):
 
         self._socket = in_namespace(machine.netns, made)
 
-    async def ask(self, address: str, port: int, timeout_s: float = 0.3) -> str | None:
+    async def ask(self, address: str, port: int, timeout_s: float = 0.3, words: bytes = b"?") -> str | None:
         """The answer to one datagram; None if none comes in time or the port is closed."""
 
         def once() -> str | None:
             self._socket.settimeout(timeout_s)
             try:
                 self._socket.connect((address, port))
-                self._socket.send(b"?")
+                self._socket.send(words)
                 return self._socket.recv(2048).decode()
             except OSError:
                 return None

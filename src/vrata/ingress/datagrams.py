@@ -7,6 +7,7 @@ it can not have, `{"53": "Address already in use"}`. It ends with its input. It 
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import resource
 import signal
@@ -151,7 +152,9 @@ class Relay:
                 size = session.socket.recv_into(self._buffer)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:  # the way there has become narrower; the next one is sent in pieces
+                    continue
                 self._elsewhere(session)
                 return
             self._use(session)

@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.datagrams import UdpClient, udp_server
+from tests.support.fabric import fabric
 from tests.support.kubernetes import Cluster, wait_for
 from tests.system.ingress.site import Echoes, Json, Site, endpoint, service
 
 from vrata.ingress.datagrams import IDLE_S, LINGER_S, Relay
+from vrata.net import ip
+from vrata.net.command import inside, run
 
 
 @pytest.fixture(scope="module")
@@ -345,3 +349,31 @@ async def test_a_pod_that_no_way_leads_to_costs_no_datagram(pods: Pods) -> None:
         assert [await asyncio.to_thread(answer, port) for _ in range(4)] == ["red"] * 4
     finally:
         relay.want({})
+
+
+async def test_a_narrower_way_to_the_pod_is_no_reason_for_another_one() -> None:
+    async with fabric("narrow", "near", "far") as made, contextlib.AsyncExitStack() as stack:
+        machine = await made.add_machine("relay", {"near": ["198.51.100.1/25"]}, default_via="198.51.100.2")
+        router = await made.add_machine("router", {"near": ["198.51.100.2/25"], "far": ["198.51.100.129/25"]})
+        addresses = ("198.51.100.130", "198.51.100.131")
+        far = [f"{address}/25" for address in addresses]
+        server = await made.add_machine("pods", {"far": far}, default_via="198.51.100.129")
+        await run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1", netns=router.netns)
+        await ip.batch(["link set far mtu 1200"], netns=router.netns)
+        for address in addresses:
+            await stack.enter_async_context(udp_server(server, address, 53, address))
+        argv = inside(machine.netns, sys.executable, "-m", "vrata.ingress.datagrams")
+        relay = await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert relay.stdin
+        assert relay.stdout
+        try:
+            relay.stdin.write(json.dumps({53: [(address, 53) for address in addresses]}).encode() + b"\n")
+            assert await relay.stdout.readline() == b"{}\n"
+            asking = stack.enter_context(UdpClient(machine))
+            pod = await asking.ask("127.0.0.1", 53, 5.0)
+            assert pod
+            assert await asking.ask("127.0.0.1", 53, 0.5, b"x" * 1400) is None  # too long for the router
+            assert await asking.ask("127.0.0.1", 53, 5.0, b"x" * 1400) == pod
+        finally:
+            relay.stdin.close()
+            await relay.wait()
