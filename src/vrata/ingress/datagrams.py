@@ -27,6 +27,7 @@ BATCH = 32  # datagrams of one socket before it is another one's turn
 DATAGRAM_MAX = 65536  # bytes
 ANCILLARY_MAX = 64  # bytes
 LINE_MAX = 2**24  # bytes
+BURST_MAX = 2**20  # bytes that wait at one port, as far as net.core.rmem_max allows
 _IP_PKTINFO = 8  # ip(7); Python has no name for it
 
 Pod = tuple[str, int]
@@ -203,6 +204,7 @@ def listen(port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         else:
             listener.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BURST_MAX)
         listener.bind(("", port))
     except OSError:
         listener.close()

@@ -377,3 +377,17 @@ async def test_a_narrower_way_to_the_pod_is_no_reason_for_another_one() -> None:
         finally:
             relay.stdin.close()
             await relay.wait()
+
+
+async def test_a_burst_waits_its_turn() -> None:
+    port, relay = free_port(), Relay(asyncio.get_running_loop(), 4)
+    with udp_socket() as pod, client(port) as asking:
+        pod.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+        try:
+            relay.want({port: [pod.getsockname()]})
+            for number in range(400):  # nobody reads meanwhile: this is the relay's own thread
+                asking.send(str(number).encode())
+            heard = [int(await asyncio.to_thread(pod.recv, 100)) for _ in range(400)]
+        finally:
+            relay.want({})
+    assert heard == list(range(400))
