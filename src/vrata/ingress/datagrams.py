@@ -252,7 +252,7 @@ async def run(most: int) -> None:
             relay.tick(loop.time())
 
     ticking = asyncio.create_task(tick())
-    async for line in reader:
+    while (line := await reader.readline()).endswith(b"\n"):  # else the controller was killed in the middle of it
         relay.want(
             {int(port): [(address, number) for address, number in pods] for port, pods in json.loads(line).items()}
         )

@@ -391,3 +391,9 @@ async def test_a_burst_waits_its_turn() -> None:
         finally:
             relay.want({})
     assert heard == list(range(400))
+
+
+def test_an_input_that_breaks_off_is_an_end() -> None:
+    argv = [sys.executable, "-m", "vrata.ingress.datagrams"]
+    done = subprocess.run(argv, input=b'{"53": [["127.', capture_output=True, check=True, timeout=30)
+    assert (done.stdout, done.stderr) == (b"", b"")
