@@ -87,7 +87,7 @@ http {{
     keepalive_requests 1000000;
   }}
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port} reuseport;
     location / {{
       proxy_pass http://pods;
       proxy_http_version 1.1;
