@@ -24,7 +24,6 @@ from vrata.net.daemon import DaemonId, ExitWatch
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
-NICE = -10
 _POLL_S = 0.01
 _LOG_TAIL = 2000
 _SECRET = 0o600  # private keys
@@ -33,7 +32,10 @@ _SECRET = 0o600  # private keys
 class HaproxyProcess:
     """One HAProxy, its configuration and its sockets, all in one directory."""
 
-    def __init__(self, directory: Path, netns: str | None = None, binary: str = "haproxy") -> None:
+    def __init__(
+        self, directory: Path, netns: str | None = None, binary: str = "haproxy", *, nice: int | None = None
+    ) -> None:
+        """`nice`: its priority, setpriority(2); None: that of this process."""
         self.directory = directory
         self.netns = netns
         self.config_path = directory / "haproxy.cfg"
@@ -44,6 +46,7 @@ class HaproxyProcess:
         self.master_path = directory / "master.sock"
         self.runtime = RuntimeClient(self.stats_path)
         self._binary = binary
+        self._nice = nice
 
     def running(self) -> DaemonId | None:
         """The master, if it runs: this is also how one that an earlier process started is adopted."""
@@ -107,9 +110,9 @@ class HaproxyProcess:
         self.log_path.unlink(missing_ok=True)
         argv = [self._binary, "-W", "-S", f"{self.master_path},mode,600", "-f", str(self.config_path)]
         started = daemon.spawn(argv, log=self.log_path, netns=self.netns)
-        # What carries traffic comes before whatever else the machine has to do; workers inherit it.
-        with contextlib.suppress(PermissionError, ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, started.pid, NICE)
+        if self._nice is not None:  # workers inherit it
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, started.pid, self._nice)
         daemon.write_record(self.pid_path, started)
         return started
 

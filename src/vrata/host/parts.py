@@ -10,6 +10,8 @@ from vrata.net.daemon import DaemonId
 from vrata.vrrp.process import KeepalivedProcess
 from vrata.vrrp.render import NOT_FIT
 
+# What carries traffic comes before whatever else the host has to do (setpriority(2)).
+HAPROXY_NICE = -10
 _STOP_S = 2.0
 
 
@@ -19,7 +21,7 @@ class InstanceParts:
     def __init__(self, directory: Path, netns: str) -> None:
         self.directory = directory
         self.netns = netns
-        self.haproxy = HaproxyProcess(directory, netns)
+        self.haproxy = HaproxyProcess(directory, netns, nice=HAPROXY_NICE)
         self.keepalived = KeepalivedProcess(directory, netns)
         self.conntrackd = Conntrackd(directory, netns)
         self._fault = directory / "fault"
