@@ -151,14 +151,17 @@ def _frontend(scheme: Scheme, bind: str, directory: str, settings: Settings) -> 
     return f"""\
 frontend {scheme} from all
   bind {bind}
+  # All requests of a connection say the same: as texts they need not be written out again for each.
+  tcp-request session set-var(sess.client) src,concat()
+  tcp-request session set-var(sess.port) dst_port,concat()
 {_clients(directory) if scheme is Scheme.HTTPS else ""}{_access_log(settings, directory)}\
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
-  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-For %[var(sess.client)]
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request set-header X-Forwarded-Port %[var(sess.port)]
   http-request set-header X-Forwarded-Proto {scheme}
-  http-request set-header X-Real-IP %[src]
+  http-request set-header X-Real-IP %[var(sess.client)]
   # Nearly every request names its host as the map does and leads to a slot, the name of which has 8 characters.
   http-request set-var(txn.slot) base,{lookup}
 {count.format("req.hdr(host),field(1,/)", known)}\
@@ -195,7 +198,7 @@ def _clients(directory: str) -> str:
 def _access_log(settings: Settings, directory: str) -> str:
     """One JSON object a request; what comes from clients is quoted by HAProxy's own converter."""
     if not settings.access_log:
-        return ""
+        return "  no log\n"  # else HAProxy writes a line for each request, and drops it for its level
     said = {"method": "method", "host": "req.hdr(host)", "uri": "url", "agent": "req.hdr(user-agent)"}
     kept = "".join(f"  http-request set-var(txn.log_{name}) {fetch}\n" for name, fetch in said.items())
     texts = {name: f"%[var(txn.log_{name}),json(utf8s)]" for name in said}
