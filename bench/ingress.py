@@ -1,13 +1,13 @@
 """`make bench-ingress`: the Ingress controller beside hand-written HAProxy and nginx, and Traefik: same objects, same pods.
 
 Everything is on one machine: an API server, the controllers, a fast backend that listens on all of 127.0.0.0/8, so that
-each pod has an address of its own. Rounds alternate between the proxies; a figure is the median of its rounds.
+each pod has an address of its own. Proxies take turns in short rounds. A figure is the median of its rounds, a ratio the
+median of those within one round, so that what else the machine does falls on both.
 """
 
 import asyncio
 import base64
 import contextlib
-import re
 import socket
 import ssl
 import statistics
@@ -15,21 +15,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tests.support.kubernetes import OwnServer
 from tests.support.pki import issue
 
 from bench.ground import backends, cpu_s, pss_mib
-from bench.rows import Row, percentile, ratio_row, row
+from bench.proxies import (
+    BY_HAND,
+    NGINX,
+    RETRIES,
+    Load,
+    Running,
+    free_port,
+    haproxy_here,
+    nginx_here,
+    requests,
+    traefik,
+)
+from bench.rows import Row, percentile, row
 from vrata.haproxy.process import HaproxyProcess
 from vrata.kube import config, resources
 from vrata.kube.client import Kube
-from vrata.net.command import run
 
 Json = dict[str, Any]
 HOSTS = (1, 1_000, 10_000)
@@ -38,77 +48,20 @@ OWN = 1_000  # hosts that have a Service each
 SHARES = {1: 0.95, 1_000: 0.93, 10_000: 0.90}  # of a hand-written HAProxy
 TIMES_TRAEFIK = {1: 3.0, 1_000: 4.0, 10_000: 8.0}
 MANY, PODS = 10_000, 10  # Ingresses and Services, and endpoints of each Service
-ROUNDS, ROUND_S, CONNECTIONS = 5, 4, 64
+ROUNDS, ROUND_S = 15, 2
 TRIALS, PEER_TRIALS = 100, 20  # Traefik takes seconds for each
 CHANGES, CHANGES_S = 50, 20.0
 CERTIFICATES = 50
 POD_PORT, PEER_PORT = 9001, 9100
 AT_ONCE = 32
 LIMIT_S = 300.0
+OURS, HAND, RETRYING, TRAEFIK = "ours", "HAProxy by hand", "HAProxy by hand, retrying", "Traefik"
 CLASS = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",
     "metadata": {"name": "vrata"},
     "spec": {"controller": "vrata.dev/ingress-controller"},
 }
-# What somebody would write by hand for one Service, with the headers that every proxy adds.
-BY_HAND = """\
-global
-  nbthread 2
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-frontend http
-  bind 127.0.0.1:{port}
-  option forwardfor
-  http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  http-request set-header X-Forwarded-Port %[dst_port]
-  http-request set-header X-Forwarded-Proto http
-  http-request set-header X-Real-IP %[src]
-  default_backend pods
-backend pods
-  server one 127.0.0.1:{pod}
-"""
-# What our own has, too, so that a pod that ends costs no request.
-RETRIES = "  option redispatch 1\n  retries 3\n  retry-on conn-failure empty-response\n"
-NGINX = """\
-worker_processes 2;
-pid nginx.pid;
-error_log stderr;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  keepalive_requests 1000000;
-  upstream pods {{
-    server 127.0.0.1:{pod};
-    keepalive 256;
-    keepalive_requests 1000000;
-  }}
-  server {{
-    listen 127.0.0.1:{port} reuseport;
-    location / {{
-      proxy_pass http://pods;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Host $host;
-      proxy_set_header X-Forwarded-Port $server_port;
-      proxy_set_header X-Forwarded-Proto http;
-      proxy_set_header X-Real-IP $remote_addr;
-    }}
-  }}
-}}
-"""
-# One host of many, another one each time.
-SCRIPT = """\
-function init() math.randomseed(os.time()) end
-function request()
-  return wrk.format("GET", "/", {{Host = "host-" .. math.random({first}, {last}) .. ".example"}})
-end
-"""
 
 
 def address(number: int, pod: int = 0) -> str:
@@ -146,12 +99,6 @@ def ingress(name: str, host: str, target: str) -> Json:
         "metadata": {"name": name, "annotations": {"kubernetes.io/ingress.class": "vrata"}},
         "spec": {"rules": [rule]},
     }
-
-
-def free_port() -> int:
-    """A port nobody has right now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -236,113 +183,40 @@ async def ground() -> AsyncIterator[Ground]:
             server.kill()
 
 
-@contextlib.contextmanager
-def traefik(it: Ground) -> Iterator[int]:
-    """Traefik with the same Ingresses; its port."""
-    found = yaml.safe_load(it.kubeconfig.read_text())
-    cluster, user = found["clusters"][0]["cluster"], found["users"][0]["user"]
-    authority, token, port = it.folder / "ca.pem", it.folder / "token", free_port()
-    authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-    token.write_text(user["token"])
-    argv = [str(Path(sys.executable).with_name("traefik")), f"--entrypoints.web.address=127.0.0.1:{port}"]
-    argv += ["--providers.kubernetesingress=true", f"--providers.kubernetesingress.endpoint={cluster['server']}"]
-    argv += [f"--providers.kubernetesingress.token={token}", "--providers.kubernetesingress.ingressclass=vrata"]
-    argv += [
-        f"--providers.kubernetesingress.certauthfilepath={authority}",
-        "--log.level=ERROR",
-        "--global.checknewversion=false",
-    ]
-    with (it.folder / "traefik.log").open("ab") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=it.folder)
-    try:
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def requests(folder: Path, port: int, hosts: range) -> tuple[float, float]:
-    """Requests a second and the 99th percentile of their latency, ms."""
-    script = folder / "hosts.lua"
-    script.write_text(SCRIPT.format(first=hosts.start, last=hosts.stop - 1))
-    argv = ("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{ROUND_S}s", "--latency", "-s", str(script))
-    text = await run(*argv, f"http://127.0.0.1:{port}/", timeout_s=60)
-    if "Non-2xx" in text or "Socket errors" in text:
-        raise RuntimeError(text)
-    rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
-    tail = re.search(r"99%\s+([0-9.]+)(us|ms|s)", text)
-    assert rate
-    assert tail
-    return float(rate[1]), float(tail[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[tail[2]]
-
-
-async def _throughput(it: Ground, hosts: range) -> dict[str, tuple[float, float]]:
-    """Requests a second and their 99th percentile, of all proxies in turns; the first round warms them up."""
-    seen: dict[str, list[tuple[float, float]]] = {}
+async def _throughput(it: Ground, hosts: range) -> dict[str, list[Load]]:
+    """What each proxy did in each round; one before the first warms them up."""
+    seen: dict[str, list[Load]] = {}
     alone, retrying = BY_HAND.format(port=PEER_PORT, pod=POD_PORT), BY_HAND.format(port=PEER_PORT + 1, pod=POD_PORT)
-    nginx = NGINX.format(port=PEER_PORT + 2, pod=POD_PORT)
-    with haproxy_here(alone), haproxy_here(retrying + RETRIES), nginx_here(nginx), traefik(it) as its_port:
-        ports = {"ours": it.port, "by hand": PEER_PORT, "by hand, retrying": PEER_PORT + 1, "nginx": PEER_PORT + 2}
-        ports["Traefik"] = its_port
+    nginx, theirs = NGINX.format(port=PEER_PORT + 2, pod=POD_PORT), traefik(it.kubeconfig, it.folder)
+    with haproxy_here(alone), haproxy_here(retrying + RETRIES), nginx_here(nginx), theirs as peer:
+        ports = {OURS: it.port, HAND: PEER_PORT, RETRYING: PEER_PORT + 1, "nginx": PEER_PORT + 2, TRAEFIK: peer.port}
         for number in hosts[:: -max(1, len(hosts) // 10)]:
-            for port in (it.port, its_port):
+            for port in (it.port, peer.port):
                 await until_answers(port, f"host-{number}.example")
         for number in range(ROUNDS + 1):
             for name, port in ports.items():
-                found = await requests(it.folder, port, hosts)
+                found = await requests(it.folder, port, hosts, ROUND_S)
                 if number:
                     seen.setdefault(name, []).append(found)
-    print(len(hosts), {name: [round(one) for one, _ in found] for name, found in seen.items()}, flush=True)
-    return {
-        name: (statistics.median(one for one, _ in found), statistics.median(one for _, one in found))
-        for name, found in seen.items()
-    }
+    print(len(hosts), {name: [round(one.rate) for one in found] for name, found in seen.items()}, flush=True)
+    return seen
 
 
-def _rates(hosts: int, seen: dict[str, tuple[float, float]]) -> list[Row]:
-    (rate, tail), label = seen["ours"], f"{hosts}_hosts"
-    hand, retrying, nginx, traefik = (seen[name] for name in ("by hand", "by hand, retrying", "nginx", "Traefik"))
-    peer = "HAProxy written by hand"
-    return [
-        ratio_row(f"requests_{label}", rate, "1/s", SHARES[hosts], peer, hand[0]),
-        row(
-            f"requests_{label}_retrying",
-            rate,
-            "1/s",
-            None,
-            peer=f"{peer}, with the same retries",
-            peer_value=retrying[0],
-        ),
-        row(f"requests_{label}_nginx", rate, "1/s", None, peer="nginx", peer_value=nginx[0]),
-        ratio_row(f"requests_{label}_traefik", rate, "1/s", TIMES_TRAEFIK[hosts], "Traefik", traefik[0]),
-        row(f"p99_{label}", tail, "ms", None, peer=peer, peer_value=hand[1]),
-        row(f"p99_{label}_nginx", tail, "ms", None, peer="nginx", peer_value=nginx[1]),
-        row(f"p99_{label}_traefik", tail, "ms", None, peer="Traefik", peer_value=traefik[1]),
-    ]
-
-
-def haproxy_here(text: str) -> contextlib.AbstractContextManager[None]:
-    """A hand-written HAProxy on this machine."""
-    return _here(text, "haproxy", "-db", "-f")
-
-
-def nginx_here(text: str) -> contextlib.AbstractContextManager[None]:
-    """A hand-written nginx on this machine."""
-    return _here(text, "nginx", "-p", ".", "-g", "daemon off;", "-c")
-
-
-@contextlib.contextmanager
-def _here(text: str, *argv: str) -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
-        file = Path(folder) / "config"
-        file.write_text(text)
-        process = subprocess.Popen([*argv, str(file)], cwd=folder, stderr=subprocess.DEVNULL)
-        try:
-            time.sleep(0.5)
-            yield
-        finally:
-            process.terminate()  # nginx' workers, too
-            process.wait()
+def _rates(label: str, seen: dict[str, list[Load]], goals: dict[str, float]) -> list[Row]:
+    """Requests a second and the latency of the slowest hundredth, beside each peer; goals are ratios."""
+    rows = []
+    ours = seen.pop(OURS)
+    rate, tail = (statistics.median(found) for found in zip(*ours, strict=True))
+    for peer, theirs in seen.items():
+        its_rate, its_tail = (statistics.median(found) for found in zip(*theirs, strict=True))
+        ratio = statistics.median(one.rate / other.rate for one, other in zip(ours, theirs, strict=True))
+        goal, name = goals.get(peer), f"{label}_{peer.replace(', ', '_').replace(' ', '_').lower()}"
+        met = goal is None or ratio >= goal
+        rows += [
+            Row(f"requests_{name}", round(rate), "1/s", goal, met, peer, round(its_rate), round(ratio, 4)),
+            row(f"p99_{name}", tail, "ms", None, peer=peer, peer_value=its_tail),
+        ]
+    return rows
 
 
 async def _appear(it: Ground, port: int, trials: int) -> list[float]:
@@ -432,18 +306,36 @@ async def _many(it: Ground) -> list[Row]:
     await until_answers(it.port, last)
     start_s = time.monotonic() - began
     print(f"serves after {start_s:.1f} s", flush=True)
-    assert it.process
-    with traefik(it) as its_port:
+    with traefik(it.kubeconfig, it.folder) as peer:
         began = time.monotonic()
-        await until_answers(its_port, last)
+        await until_answers(peer.port, last)
         its_start_s = time.monotonic() - began
         print(f"Traefik after {its_start_s:.1f} s", flush=True)
-        ours, theirs = await _appear(it, it.port, TRIALS), await _appear(it, its_port, PEER_TRIALS)
+        ours, theirs = await _appear(it, it.port, TRIALS), await _appear(it, peer.port, PEER_TRIALS)
         print("new Ingress", statistics.median(ours), "Traefik", statistics.median(theirs), flush=True)
-        gone, its_gone = await _vanish(it, it.port, TRIALS), await _vanish(it, its_port, PEER_TRIALS)
+        gone, its_gone = await _vanish(it, it.port, TRIALS), await _vanish(it, peer.port, PEER_TRIALS)
+        costs = await _cost(it, peer)
     certified = await _certify(it)
-    memory = pss_mib(it.process.pid)
-    before, at = cpu_s(it.process.pid), time.monotonic()
+    return [
+        row("start", start_s, "s", 10.0, peer=TRAEFIK, peer_value=its_start_s),
+        row("new_ingress_p50", percentile(ours, 0.5), "ms", 30.0, peer=TRAEFIK, peer_value=percentile(theirs, 0.5)),
+        row("new_ingress_p99", percentile(ours, 0.99), "ms", 100.0, peer=TRAEFIK, peer_value=percentile(theirs, 0.99)),
+        row(
+            "endpoint_gone_p99", percentile(gone, 0.99), "ms", 50.0, peer=TRAEFIK, peer_value=percentile(its_gone, 0.99)
+        ),
+        row("certificate_replaced_p99", percentile(certified, 0.99), "ms", 100.0),
+        *costs,
+    ]
+
+
+async def _cost(it: Ground, peer: Running) -> list[Row]:
+    """What the controller takes beside what it serves with; Traefik is one process for both."""
+    serving = it.haproxy.running()
+    assert it.process
+    assert serving
+    pids = (it.process.pid, peer.pid, serving.pid, *it.haproxy.workers())
+    memory, its_memory, *haproxy = (pss_mib(pid) for pid in pids)
+    before, at = [cpu_s(pid) for pid in pids], time.monotonic()
     changes = 0
     while time.monotonic() < at + CHANGES_S:
         target = slice_of(1000 + changes % 1000, PODS)
@@ -452,23 +344,19 @@ async def _many(it: Ground) -> list[Row]:
         await it.kube.patch(resources.ENDPOINT_SLICES, target["metadata"]["name"], patch, "default")
         changes += 1
         await asyncio.sleep(max(0.0, at + changes / CHANGES - time.monotonic()))
-    cores = (cpu_s(it.process.pid) - before) / (time.monotonic() - at)
-    peer = "Traefik"
+    cores, its_cores, *workers = ((cpu_s(pid) - was) / CHANGES_S for pid, was in zip(pids, before, strict=True))
     return [
-        row("start", start_s, "s", 10.0, peer=peer, peer_value=its_start_s),
-        row("new_ingress_p50", percentile(ours, 0.5), "ms", 30.0, peer=peer, peer_value=percentile(theirs, 0.5)),
-        row("new_ingress_p99", percentile(ours, 0.99), "ms", 100.0, peer=peer, peer_value=percentile(theirs, 0.99)),
-        row("endpoint_gone_p99", percentile(gone, 0.99), "ms", 50.0, peer=peer, peer_value=percentile(its_gone, 0.99)),
-        row("certificate_replaced_p99", percentile(certified, 0.99), "ms", 100.0),
-        row("memory", memory, "MiB", 400.0),
-        row("processor_at_50_changes_a_second", cores, "cores", 0.3),
+        row("memory", memory, "MiB", 400.0, peer=TRAEFIK, peer_value=its_memory),
+        row("memory_with_haproxy", memory + sum(haproxy), "MiB", None, peer=TRAEFIK, peer_value=its_memory),
+        row("processor_at_50_changes_a_second", cores, "cores", 0.3, peer=TRAEFIK, peer_value=its_cores),
+        row("the_same_with_haproxy", cores + sum(workers), "cores", None, peer=TRAEFIK, peer_value=its_cores),
     ]
 
 
 async def measure() -> list[Row]:
     """All figures."""
     rows: list[Row] = []
-    pods = backends(range(POD_PORT, POD_PORT + 1)).replace('string "ok"', 'lf-string "%[dst]"')
+    pods = backends(range(POD_PORT, POD_PORT + 1))
     with haproxy_here(pods):
         async with ground() as it:
             it.start()
@@ -476,14 +364,12 @@ async def measure() -> list[Row]:
             for hosts in HOSTS:
                 await it.fill(range(done, hosts), 1, SERVICES)
                 done = hosts
-                rows += _rates(hosts, await _throughput(it, range(hosts)))
+                goals = {HAND: SHARES[hosts], TRAEFIK: TIMES_TRAEFIK[hosts]}
+                rows += _rates(f"{hosts}_hosts", await _throughput(it, range(hosts)), goals)
             own = range(done, done + OWN)
             await it.fill(own, 1)
-            found = {name: rate for name, (rate, _) in (await _throughput(it, own)).items()}
-            rows += [
-                row(f"requests_{OWN}_services", found["ours"], "1/s", None, peer=name, peer_value=found[name])
-                for name in ("by hand", "Traefik")
-            ]
+            rows += _rates(f"{OWN}_services", await _throughput(it, own), {})
+    with haproxy_here(pods.replace('string "ok"', 'lf-string "%[dst]"')):  # who answers is who was asked
         async with ground() as it:
             await it.fill(range(MANY), PODS)
             print("filled", flush=True)

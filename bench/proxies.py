@@ -1,0 +1,171 @@
+"""The proxies that the Ingress controller is measured beside, as somebody would run them, and the load on all of them."""
+
+import base64
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from vrata.net.command import run
+
+# What somebody would write by hand for one Service, with the headers that every proxy adds.
+BY_HAND = """\
+global
+  nbthread 2
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend http
+  bind 127.0.0.1:{port}
+  option forwardfor
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Real-IP %[src]
+  default_backend pods
+backend pods
+  server one 127.0.0.1:{pod}
+"""
+# What our own has, too, so that a pod that ends costs no request.
+RETRIES = "  option redispatch 1\n  retries 3\n  retry-on conn-failure empty-response\n"
+NGINX = """\
+worker_processes 2;
+pid nginx.pid;
+error_log stderr;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000;
+  upstream pods {{
+    server 127.0.0.1:{pod};
+    keepalive 256;
+    keepalive_requests 1000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port} reuseport;
+    location / {{
+      proxy_pass http://pods;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Host $host;
+      proxy_set_header X-Forwarded-Port $server_port;
+      proxy_set_header X-Forwarded-Proto http;
+      proxy_set_header X-Real-IP $remote_addr;
+    }}
+  }}
+}}
+"""
+# Another host each time, in an order that repeats only after all of them; made before the load begins, which then costs
+# wrk as little as can be.
+HOSTS = """\
+local made, count, at = {{}}, {count}, 0
+function init()
+  for number = 1, count do
+    made[number] = wrk.format("GET", "/", {{Host = "host-" .. {first} + number * {step} % count .. ".example"}})
+  end
+end
+function request()
+  at = at % count + 1
+  return made[at]
+end
+"""
+STEP = 7_919  # a prime, so that neighbours in the map are not neighbours in time
+CONNECTIONS = 64
+
+
+class Load(NamedTuple):
+    """What a proxy has done under load."""
+
+    rate: float  # requests a second
+    p99_ms: float  # latency
+
+
+@dataclass(frozen=True)
+class Running:
+    """Another Ingress controller."""
+
+    port: int
+    pid: int
+
+
+def free_port() -> int:
+    """A port nobody has right now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+async def requests(folder: Path, port: int, hosts: range, time_s: int) -> Load:
+    """Requests for all of these hosts in turn, from connections that are kept."""
+    script = folder / "hosts.lua"
+    script.write_text(HOSTS.format(first=hosts.start, count=len(hosts), step=STEP))
+    argv = ("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{time_s}s", "--latency", "-s", str(script))
+    text = await run(*argv, f"http://127.0.0.1:{port}/", timeout_s=60)
+    if "Non-2xx" in text or "Socket errors" in text:
+        raise RuntimeError(text)
+    rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
+    tail = re.search(r"99%\s+([0-9.]+)(us|ms|s)", text)
+    assert rate
+    assert tail
+    return Load(float(rate[1]), float(tail[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[tail[2]])
+
+
+@contextlib.contextmanager
+def traefik(kubeconfig: Path, folder: Path) -> Iterator[Running]:
+    """Traefik with the same Ingresses."""
+    found = yaml.safe_load(kubeconfig.read_text())
+    cluster, user = found["clusters"][0]["cluster"], found["users"][0]["user"]
+    authority, token, port = folder / "ca.pem", folder / "token", free_port()
+    authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    token.write_text(user["token"])
+    argv = [str(Path(sys.executable).with_name("traefik")), f"--entrypoints.web.address=127.0.0.1:{port}"]
+    argv += ["--providers.kubernetesingress=true", f"--providers.kubernetesingress.endpoint={cluster['server']}"]
+    argv += [f"--providers.kubernetesingress.token={token}", "--providers.kubernetesingress.ingressclass=vrata"]
+    argv += [
+        f"--providers.kubernetesingress.certauthfilepath={authority}",
+        "--log.level=ERROR",
+        "--global.checknewversion=false",
+    ]
+    with (folder / "traefik.log").open("ab") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder)
+    try:
+        yield Running(port, process.pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def haproxy_here(text: str) -> contextlib.AbstractContextManager[None]:
+    """A hand-written HAProxy on this machine."""
+    return _here(text, "haproxy", "-db", "-f")
+
+
+def nginx_here(text: str) -> contextlib.AbstractContextManager[None]:
+    """A hand-written nginx on this machine."""
+    return _here(text, "nginx", "-p", ".", "-g", "daemon off;", "-c")
+
+
+@contextlib.contextmanager
+def _here(text: str, *argv: str) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        file = Path(folder) / "config"
+        file.write_text(text)
+        process = subprocess.Popen([*argv, str(file)], cwd=folder, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(0.5)
+            yield
+        finally:
+            process.terminate()  # nginx' workers, too
+            process.wait()
