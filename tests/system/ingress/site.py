@@ -128,6 +128,11 @@ def ingress(
     return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec}
 
 
+# As in the manifest, where it may do nothing that needs root. Its user is who runs the tests: nobody else need be able to
+# read this interpreter.
+UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
+
+
 @dataclass
 class Seen:
     """What a load of requests met."""
@@ -149,7 +154,7 @@ class Site:
 
     def start(self) -> None:
         """Start (again) and wait until HAProxy says that it is well."""
-        argv = [sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
+        argv = [*UNPRIVILEGED, sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
         argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
         argv += ["--https-port", str(self.https), *self._options, "--directory", str(self.directory)]
         with self.log.open("ab") as log:

@@ -118,6 +118,15 @@ def test_an_ended_process_is_restarted_or_not_as_its_policy_says(worker: Node) -
     worker.cluster.kubectl("delete", "pod", "again", "--wait=false")
 
 
+def test_a_container_that_drops_its_capabilities_has_none(worker: Node) -> None:
+    script = "grep -E 'CapEff|NoNewPrivs' /proc/self/status; exec sleep 1000"
+    asked = {"capabilities": {"drop": ["ALL"]}, "allowPrivilegeEscalation": False}
+    worker.apply(pod("confined", "sh", "-c", script, securityContext=asked))
+    worker.until_ready("confined")
+    wait_for(lambda: "NoNewPrivs" in worker.cluster.kubectl("logs", "confined"), "the log is there")
+    assert worker.cluster.kubectl("logs", "confined").split() == ["CapEff:", "0" * 16, "NoNewPrivs:", "1"]
+
+
 def test_a_pod_that_cannot_start_says_why(worker: Node) -> None:
     worker.apply(pod("typo", "/no/such/program"), pod("image", image="nginx:latest"))
 

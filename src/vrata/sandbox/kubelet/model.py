@@ -75,6 +75,17 @@ class ContainerPort(Projection, frozen=True):
     protocol: str = "TCP"
 
 
+class Capabilities(Projection, frozen=True):
+    drop: tuple[str, ...] = ()
+
+
+class SecurityContext(Projection, frozen=True):
+    """Users and file systems are this machine's, so of what there is only this is kept."""
+
+    capabilities: Capabilities = Capabilities()
+    allow_privilege_escalation: bool = True
+
+
 class Container(Projection, frozen=True):
     name: str
     image: str = ""
@@ -87,6 +98,7 @@ class Container(Projection, frozen=True):
     liveness_probe: Probe | None = None
     startup_probe: Probe | None = None
     lifecycle: Lifecycle | None = None
+    security_context: SecurityContext = SecurityContext()
 
     def port_number(self, port: int | str) -> int:
         """Resolve a port that may be a name; 0 if the container has no such port."""

@@ -22,7 +22,16 @@ from vrata.net import daemon, ip
 from vrata.net.command import CommandFailed
 from vrata.net.daemon import DaemonId
 from vrata.sandbox.kubelet import probes
-from vrata.sandbox.kubelet.model import Container, Pod, Probe, RunningContainer, RunningPod, expand, field_value
+from vrata.sandbox.kubelet.model import (
+    Container,
+    Pod,
+    Probe,
+    RunningContainer,
+    RunningPod,
+    SecurityContext,
+    expand,
+    field_value,
+)
 from vrata.sandbox.kubelet.settings import Settings
 
 RESTART_FIRST_S = 0.5
@@ -132,7 +141,7 @@ class PodRunner:
             if shutil.which(argv[0], path=env["PATH"]) is None:
                 raise FileNotFoundError(f"{argv[0]!r} is no program on this machine; correct `command`")
             process = daemon.spawn(
-                argv,
+                [*_confined(container.security_context), *argv],
                 netns=self.running.netns,
                 log=self.log_file(container.name),
                 env=env,
@@ -273,6 +282,13 @@ class PodRunner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _confined(context: SecurityContext) -> list[str]:
+    """The words before a command that keep what it may do as small as its container asks (setpriv(1))."""
+    words = [f"--{kind}=-all" for kind in ("bounding-set", "inh-caps") if "ALL" in context.capabilities.drop]
+    words += [] if context.allow_privilege_escalation else ["--no-new-privs"]
+    return ["setpriv", *words] if words else []
 
 
 def new_running(settings: Settings, pod: Pod, address: str) -> RunningPod:
