@@ -4,8 +4,10 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from tests.support.kubernetes import wait_for
 from tests.support.pki import issue
@@ -43,6 +45,56 @@ def test_a_pod_that_speaks_http_2_gets_it_by_its_ports_app_protocol(site: Site, 
     site.apply(made, endpoint("grpc", "h2", h2_pod), ingress("grpc", ("grpc.example", "Prefix", "/", "grpc")))
     site.until("grpc.example", "/", "h2")
     assert site.ask("grpc.example", "/")[1]["version"] == "2.0"
+
+
+@pytest.fixture
+def grpc_pod() -> Iterator[int]:
+    """A gRPC service: an answer, a stream of answers, a refusal; its port."""
+
+    def stream(request: bytes, _: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from (request + bytes([number]) for number in range(3))
+
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
+
+    methods = {
+        "Echo": grpc.unary_unary_rpc_method_handler(lambda request, _: request),
+        "Stream": grpc.unary_stream_rpc_method_handler(stream),
+        "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
+    }
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Cart", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(None).wait()
+
+
+def test_grpc_with_streams_and_with_what_trailers_say(site: Site, grpc_pod: int) -> None:
+    identity = issue("rpc", "rpc.example")
+    site.apply(
+        service("rpc"),
+        endpoint("rpc", "rpc", grpc_pod),
+        secret("rpc", identity),
+        ingress(
+            "rpc",
+            ("rpc.example", "Prefix", "/shop.Cart", "rpc"),
+            tls={"rpc": ["rpc.example"]},
+            annotations={"backend-protocol": "GRPC"},
+        ),
+    )
+    wait_for(lambda: site.certificate("rpc.example") == "rpc", "the certificate is served")
+    trusted = grpc.ssl_channel_credentials(identity.cert_pem.encode())
+    options = [("grpc.ssl_target_name_override", "rpc.example")]
+    with grpc.secure_channel(f"127.0.0.1:{site.https}", trusted, options) as channel:
+        assert channel.unary_unary("/shop.Cart/Echo")(b"one", timeout=10, wait_for_ready=True) == b"one"
+        assert list(channel.unary_stream("/shop.Cart/Stream")(b"n", timeout=10)) == [b"n\x00", b"n\x01", b"n\x02"]
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/shop.Cart/Refuse")(b"", timeout=10)
+        assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, "not you")
+        with pytest.raises(grpc.RpcError) as missed:
+            channel.unary_unary("/shop.Other/Echo")(b"", timeout=10)
+        assert missed.value.code() == grpc.StatusCode.UNIMPLEMENTED  # what gRPC makes of a 404
 
 
 def test_a_client_speaks_http_2_over_tls(site: Site) -> None:
