@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from vrata.ingress.endpoints import service_of
 from vrata.ingress.model import NO_POLICY, BackendKey, Claim, Claims, Policy, Problem, Role, Route, RowKey, SecretKey
-from vrata.ingress.policy import join
+from vrata.ingress.policy import CAREFUL, guards_of, join
 from vrata.ingress.rows import ANY, pattern_of, prefix_row
 
 K = TypeVar("K")
@@ -194,7 +194,7 @@ class Table:
         by_age = self._by_age(host)
         patterned, rules = self._rules(host, by_age, problems)
         authority = self._authority(host, by_age)
-        routes = {key: claim.route for key, (_, claim) in rules.items()}
+        routes = _careful({key: claim.route for key, (_, claim) in rules.items()})
         certificate = self._certificate(host, by_age, problems)
         if not patterned:
             rows = {RowKey(key): route for key, route in routes.items()}
@@ -295,6 +295,13 @@ class Table:
             if first.route != claim.route:
                 message = f"{claim.at}: the older Ingress {owner} has the default backend; only one can"
                 problems.append(Problem(ingress, "DefaultConflict", message))
+
+
+def _careful(routes: dict[str, Route]) -> dict[str, Route]:
+    """Where some paths of a host are guarded and others are not, none is taken for another one."""
+    if len({guards_of(route.policy) for route in routes.values()}) < 2:
+        return routes
+    return {key: route._replace(policy=join(route.policy, CAREFUL)) for key, route in routes.items()}
 
 
 def _through(host: str, routes: Mapping[str, Route]) -> BackendKey | None:

@@ -6,6 +6,7 @@ from tests.unit.ingress.objects import make_ingress
 
 from vrata.ingress.claims import read_ingress
 from vrata.ingress.model import BackendKey, Route, RowKey, SecretKey
+from vrata.ingress.policy import CAREFUL
 from vrata.ingress.rows import ANY
 from vrata.ingress.table import NOTHING, Host, Table
 from vrata.kube.objects import Ingress
@@ -224,3 +225,17 @@ def test_a_younger_ingress_does_not_take_the_tls_of_an_older_ones_host() -> None
     assert host.through is None
     assert list(host.rows) == ["h.example/"]
     assert [(one.ingress, one.reason) for one in host.problems] == [("default/theirs", "PassthroughConflict")]
+
+
+def test_all_paths_of_a_host_are_careful_where_some_are_guarded() -> None:
+    shut = {"nginx.ingress.kubernetes.io/denylist-source-range": "192.0.2.1"}
+    table = table_of(
+        make_ingress("open", ("h.example", "Prefix", "/"), ("plain.example", "Prefix", "/")),
+        make_ingress("shut", ("h.example", "Prefix", "/admin"), ("all.example", "Prefix", "/"), annotations=shut),
+    )
+    found = rows(table)
+    assert found["h.example"][RowKey("h.example/")].policy == CAREFUL
+    assert found["h.example"][RowKey("h.example/admin/")].policy == f"deny=192.0.2.1/32 {CAREFUL}"
+    assert found["all.example"][RowKey("all.example/")].policy == "deny=192.0.2.1/32", "it has nothing else"
+    table.put("default/shut", None)
+    assert rows(table)["h.example"] == {"h.example/": WEB}
