@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,6 +27,8 @@ from cryptography.x509.oid import NameOID
 from vrata.base.errors import InvalidInput
 
 _PEM = b"-----BEGIN"
+# What the library says to bytes that somebody else has written: also of curves and kinds of keys that it does not know.
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 def bundle(certificate: bytes, private_key: bytes, passphrase: bytes | None, intermediates: bytes | None) -> str:
@@ -40,7 +43,7 @@ def bundle_of_pkcs12(payload: bytes) -> str:
     try:
         # The check of RSA keys costs 44 ms each and proves nothing about a file that its owner wrote.
         store = pkcs12.load_pkcs12(payload, None)
-    except (ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise InvalidInput("secret", "(PKCS #12)", "store a PKCS #12 file that has no password") from error
     if store.key is None or store.cert is None:
         raise InvalidInput("secret", "(PKCS #12)", "put a certificate and its private key into the file")
@@ -68,7 +71,7 @@ def revocations(payload: bytes) -> str:
     try:
         load = x509.load_pem_x509_crl if payload.lstrip().startswith(_PEM) else x509.load_der_x509_crl
         return load(payload).public_bytes(Encoding.PEM).decode()
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise InvalidInput("CRL", "(secret)", "store a revocation list in PEM") from error
 
 
@@ -87,7 +90,7 @@ def _certificates(part: str, payload: bytes) -> list[x509.Certificate]:
         if payload.lstrip().startswith(_PEM):
             return x509.load_pem_x509_certificates(payload)
         return [x509.load_der_x509_certificate(payload)]
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise InvalidInput(part, "(secret)", "store an X.509 certificate in PEM") from error
 
 
@@ -98,7 +101,7 @@ def _chain(payload: bytes) -> Sequence[x509.Certificate]:
         if payload.lstrip().startswith(_PEM):
             return x509.load_pem_x509_certificates(payload)
         return pkcs7.load_der_pkcs7_certificates(payload)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise InvalidInput("intermediates", "(secret)", "store the chain as PEM or PKCS #7") from error
 
 
@@ -106,7 +109,7 @@ def _key(payload: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
     load = load_pem_private_key if payload.lstrip().startswith(_PEM) else load_der_private_key
     try:
         return load(payload, passphrase or None, unsafe_skip_rsa_key_validation=True)
-    except (ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise InvalidInput(
             "private_key", "(secret)", "store a private key in PEM, and its passphrase if it has one"
         ) from error
@@ -116,7 +119,11 @@ def _pem(leaf: x509.Certificate, chain: Sequence[x509.Certificate], key: Private
     def public(of: object) -> bytes:
         return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
 
-    if public(leaf) != public(key):
+    try:
+        fits = public(leaf) == public(key)
+    except _UNREADABLE as error:
+        raise InvalidInput("certificate", "(secret)", "give one with an RSA or EC key") from error
+    if not fits:
         raise InvalidInput("private_key", "(secret)", "give the key that belongs to the certificate")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return "".join(_text(one) for one in (leaf, *chain)) + secret

@@ -112,6 +112,7 @@ class _Reading:
         self.problems = list(problems)
         self.hosts: dict[str, list[Claim]] = {}
         self.certificates: list[CertificateClaim] = []
+        self._certificates_of: dict[str, list[CertificateClaim]] = {}
         self.encrypted: set[str] = set()
         self.default: Claim | None = None
         self.secrets: list[NamedSecret] = []
@@ -270,6 +271,8 @@ class _Reading:
 
     def _other_names(self) -> None:
         """Names that nobody else claims: aliases serve the same, the name with or without www. leads to the other."""
+        for one in self.certificates:
+            self._certificates_of.setdefault(one.host, []).append(one)
         named = {host: claims for host, claims in self.hosts.items() if host != ANY}
         for alias in self.options.traffic.aliases if self.options.traffic else ():
             for host, claims in named.items():
@@ -287,7 +290,7 @@ class _Reading:
         self.hosts[name] = [
             replace(claim, row=moved_row(claim.row, name), route=route, role=Role.ALIAS) for claim, route in claims
         ]
-        self.certificates += [replace(one, host=name) for one in self.certificates if one.host == host]
+        self.certificates += [replace(one, host=name) for one in self._certificates_of.get(host, ())]
 
     def _tls(self) -> None:
         for number, entry in enumerate(self.ingress.spec.tls):

@@ -267,7 +267,7 @@ class Controller:
                 self._by_host = await self.proxy.count_hosts()
 
     async def run(self) -> None:
-        """Work until cancelled, then let HAProxy finish its requests."""
+        """Work until cancelled, then let HAProxy finish its requests; after an error it goes on without us."""
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
             async with asyncio.TaskGroup() as group:
@@ -284,8 +284,10 @@ class Controller:
                 group.create_task(self.status.run())
                 group.create_task(doorman.run(self._users_of, self.directory))
                 await self._passes()
-        finally:
+        except asyncio.CancelledError:
             await self.proxy.drain()
+            raise
+        finally:
             await self.relay.stop()
 
     async def _passes(self) -> None:
@@ -299,11 +301,11 @@ class Controller:
                 with self.metrics.pass_seconds.time():
                     lingering = await self._pass()
                 failures, self._done = 0, True
-            except VrataError as error:
+            except Exception as error:  # Exception: whatever one object or file brings about, the others are served
                 failures += 1
                 self.metrics.failed.inc()
                 self.proxy.forget()
-                log.warning("pass failed", error=str(error))
+                log.warning("pass failed", error=str(error), exc_info=not isinstance(error, VrataError))
                 self._again_in(backoff_s(failures, RETRY_MAX_S))
                 continue
             if lingering:

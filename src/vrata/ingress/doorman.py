@@ -6,7 +6,6 @@ HAProxy 2.6 checks hashes only of lists that a reload brings. It asks here once 
 
 import asyncio
 import base64
-import binascii
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +54,7 @@ def _given(header: str) -> tuple[str, str] | None:
     scheme, _, text = header.partition(" ")
     try:
         user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no text
         return None
     return (user, password) if scheme.lower() == "basic" and colon else None
 

@@ -4,11 +4,12 @@ Ready endpoints; those that are terminating and still serve only when none is re
 """
 
 import hashlib
+import ipaddress
 from collections.abc import Iterable
 
 from vrata.ingress.model import BackendKey, Server, ServerTls
 from vrata.ingress.trust import digest
-from vrata.kube.objects import EndpointSlice, Service, ServicePort
+from vrata.kube.objects import Endpoint, EndpointSlice, Service, ServicePort
 
 # appProtocol of a Service port that means HTTP/2 without TLS (Kubernetes documentation, «Application protocol»).
 H2 = ("kubernetes.io/h2c", "grpc")
@@ -49,8 +50,8 @@ def words_of(backend: BackendKey) -> frozenset[str]:
 
 def addresses_of(slices: Iterable[EndpointSlice]) -> frozenset[str]:
     """Of all pods that are to stay, whether they are ready or not."""
-    endpoints = (one for entry in slices if entry.address_type != "FQDN" for one in entry.endpoints or ())
-    return frozenset(str(one.addresses[0]) for one in endpoints if one.addresses and not one.conditions.terminating)
+    endpoints = (one for entry in slices for one in entry.endpoints or ())
+    return frozenset(one.addresses[0] for one in endpoints if _has_address(one) and not one.conditions.terminating)
 
 
 def servers_of(
@@ -107,10 +108,9 @@ def _servers(
     ready: set[Server] = set()
     last: set[Server] = set()
     for entry in slices:
-        if entry.address_type == "FQDN":  # no address that a server could have
-            continue
-        numbers = [item.port for item in entry.ports or () if (item.name, item.protocol) == (port.name, port.protocol)]
-        for endpoint in entry.endpoints or ():
+        ports = (item for item in entry.ports or () if (item.name, item.protocol) == (port.name, port.protocol))
+        numbers = [item.port for item in ports if item.port]  # a slice may leave it open
+        for endpoint in filter(_has_address, entry.endpoints or ()):
             for number in numbers:
                 server = _server(endpoint.addresses[0], number, words, tls)
                 if endpoint.conditions.ready is not False:
@@ -118,6 +118,16 @@ def _servers(
                 elif endpoint.conditions.terminating and endpoint.conditions.serving is not False:
                     last.add(server)
     return tuple(sorted(ready or last))
+
+
+def _has_address(endpoint: Endpoint) -> bool:
+    """Whether a server can have it: tenants write slices, and API servers take more than one spelling."""
+    try:
+        address = ipaddress.ip_address(endpoint.addresses[0])
+    except (IndexError, ValueError):  # also names (FQDN), and zeros in front, as `10.0.0.01`
+        return False
+    # Of no machine, or of a link: metadata services are there. What follows a `%` could be anything.
+    return not (address.is_link_local or address.is_multicast or address.is_unspecified or "%" in str(address))
 
 
 def _server(address: str, port: int, words: frozenset[str], tls: ServerTls | None) -> Server:

@@ -244,6 +244,31 @@ local function check_client(txn, policy, headers)
   end
 end
 
+-- The path as nginx, and many a pod, reads it: decoded, without `//`, `.` and `..`; nil for one that leads out of the root.
+local function plain(path)
+  local parts, text = {}, decoded(path)
+  for part in text:gmatch("[^/]+") do
+    if part == ".." then
+      if #parts == 0 then return nil end
+      parts[#parts] = nil
+    elseif part ~= "." then
+      parts[#parts + 1] = part
+    end
+  end
+  local ends = #parts > 0 and text:match("/%.?%.?$") and "/" or ""
+  return "/" .. table.concat(parts, "/") .. ends
+end
+
+-- Some paths of this host are guarded. HAProxy's rules look up the other reading, and compare.
+local function be_careful(txn)
+  local path = txn.f:path() or "/" -- none is `OPTIONS *`
+  local other = plain(path)
+  if not other or (txn:get_var("txn.host") or ""):find("/", 1, true) then
+    return refuse(txn, 400, "this address can be read in two ways")
+  end
+  if other ~= path then txn:set_var("req.other", other) end
+end
+
 -- HAProxy goes on after an error in here; `done` tells its rules that there was none.
 local function guard(done, action)
   return function(txn)
@@ -257,6 +282,7 @@ end
 core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(txn, policy)
   local headers, method = txn.http:req_get_headers(), txn.f:method()
   local source = core.parse_addr(txn.f:src())
+  if policy.careful then be_careful(txn) end
   if (policy.deny and contains(policy.deny, source)) or (policy.allow and not contains(policy.allow, source)) then
     return refuse(txn, 403, "this address may not enter")
   end

@@ -19,6 +19,9 @@ Value = str | int | bool | None | tuple[object, ...]
 REALM = "Authentication Required"
 MAX_BYTES = 12_000  # of what one row may bring (`vrata.haproxy.runtime`)
 HOUR_MS = 3_600_000
+# Words that keep somebody out.
+_GUARDS = ("allow=", "auth=", "client=", "deny=", "users=")
+CAREFUL = Policy("careful=1")  # a path that can be read in two ways may not mean a guarded one
 LIMIT_WINDOW_S = 5  # requests a second are counted over so many, which lets short bursts pass
 
 
@@ -111,6 +114,11 @@ def canary_of(canary: Canary) -> Policy:
 def headers_of(headers: Headers) -> Policy:
     """What answers have besides."""
     return _line({"headers": tuple(f"{name}:{value}" for name, value in headers.values)})
+
+
+def guards_of(policy: Policy) -> frozenset[str]:
+    """What of it keeps somebody out."""
+    return frozenset(word for word in policy.split(" ") if word.startswith(_GUARDS))
 
 
 def join(*policies: Policy) -> Policy:

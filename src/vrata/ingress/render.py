@@ -34,6 +34,7 @@ HOST_COUNTERS = ("http_req_cnt", "http_err_cnt", "http_fail_cnt", "bytes_in_cnt"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
 BROKEN = "the settings of this route can not be carried out\\n"
+UNCLEAR = "this path can be read as another one; write it plainly\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 
 
@@ -174,9 +175,9 @@ frontend {scheme} from all
   http-request set-var(req.host) str({ANY}) {missed}
 {_look_up(scheme, directory, lookup)}\
   http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
-{count.format("var(req.host)", "")}\
+{count.format("var(req.host),field(1,/)", "")}\
   http-request allow {known}
-{_policy(scheme)}\
+{_policy(scheme, directory, lookup)}\
   http-response lua.respond if {{ var(txn.respond) -m bool }}
   http-after-response add-header Server vrata unless {{ res.hdr(server) -m found }}
 {_responses(scheme)}\
@@ -226,7 +227,7 @@ def _look_up(scheme: Scheme, directory: str, lookup: str) -> str:
 """
 
 
-def _policy(scheme: Scheme) -> str:
+def _policy(scheme: Scheme, directory: str, lookup: str) -> str:
     """What a route's annotations ask for (`policy.lua`); the place's parts are in `vrata.ingress.places`."""
     over = [
         ("second", "{ sc_gpc0_rate(0),sub(txn.limit_second) ge 0 }"),
@@ -236,7 +237,11 @@ def _policy(scheme: Scheme) -> str:
     limits = [f"set-var(txn.over) bool(true) if {{ var(txn.limit_{name}) -m found }} {test}" for name, test in over]
     too_many = f'return status 429 content-type text/plain hdr Retry-After 1 string "{TOO_MANY}"'
     broken = f'return status 503 content-type text/plain string "{BROKEN}"'
+    # What leads elsewhere once it is read as pods may read it is refused where that could be behind a guard.
+    other, patterns = "var(req.host),concat(,req.other)", map_path(directory, patterns_map(scheme))
+    unclear = f'return status 400 content-type text/plain string "{UNCLEAR}"'
     rules = [
+        "set-var(txn.row) var(txn.slot),field(1,/,2)",
         "set-var(txn.policy) var(txn.slot),field(2,/)",
         "set-var(txn.rewrite) var(txn.slot),regsub(^[^/]*/[^/]*,)",
         "set-var(txn.slot) var(txn.slot),field(1,/)",
@@ -245,6 +250,10 @@ def _policy(scheme: Scheme) -> str:
         "set-var(txn.uri) pathq",
         "lua.policy",
         f"{broken} unless {{ var(txn.policy_done) -m bool }}",
+        f"set-var(req.row) {other},{lookup} if {{ var(req.other) -m found }}",
+        f"set-var(req.row) {other},map_regm({patterns}) if {{ var(req.row) -m str {PATTERNS} }}",
+        "set-var(req.row) var(req.row),field(1,/,2)",
+        f"{unclear} if {{ var(req.other) -m found }} !{{ var(req.row),strcmp(txn.row) eq 0 }}",
         "disable-l7-retry if { var(txn.no_retry) -m bool }",
         "track-sc0 var(txn.limit) table limits if { var(txn.limit_second) -m found }",
         "track-sc0 var(txn.limit) table limits if { var(txn.limit_minute) -m found }",

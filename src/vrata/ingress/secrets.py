@@ -6,7 +6,6 @@ Changes are watched by metadata alone, so that nobody's passwords come along.
 
 import asyncio
 import base64
-import binascii
 import ssl
 import tempfile
 from collections.abc import Callable
@@ -125,7 +124,7 @@ def found_in(key: SecretKey, secret: Secret | None) -> Found:
     for part in ("tls.crt", "tls.key"):
         try:
             parts[part] = base64.b64decode(secret.data[part], validate=True)
-        except (KeyError, binascii.Error):
+        except (KeyError, ValueError):
             return "InvalidSecret", f"Secret {key!r} has no {part}; put the PEM there (kubectl create secret tls)"
     try:
         pem = certificates.bundle(parts["tls.crt"], parts["tls.key"], None, None)

@@ -9,8 +9,20 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from vrata.ingress.endpoints import service_of
-from vrata.ingress.model import NO_POLICY, BackendKey, Claim, Claims, Policy, Problem, Role, Route, RowKey, SecretKey
-from vrata.ingress.policy import join
+from vrata.ingress.model import (
+    NO_POLICY,
+    BackendKey,
+    CertificateClaim,
+    Claim,
+    Claims,
+    Policy,
+    Problem,
+    Role,
+    Route,
+    RowKey,
+    SecretKey,
+)
+from vrata.ingress.policy import CAREFUL, guards_of, join
 from vrata.ingress.rows import ANY, pattern_of, prefix_row
 
 K = TypeVar("K")
@@ -60,9 +72,11 @@ class Table:
         self.hosts: dict[str, Host] = {}
         self._claims: dict[str, Claims] = {}
         self._claimants: dict[str, set[str]] = {}  # host -> Ingresses
+        self._certificates: dict[str, dict[str, list[CertificateClaim]]] = {}  # Ingress -> host
         self._uses: Counter[BackendKey] = Counter()  # routes that lead to it
         self._policies: Counter[Policy] = Counter()  # routes that have it
         self._users: dict[str, set[str]] = {}  # backend or Secret -> Ingresses that name it
+        self._named_at: dict[str, dict[str, list[str]]] = {}  # Ingress -> what it names -> fields
         self._of_service: dict[str, set[BackendKey]] = {}
         self._of_secret: dict[SecretKey, set[str]] = {}  # hosts
         self._named: dict[SecretKey, set[str]] = {}  # Secret that is no host's certificate -> Ingresses
@@ -129,8 +143,7 @@ class Table:
         return tuple(
             Problem(ingress, reason, f"{at}{message}")
             for ingress in self._users.get(thing, ())
-            for named, at in _named(self._claims[ingress])
-            if named == thing
+            for at in self._named_at[ingress][thing]
         )
 
     def put(self, ingress: str, claims: Claims | None) -> None:
@@ -138,13 +151,19 @@ class Table:
         for entry, add in ((self._claims.pop(ingress, None), False), (claims, True)):
             if entry is not None:
                 _index(self._claimants, _hosts(entry), ingress, add=add)
-                _index(self._users, {named for named, _ in _named(entry)}, ingress, add=add)
+                _index(self._users, _named(entry), ingress, add=add)
                 self._dirty |= _hosts(entry)
                 named = {one.secret for one in entry.secrets}
                 _index(self._named, named, ingress, add=add)
                 self._dirty_named |= named
+        self._certificates.pop(ingress, None)
+        self._named_at.pop(ingress, None)
         if claims is not None:
             self._claims[ingress] = claims
+            self._named_at[ingress] = _named(claims)
+            named_by_host = self._certificates[ingress] = {}
+            for one in claims.certificates:
+                named_by_host.setdefault(one.host, []).append(one)
 
     def settle(self) -> Change:
         """Work out the hosts that were touched."""
@@ -194,7 +213,7 @@ class Table:
         by_age = self._by_age(host)
         patterned, rules = self._rules(host, by_age, problems)
         authority = self._authority(host, by_age)
-        routes = {key: claim.route for key, (_, claim) in rules.items()}
+        routes = _careful({key: claim.route for key, (_, claim) in rules.items()})
         certificate = self._certificate(host, by_age, problems)
         if not patterned:
             rows = {RowKey(key): route for key, route in routes.items()}
@@ -205,32 +224,32 @@ class Table:
 
     def _authority(self, host: str, by_age: list[str]) -> SecretKey | None:
         """Of clients' certificates: the oldest Ingress that names one decides."""
-        claims = (claim for ingress in by_age for claim in self._claims[ingress].hosts.get(host, ()))
-        return next((claim.authority for claim in claims if claim.authority), None)
+        return next((claim.authority for _, claim in self._asked(host, by_age) if claim.authority), None)
+
+    def _asked(self, host: str, by_age: list[str]) -> list[tuple[str, Claim]]:
+        """Claims with their Ingresses; an alias counts only where there is no rule."""
+        asked = [(ingress, claim) for ingress in by_age for claim in self._claims[ingress].hosts.get(host, ())]
+        rules = [one for one in asked if one[1].role is not Role.ALIAS]
+        return rules if any(claim.role is Role.RULE for _, claim in rules) else asked
 
     def _rules(
         self, host: str, by_age: list[str], problems: list[Problem]
     ) -> tuple[bool, dict[str, tuple[str, Claim]]]:
         """Whether the host's paths are patterns; then what serves each row or pattern, with its Ingress."""
         authority = self._authority(host, by_age)
-        asked = [(ingress, claim) for ingress in by_age for claim in self._claims[ingress].hosts.get(host, ())]
-        for ingress, claim in asked:
-            if claim.authority not in (None, authority):
-                signer = str(authority).partition(";")[0]
-                message = f"an older Ingress has clients of {host} show certificates that {signer} signs"
-                problem = Problem(ingress, "AuthorityConflict", f"auth-tls-secret: {message}; name the same Secret")
-                problems += [] if problem in problems else [problem]
+        asked = self._asked(host, by_age)
+        for ingress in dict.fromkeys(one for one, claim in asked if claim.authority not in (None, authority)):
+            signer = str(authority).partition(";")[0]
+            message = f"an older Ingress has clients of {host} show certificates that {signer} signs"
+            problems.append(Problem(ingress, "AuthorityConflict", f"auth-tls-secret: {message}; name the same Secret"))
         asked = [(ingress, claim) for ingress, claim in asked if claim.authority in (None, authority)]
-        rules = [one for one in asked if one[1].role is Role.RULE] or [
-            one for one in asked if one[1].role is Role.ALIAS
-        ]
-        rules = self._of_one_end(host, rules, problems)
+        rules = self._of_one_end(host, [one for one in asked if one[1].role is not Role.CANARY], problems)
         patterned = any(claim.regex for _, claim in rules)
         found: dict[str, tuple[str, Claim]] = {}
         for ingress, claim in rules:
             key = pattern_of(host, claim.pattern) if patterned else claim.row
             owner, first = found.setdefault(key, (ingress, claim))
-            if first.route.backend != claim.route.backend:
+            if first.route != claim.route:
                 at = claim.at.removesuffix(".backend")
                 message = f"{at}: its host and path belong to the older Ingress {owner}; use another host or path"
                 problems.append(Problem(ingress, "PathConflict", message))
@@ -246,11 +265,11 @@ class Table:
     @staticmethod
     def _of_one_end(host: str, rules: list[tuple[str, Claim]], problems: list[Problem]) -> list[tuple[str, Claim]]:
         """Where TLS of a host ends is one question for all of its paths: the oldest Ingress answers it."""
-        kept = [one for one in rules if one[1].route.through == rules[0][1].route.through]
-        for ingress in {ingress: None for ingress, claim in rules if (ingress, claim) not in kept}:
+        through = bool(rules) and rules[0][1].route.through
+        for ingress in dict.fromkeys(ingress for ingress, claim in rules if claim.route.through != through):
             message = f"ssl-passthrough: the older Ingress {rules[0][0]} says otherwise of {host}; use another host"
             problems.append(Problem(ingress, "PassthroughConflict", message))
-        return kept
+        return [one for one in rules if one[1].route.through == through]
 
     @staticmethod
     def _add_canary(
@@ -261,6 +280,9 @@ class Table:
         if main is None:
             message = f"{at}: a canary needs another Ingress with the same host and path; make that first"
             problems.append(Problem(ingress, "CanaryAlone", message))
+        elif owner.partition("/")[0] != ingress.partition("/")[0]:
+            message = f"{at}: its host and path are Ingress {owner}'s, of another namespace; make the canary there"
+            problems.append(Problem(ingress, "CanaryElsewhere", message))
         elif main.route.canary:
             message = f"{at}: its host and path have an older canary beside Ingress {owner}; remove one of the two"
             problems.append(Problem(ingress, "CanaryConflict", message))
@@ -270,15 +292,16 @@ class Table:
             found[key] = owner, replace(main, route=route)
 
     def _certificate(self, host: str, by_age: list[str], problems: list[Problem]) -> SecretKey | None:
+        """Of the oldest Ingress that names one; those that the host leads to come before those that only name it."""
         found: SecretKey | None = None
         owner = ""
-        for ingress in by_age:
-            for claim in self._claims[ingress].certificates:
-                if claim.host == host:
-                    found, owner = found or claim.secret, owner or ingress
-                    if claim.secret != found:
-                        message = f"{claim.at}: {host} is served with {found}, which the older Ingress {owner} names"
-                        problems.append(Problem(ingress, "CertificateConflict", f"{message}; name the same Secret"))
+        serving = {ingress for ingress, _ in self._asked(host, by_age)}
+        for ingress in sorted(by_age, key=lambda key: key not in serving):
+            for claim in self._certificates[ingress].get(host, ()):
+                found, owner = found or claim.secret, owner or ingress
+                if claim.secret != found:
+                    message = f"{claim.at}: {host} is served with {found}, which Ingress {owner} names"
+                    problems.append(Problem(ingress, "CertificateConflict", f"{message}; name the same Secret"))
         return found
 
     def _default(
@@ -295,6 +318,13 @@ class Table:
             if first.route != claim.route:
                 message = f"{claim.at}: the older Ingress {owner} has the default backend; only one can"
                 problems.append(Problem(ingress, "DefaultConflict", message))
+
+
+def _careful(routes: dict[str, Route]) -> dict[str, Route]:
+    """Where some paths of a host are guarded and others are not, none is taken for another one."""
+    if len({guards_of(route.policy) for route in routes.values()}) < 2:
+        return routes
+    return {key: route._replace(policy=join(route.policy, CAREFUL)) for key, route in routes.items()}
 
 
 def _through(host: str, routes: Mapping[str, Route]) -> BackendKey | None:
@@ -314,16 +344,18 @@ def _all(claims: Claims) -> Iterator[Claim]:
         yield claims.default
 
 
-def _named(claims: Claims) -> Iterator[tuple[BackendKey | SecretKey, str]]:
+def _named(claims: Claims) -> dict[str, list[str]]:
     """What an Ingress names, and where; the fields of a backend follow a dot."""
+    named: dict[str, list[str]] = {}
     for claim in _all(claims):
-        yield claim.route.backend, f"{claim.at}."
+        named.setdefault(claim.route.backend, []).append(f"{claim.at}.")
         if claim.route.fallback:
-            yield claim.route.fallback, "default-backend: "
+            named.setdefault(claim.route.fallback, []).append("default-backend: ")
     for certificate in claims.certificates:
-        yield certificate.secret, f"{certificate.at}: "
-    for named in claims.secrets:
-        yield named.secret, f"{named.at}: "
+        named.setdefault(certificate.secret, []).append(f"{certificate.at}: ")
+    for one in claims.secrets:
+        named.setdefault(one.secret, []).append(f"{one.at}: ")
+    return named
 
 
 def _index(index: dict[K, set[V]], keys: Iterable[K], value: V, *, add: bool = True) -> None:

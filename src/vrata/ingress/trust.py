@@ -4,7 +4,6 @@ ingress-nginx, `auth-tls-secret` and `proxy-ssl-secret`: `ca.crt`, and for pods 
 """
 
 import base64
-import binascii
 import hashlib
 from dataclasses import dataclass, field
 
@@ -41,7 +40,7 @@ def trust_in(key: SecretKey, secret: Secret) -> Trust | tuple[str, str]:
     for part in ("ca.crt", "tls.crt", "tls.key"):
         try:
             parts[part] = base64.b64decode(secret.data.get(part, ""), validate=True)
-        except binascii.Error:
+        except ValueError:
             return "InvalidSecret", f"Secret {name!r} has a {part} that is no base64; write it anew"
     pair = parts["tls.crt"] and parts["tls.key"] and key.endswith(PEER)
     if not parts["ca.crt"] and not pair:

@@ -20,6 +20,7 @@ def make_ingress(
     default: str = "",
     tls: tuple[tuple[str, ...], ...] = (),
     annotations: dict[str, str] | None = None,
+    namespace: str = "default",
 ) -> Ingress:
     """Paths are (host, pathType, path) and a Service, `web` if none is named; each leads to its port 80.
 
@@ -37,7 +38,7 @@ def make_ingress(
     if default:
         spec["defaultBackend"] = backend(default)
     spec["tls"] = [{"secretName": secret, "hosts": list(hosts)} for secret, *hosts in tls]
-    metadata = {"name": name, "namespace": "default", "creationTimestamp": created, "annotations": annotations or {}}
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": created, "annotations": annotations or {}}
     return msgspec.convert({"metadata": metadata, "spec": spec}, Ingress)
 
 

@@ -1,11 +1,13 @@
 """Which pods answer for a backend."""
 
 import msgspec
+import pytest
 from tests.unit.ingress.objects import SLICE, WEB
 
-from vrata.ingress.endpoints import servers_of
+from vrata.ingress.endpoints import addresses_of, servers_of
 from vrata.ingress.model import BackendKey
-from vrata.kube.objects import EndpointSlice
+from vrata.ingress.render import server_address
+from vrata.kube.objects import Endpoint, EndpointSlice
 
 
 def test_only_ready_endpoints_are_servers() -> None:
@@ -81,3 +83,25 @@ def test_udp_and_tcp_ports_of_one_number_are_two() -> None:
     _, wrong = servers_of(BackendKey("default/web:80;udp"), WEB, [SLICE])
     assert wrong
     assert wrong[1] == "service.port: Service default/web has no UDP port '80'; use one of: none yet"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["10.0.0.01", "010.1.1.1", "pod", "", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "fd00::1%x y", "224.0.0.1"],
+)
+def test_an_address_that_no_server_can_have_costs_nobody_anything(address: str) -> None:
+    """Kubernetes takes zeros in front of a number; what HAProxy and we read there differs."""
+    bad = msgspec.structs.replace(SLICE, endpoints=(Endpoint((address,)), Endpoint(()), *(SLICE.endpoints or ())))
+    servers, _ = servers_of(BackendKey("default/web:80"), WEB, [bad])
+    assert [server_address(server) for server in servers] == ["10.20.0.2:8080"]
+    assert addresses_of([bad]) == {"10.20.0.2"}
+
+
+def test_a_slice_without_a_port_has_no_servers() -> None:
+    """HAProxy would take the port that the client came to."""
+    open_ = msgspec.convert(
+        {"metadata": {"name": "web-o", "namespace": "default"}, "endpoints": [{"addresses": ["10.20.0.9"]}]}
+        | {"ports": [{"name": "http"}]},
+        EndpointSlice,
+    )
+    assert servers_of(BackendKey("default/web:80"), WEB, [open_]) == ((), None)

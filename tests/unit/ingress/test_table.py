@@ -1,11 +1,16 @@
 """What is kept by what changed is what would be worked out from everything."""
 
+import sys
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.ingress.objects import make_ingress
 
 from vrata.ingress.claims import read_ingress
 from vrata.ingress.model import BackendKey, Route, RowKey, SecretKey
+from vrata.ingress.policy import CAREFUL
 from vrata.ingress.rows import ANY
 from vrata.ingress.table import NOTHING, Host, Table
 from vrata.kube.objects import Ingress
@@ -224,3 +229,88 @@ def test_a_younger_ingress_does_not_take_the_tls_of_an_older_ones_host() -> None
     assert host.through is None
     assert list(host.rows) == ["h.example/"]
     assert [(one.ingress, one.reason) for one in host.problems] == [("default/theirs", "PassthroughConflict")]
+
+
+def test_all_paths_of_a_host_are_careful_where_some_are_guarded() -> None:
+    shut = {"nginx.ingress.kubernetes.io/denylist-source-range": "192.0.2.1"}
+    table = table_of(
+        make_ingress("open", ("h.example", "Prefix", "/"), ("plain.example", "Prefix", "/")),
+        make_ingress("shut", ("h.example", "Prefix", "/admin"), ("all.example", "Prefix", "/"), annotations=shut),
+    )
+    found = rows(table)
+    assert found["h.example"][RowKey("h.example/")].policy == CAREFUL
+    assert found["h.example"][RowKey("h.example/admin/")].policy == f"deny=192.0.2.1/32 {CAREFUL}"
+    assert found["all.example"][RowKey("all.example/")].policy == "deny=192.0.2.1/32", "it has nothing else"
+    table.put("default/shut", None)
+    assert rows(table)["h.example"] == {"h.example/": WEB}
+
+
+def test_a_canary_of_another_namespace_takes_no_requests() -> None:
+    words = {"nginx.ingress.kubernetes.io/canary": "true", "nginx.ingress.kubernetes.io/canary-weight": "100"}
+    table = table_of(
+        make_ingress("main", ("h.example", "Prefix", "/")),
+        make_ingress("thief", ("h.example", "Prefix", "/"), annotations=words, namespace="other"),
+    )
+    assert rows(table)["h.example"] == {"h.example/": WEB}
+    assert [(one.ingress, one.reason) for one in table.hosts["h.example"].problems] == [
+        ("other/thief", "CanaryElsewhere")
+    ]
+
+
+def test_who_only_names_a_host_decides_nothing_for_those_it_leads_to() -> None:
+    """Neither its certificate nor whose certificates clients show, though it is older."""
+    words = {"server-alias": "shop.example", "auth-tls-secret": "authority"}
+    named = {f"nginx.ingress.kubernetes.io/{name}": text for name, text in words.items()}
+    own = {"nginx.ingress.kubernetes.io/auth-tls-secret": "mine"}
+    old: dict[str, Any] = {"created": "2025-01-01T00:00:00Z", "namespace": "other"}
+    table = table_of(
+        make_ingress("a", ("a.example", "Prefix", "/"), tls=(("theirs", "a.example"),), annotations=named, **old),
+        make_ingress("b", tls=(("theirs", "shop.example"),), **old),
+        make_ingress("shop", ("shop.example", "Prefix", "/"), tls=(("good", "shop.example"),), annotations=own),
+    )
+    (row,) = rows(table)["shop.example"].values()
+    served = table.hosts["shop.example"]
+    assert row.backend == WEB.backend
+    assert served.certificate == "default/good"
+    assert served.authority == "default/mine;authority"
+    assert {problem.ingress for problem in served.problems} == {"other/a", "other/b"}
+
+
+def test_one_path_with_other_settings_of_a_younger_ingress_is_told() -> None:
+    """Else nobody would know that its guard does not stand."""
+    shut = {"nginx.ingress.kubernetes.io/denylist-source-range": "192.0.2.1"}
+    young: dict[str, Any] = {"annotations": shut, "created": "2026-02-01T00:00:00Z"}
+    table = table_of(
+        make_ingress("old", ("h.example", "Prefix", "/")), make_ingress("young", ("h.example", "Prefix", "/"), **young)
+    )
+    table.settle()
+    assert [(one.ingress, one.reason) for one in table.hosts["h.example"].problems] == [
+        ("default/young", "PathConflict")
+    ]
+
+
+@pytest.mark.parametrize("case", ["hosts", "paths", "www"])
+def test_what_an_ingress_costs_grows_with_its_size_and_not_its_square(case: str) -> None:
+    """Whoever writes a large one keeps nobody else waiting."""
+
+    def calls(size: int) -> int:
+        hosts = [f"h{number if case != 'paths' else 0}.example" for number in range(size)]
+        paths = [(host, "Prefix", f"/{number}", f"s{number}") for number, host in enumerate(hosts)]
+        words = {"nginx.ingress.kubernetes.io/from-to-www-redirect": "true"} if case == "www" else {}
+        ingress = make_ingress("large", *paths, tls=(("one", *hosts),), annotations=words)
+        count = 0
+
+        def heard(_frame: object, event: str, _arg: object) -> None:
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(heard)
+        try:
+            table = table_of(ingress)
+            for backend in table.settle().added:
+                table.told(backend, "ServiceNotFound", "no Service")
+        finally:
+            sys.setprofile(None)
+        return count
+
+    assert calls(400) < 6 * calls(100)

@@ -63,6 +63,15 @@ def test_what_is_no_list_says_what_to_do(text: str) -> None:
     assert "'team/users'" in found[1]
 
 
+@pytest.mark.parametrize("use", [FILE, MAP])
+def test_what_is_wrong_is_said_without_a_word_of_the_secret(use: str) -> None:
+    """Whoever may write an Ingress may not read every Secret of the namespace, but its events."""
+    for text in ("hunter2", f"hunter2:{HASHES['sha']}\nhunter3:hunter4", "\xff"):
+        found = users_in(SecretKey(f"team/users{use}"), secret(auth=text, hunter1=text))
+        assert isinstance(found, tuple)
+        assert "hunter" not in found[1]
+
+
 @given(st.text(), st.text())
 def test_no_password_is_an_error(user: str, password: str) -> None:
     users = of_file(f"ann:{HASHES['sha']}")

@@ -250,6 +250,7 @@ _DIFFERS = {
     "auth-secret": "of the Ingress' own namespace; hashes of htpasswd -B, -s, -m and crypt's, no plain text",
     "auth-type": "basic only; digest leaves the Ingress out",
     "backend-protocol": "without AJP and FCGI",
+    "canary": "for Ingresses of its own namespace",
     "canary-by-header-pattern": "no repeated groups, look-around or back-references",
     "connection-proxy-header": "connections to pods are kept whether it says so or not",
     "cors-allow-origin": "an origin is http or https",

@@ -1,0 +1,39 @@
+"""What goes wrong around the Ingress controller costs nobody a request."""
+
+import tempfile
+from pathlib import Path
+
+from tests.support.kubernetes import Cluster, wait_for
+from tests.system.ingress.site import Echoes, Site, endpoint, ingress, service
+
+from vrata.ingress.served import DEFAULT
+
+
+def test_an_error_that_nobody_thought_of_stops_nothing_that_serves(
+    kubernetes: Cluster, site: Site, echoes: Echoes
+) -> None:
+    """Here a file that is no text, when HAProxy has to be reloaded."""
+    site.apply(ingress("calm", ("calm.example", "Prefix", "/", "web")))
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        broken = Site(kubernetes, Path(folder), "--spare-backends", "1")
+        try:
+            broken.start()
+            broken.until("calm.example", "/", "one")
+            file = broken.directory / "tls" / DEFAULT
+            kept = file.read_bytes()
+            file.write_bytes(b"\xff")
+            with broken.load("calm.example") as seen:
+                for name in ("unlucky-1", "unlucky-2"):
+                    site.apply(
+                        service(name),
+                        endpoint(name, "two", echoes.port("two")),
+                        ingress(name, (f"{name}.example", "Prefix", "/", name)),
+                    )
+                wait_for(lambda: "pass failed" in broken.log.read_text(), "it can not be reloaded")
+                assert broken.pod("calm.example") == "one"
+                file.write_bytes(kept)
+                broken.until("unlucky-2.example", "/", "two")
+            assert seen.good > 20
+            assert not seen.bad
+        finally:
+            broken.stop()
