@@ -191,20 +191,22 @@ local HASHED = {
 
 local function none() return 0 end
 local COUNTED = {
-  second = function(txn, key) return txn.c:table_gpc0_rate(key, "limits") end,
-  minute = function(txn, key) return txn.c:table_gpc1_rate(key, "limits") end,
+  second = function(txn, key, counters) return txn.c:table_gpc0_rate(key, counters) end,
+  minute = function(txn, key, counters) return txn.c:table_gpc1_rate(key, counters) end,
   connections = none,
 }
 
 -- What other replicas have let in leaves less for this one.
 local function limit(txn, policy, source)
   if not policy.limit or (policy["limit-exempt"] and contains(policy["limit-exempt"], source)) then return end
-  local key = " " .. policy.limit .. " " .. txn.f:src()
+  local key, burst = " " .. policy.limit .. " " .. txn.f:src(), policy["limit-burst"]
+  local counters = "limits-" .. (burst or "")
   txn:set_var("txn.limit", REPLICA .. key)
+  if burst then txn:set_var("txn.limit_burst", burst) end
   for kind, counted in pairs(COUNTED) do
     local most = tonumber(policy["limit-" .. kind])
     if most then
-      for _, other in ipairs(REPLICAS) do most = most - counted(txn, other .. key) end
+      for _, other in ipairs(REPLICAS) do most = most - counted(txn, other .. key, counters) end
       txn:set_var("txn.limit_" .. kind, most)
     end
   end

@@ -19,7 +19,9 @@ Value = str | int | bool | None | tuple[object, ...]
 REALM = "Authentication Required"
 MAX_BYTES = 12_000  # of what one row may bring (`vrata.haproxy.runtime`)
 HOUR_MS = 3_600_000
-LIMIT_WINDOW_S = 5  # requests a second are counted over so many, which lets short bursts pass
+# Requests a second are counted over so many seconds, and those a minute over so many minutes: bursts of a rate times that
+# pass, and no more than the rate does in the long run. Each is a table of HAProxy's.
+BURSTS = (1, 2, 3, 5, 10, 20, 50)
 
 
 def policy_of(ingress: str, options: Options) -> Policy:
@@ -161,10 +163,12 @@ def _affinity(affinity: Affinity) -> Mapping[str, Value]:
 
 
 def _rate_limit(ingress: str, limit: RateLimit) -> Mapping[str, Value]:
+    burst = max(one for one in BURSTS if one <= limit.burst_multiplier)
     return {
         "limit": hashlib.blake2s(ingress.encode(), digest_size=8).hexdigest(),
-        "limit-second": limit.per_second and limit.per_second * LIMIT_WINDOW_S,
-        "limit-minute": limit.per_minute,
+        "limit-burst": burst if limit.per_second or limit.per_minute else None,
+        "limit-second": limit.per_second and limit.per_second * burst,
+        "limit-minute": limit.per_minute and limit.per_minute * burst,
         "limit-connections": limit.connections,
         "limit-exempt": limit.exempt,
     }

@@ -11,7 +11,7 @@ from vrata.haproxy.model import BindTls
 from vrata.haproxy.tls import bind_words
 from vrata.ingress.model import REDIRECT, Scheme, Server, ServerTls, Settings, Slot
 from vrata.ingress.places import PATTERNS, Kind
-from vrata.ingress.policy import LIMIT_WINDOW_S
+from vrata.ingress.policy import BURSTS
 from vrata.ingress.rows import ANY, END
 from vrata.ingress.served import LIST
 from vrata.ingress.streams import Port
@@ -59,6 +59,7 @@ def render_config(
         _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, settings),
         _frontend(Scheme.HTTPS, f"{inner} {tls}", directory, settings),
         _LIMITS,
+        _CONNECTIONS,
         *([_HOSTS.format(size=settings.host_metrics)] if settings.host_metrics else []),
         _SLOTS,
         _streams(settings, ports, directory),
@@ -243,8 +244,7 @@ def _policy(scheme: Scheme) -> str:
         "lua.policy",
         f"{broken} unless {{ var(txn.policy_done) -m bool }}",
         "disable-l7-retry if { var(txn.no_retry) -m bool }",
-        "track-sc0 var(txn.limit) table limits if { var(txn.limit_second) -m found }",
-        "track-sc0 var(txn.limit) table limits if { var(txn.limit_minute) -m found }",
+        *(f"track-sc0 var(txn.limit) table limits-{one} if {{ var(txn.limit_burst) -m str {one} }}" for one in BURSTS),
         "track-sc1 var(txn.limit) table limits-connections if { var(txn.limit_connections) -m found }",
         *limits,
         f"{too_many} if {{ var(txn.over) -m bool }}",
@@ -278,11 +278,15 @@ def _responses(scheme: Scheme) -> str:
 
 
 # A counter for each replica, Ingress and client address: rates are shared by all replicas, which never write each other's.
+_LIMITS = "\n".join(
+    f"""\
+backend limits-{burst} from all
+  stick-table type string len 100 size 100k expire {2 * burst}m store gpc0_rate({burst}s),gpc1_rate({burst}m) peers replicas
+"""
+    for burst in BURSTS
+)
 # What is under way is known to whoever serves it.
-_LIMITS = f"""\
-backend limits from all
-  stick-table type string len 100 size 100k expire 120s store gpc0_rate({LIMIT_WINDOW_S}s),gpc1_rate(60s) peers replicas
-
+_CONNECTIONS = """\
 backend limits-connections from all
   stick-table type string len 100 size 100k expire 60s store conn_cur
 """

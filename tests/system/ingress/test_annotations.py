@@ -291,9 +291,17 @@ def test_a_rate_limit_for_each_client_and_ingress(site: Site) -> None:
     site.until("other-limit.example", "/", "one")
     wait_for(lambda: 429 in {site.ask("limit.example", "/")[0] for _ in range(15)}, "too many are refused")
     assert site.ask("other-limit.example", "/")[0] == 200
-    serve(site, "exempt.example", {"limit-rpm": "3", "limit-whitelist": "127.0.0.1"})
+    serve(site, "exempt.example", {"limit-rpm": "1", "limit-whitelist": "127.0.0.1"})
     site.until("exempt.example", "/", "one")
     assert {site.ask("exempt.example", "/")[0] for _ in range(10)} == {200}
+
+
+@pytest.mark.parametrize(("multiplier", "passed"), [("1", 3), ("2", 6), ("4", 9)])
+def test_a_burst_is_so_many_times_the_rate(site: Site, multiplier: str, passed: int) -> None:
+    host = f"burst-{multiplier}.example"
+    serve(site, host, {"limit-rpm": "3", "limit-burst-multiplier": multiplier})
+    wait_for(lambda: f"{host}/" in site.rows("routes-http"), "the route is there")
+    assert [site.ask(host, "/")[0] for _ in range(passed + 2)] == [200] * passed + [429] * 2
 
 
 def test_requests_under_way_are_limited(site: Site) -> None:

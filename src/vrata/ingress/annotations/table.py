@@ -227,9 +227,10 @@ _DIFFERS = {
     "default-backend": "serves while no pod of the Ingress' own Services is ready",
     "hsts": "of Vrata only, over HTTPS: `max-age=31536000; includeSubDomains`; ingress-nginx has it in its ConfigMap",
     "limit-connections": "429 instead of 503; requests under way are counted, not connections",
-    "limit-rpm": "429 instead of 503; so many in any minute, of all replicas together",
-    "limit-rps": "429 instead of 503; five times as many in any five seconds, of all replicas together",
-    "limit-burst-multiplier": "always five",
+    "limit-burst-multiplier": "5 means: five times the rate in any five seconds, or minutes; of 1, 2, 3, 5, 10, 20 and 50 the "
+    "largest that is no more",
+    "limit-rpm": "429 instead of 503; of all replicas together; see limit-burst-multiplier",
+    "limit-rps": "429 instead of 503; of all replicas together; see limit-burst-multiplier",
     "load-balance": "ewma is served round robin",
     "mirror-request-body": "of up to 16 kB; a longer one is not sent along",
     "mirror-target": "HAProxy itself sends the copy, a hundred at a time; more are left out",
