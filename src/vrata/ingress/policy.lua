@@ -246,6 +246,11 @@ local function check_client(txn, policy, headers)
   end
 end
 
+-- Who comes in without the auth service's word says nothing in its name.
+local function unvouched(txn, policy)
+  for _, name in ipairs(policy["auth-headers"] or {}) do txn.http:req_del_header(name) end
+end
+
 -- HAProxy goes on after an error in here; `done` tells its rules that there was none.
 local function guard(done, action)
   return function(txn)
@@ -259,7 +264,8 @@ end
 core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(txn, policy)
   local headers, method = txn.http:req_get_headers(), txn.f:method()
   local source = core.parse_addr(txn.f:src())
-  if (policy.deny and contains(policy.deny, source)) or (policy.allow and not contains(policy.allow, source)) then
+  local doors, allowed = policy.auth or policy.users, policy.allow and contains(policy.allow, source)
+  if (policy.deny and contains(policy.deny, source)) or (policy.allow and not allowed and not (policy.any and doors)) then
     return refuse(txn, 403, "this address may not enter")
   end
   if policy.client then check_client(txn, policy, headers) end
@@ -285,7 +291,7 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
   end
   if policy.headers or txn:get_var("txn.fallback") then txn:set_var("txn.respond", true) end
   if policy["no-retry"] then txn:set_var("txn.no_retry", true) end
-  if policy.auth or policy.users then txn:set_var("txn.auth", true) end
+  if doors and not (policy.any and allowed) then txn:set_var("txn.auth", true) else unvouched(txn, policy) end
   if policy.host then txn.http:req_set_header("host", policy.host) end
   if policy.prefix then txn.http:req_set_header("x-forwarded-prefix", policy.prefix) end
   local path = txn:get_var("txn.rewrite")
@@ -295,17 +301,14 @@ end))
 -- Who was let in by a password is remembered by its digest, until the list of users is another one.
 local let_in, remembered = {}, 0
 
-local function ask_for_password(txn, policy)
-  answer(txn, 401, {["www-authenticate"] = 'Basic realm="' .. policy.realm .. '", charset="UTF-8"'})
-end
-
-local function check_password(txn, policy)
+-- 204 for a right one, 401 for a wrong one or none; anything else: it can not be known.
+local function asked_of_doorman(txn, policy)
   local version = versions:lookup(policy.users)
-  if not version then return refuse(txn, 503, "the list of users can not be read") end
+  if not version then return 0 end
   local given = first(txn.http:req_get_headers(), "authorization")
-  if not given then return ask_for_password(txn, policy) end
+  if not given then return 401 end
   local key = version .. txn.c:digest(given, "sha256")
-  if let_in[key] then return end
+  if let_in[key] then return 204 end
   local done, response = pcall(function()
     return core.httpclient():get{
       url = "http://doorman/" .. policy.users .. "/" .. version, dst = "unix@" .. os.getenv("VRATA_DOORMAN"),
@@ -313,10 +316,20 @@ local function check_password(txn, policy)
     }
   end)
   local status = done and response and response.status or 0
-  if status == 401 then return ask_for_password(txn, policy) end
-  if status ~= 204 then return refuse(txn, 503, "passwords can not be checked; try again in a moment") end
-  if remembered >= MOST_KNOWN then let_in, remembered = {}, 0 end
-  let_in[key], remembered = true, remembered + 1
+  if status == 204 then
+    if remembered >= MOST_KNOWN then let_in, remembered = {}, 0 end
+    let_in[key], remembered = true, remembered + 1
+  end
+  return status
+end
+
+-- Whether the client needs nobody else's word.
+local function let_in_by_password(txn, policy)
+  local status = asked_of_doorman(txn, policy)
+  if status == 204 then return policy.any end
+  if policy.any and policy.auth then return false end
+  if status ~= 401 then return refuse(txn, 503, "passwords can not be checked; try again in a moment") end
+  answer(txn, 401, {["www-authenticate"] = 'Basic realm="' .. policy.realm .. '", charset="UTF-8"'})
 end
 
 local HOP_BY_HOP = {["content-length"] = true, ["transfer-encoding"] = true, connection = true}
@@ -353,7 +366,7 @@ end)
 
 -- Another service says who may enter (ingress-nginx, «External Authentication»): 2xx lets in, everything else does not.
 core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", function(txn, policy)
-  if policy.users then check_password(txn, policy) end
+  if policy.users and let_in_by_password(txn, policy) then return unvouched(txn, policy) end
   if not policy.auth then return end
   local headers = end_to_end(txn)
   local here = txn:get_var("txn.scheme") .. "://" .. txn:get_var("txn.host") .. txn:get_var("txn.uri")

@@ -28,7 +28,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
     """Everything but the canary, which is another Ingress' matter."""
     words: dict[str, Value] = {}
     if options.access:
-        words |= {"allow": options.access.allow, "deny": options.access.deny}
+        words |= {"allow": options.access.allow, "deny": options.access.deny, "any": options.access.satisfy == "any"}
     if options.redirect:
         words |= _redirect(options.redirect)
     if options.rewrite:

@@ -102,10 +102,11 @@ class Cors:
 
 @dataclass(frozen=True)
 class AccessList:
-    """Networks that may enter, and that may not; None: no list."""
+    """Networks that may enter, and that may not; None: no list. `satisfy` any: of the former, or by one authentication."""
 
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] | None = None
+    satisfy: str = "all"
 
 
 @dataclass(frozen=True)

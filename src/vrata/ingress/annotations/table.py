@@ -119,7 +119,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "access",
         ("whitelist-source-range", "allow", g.listed(g.cidr)), ("allowlist-source-range", "allow", g.listed(g.cidr)),
-        ("denylist-source-range", "deny", g.listed(g.cidr)),
+        ("denylist-source-range", "deny", g.listed(g.cidr)), ("satisfy", "satisfy", g.choice("all", "any", fold=True)),
         closed=True,
     ),
     *_rows(
@@ -182,7 +182,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *_no(
         "without it requests would be let in that it kept out; use auth-url, auth-tls-secret or allow lists alone",
-        "satisfy", "enable-global-auth", "auth-tls-match-cn", "proxy-ssl-verify-depth", "proxy-ssl-protocols",
+        "enable-global-auth", "auth-tls-match-cn", "proxy-ssl-verify-depth", "proxy-ssl-protocols",
         "proxy-ssl-ciphers", "ssl-ciphers", "auth-proxy-set-headers", closed=True,
     ),
     *_no(
@@ -243,6 +243,7 @@ _DIFFERS = {
     "proxy-send-timeout": "the longer of the two",
     "proxy-ssl-secret": "of the Ingress' own namespace",
     "proxy-ssl-verify": "`on` needs proxy-ssl-name and a ca.crt",
+    "satisfy": "of addresses, auth-type and auth-url; a denied address, or client without certificate, stays out in any case",
     "session-cookie-change-on-failure": "always: a client whose pod has gone gets another cookie",
     "session-cookie-expires": "written as Max-Age",
     "slow-start": "of Vrata only: so long does a new pod take to get its full share",

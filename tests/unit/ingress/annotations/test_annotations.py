@@ -35,7 +35,7 @@ GOOD = {
     "proxy-next-upstream-tries": "3", "proxy-read-timeout": "60", "proxy-send-timeout": "60s",
     "proxy-ssl-name": "pods.example", "proxy-ssl-secret": "team/pods", "proxy-ssl-server-name": "on",
     "proxy-ssl-verify": "on", "rewrite-target": "/$1", "server-alias": "a.example, *.b.example",
-    "session-cookie-domain": "shop.example", "session-cookie-expires": "3600", "session-cookie-max-age": "3600",
+    "satisfy": "any", "session-cookie-domain": "shop.example", "session-cookie-expires": "3600", "session-cookie-max-age": "3600",
     "session-cookie-name": "route", "session-cookie-path": "/shop", "session-cookie-samesite": "lax",
     "temporal-redirect": "/later", "temporal-redirect-code": "307", "upstream-hash-by": "$request_uri",
     "upstream-vhost": "inner.example", "whitelist-source-range": "10.0.0.0/8", "x-forwarded-prefix": "/shop",
