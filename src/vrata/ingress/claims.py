@@ -26,6 +26,7 @@ from vrata.ingress.model import (
     SecretKey,
 )
 from vrata.ingress.policy import (
+    auth_headers_of,
     authority_of,
     canary_of,
     headers_of,
@@ -127,16 +128,27 @@ class _Reading:
         self._policy = canary_of(self._canary) if self._canary else policy_of(ingress.metadata.key, self.options)
 
     def add_headers(self, headers: Callable[[SecretKey], object]) -> None:
-        """Those of the ConfigMap that an annotation names."""
-        named = self.options.traffic.headers if self.options.traffic else None
-        if not named or self._canary:
+        """Those of the ConfigMaps that annotations name."""
+        if self._canary:
             return
-        key = secret_of(self.ingress.metadata.key, named, HEADERS)
-        wrong = self._name_secret("custom-headers", named, key)
-        if wrong:
-            self.tell("InvalidAnnotation", f"{wrong}; it has no effect")
-        elif isinstance(found := headers(key), Headers):
-            self._policy = join(self._policy, headers_of(found))
+        named = self.options.traffic.headers if self.options.traffic else None
+        if named:
+            key = secret_of(self.ingress.metadata.key, named, HEADERS)
+            wrong = self._name_secret("custom-headers", named, key)
+            if wrong:
+                self.tell("InvalidAnnotation", f"{wrong}; it has no effect")
+            elif isinstance(found := headers(key), Headers):
+                self._policy = join(self._policy, headers_of(found))
+        told = self._told_auth_service()
+        if told:
+            found = headers(told)
+            self._policy = join(self._policy, auth_headers_of(found if isinstance(found, Headers) else None))
+
+    def _told_auth_service(self) -> SecretKey | None:
+        """The ConfigMap of what the auth service is told, if it is asked at all."""
+        auth = self.options.external_auth
+        named = auth.proxy_headers if auth and auth.url and not self._canary else None
+        return secret_of(self.ingress.metadata.key, named, HEADERS) if named else None
 
     def read(self) -> None:
         spec = self.ingress.spec
@@ -199,6 +211,9 @@ class _Reading:
                 wrong = "auth-type, auth-secret: one needs the other"
             else:
                 wrong = wrong or self._name_secret("auth-secret", auth.secret, users_of(key, auth))
+        told, external = self._told_auth_service(), options.external_auth
+        if told and external:
+            wrong = wrong or self._name_secret("auth-proxy-set-headers", external.proxy_headers or "", told)
         if client and client.verify != "off" and not self._canary:
             self._authority = authority_of(key, client)
             if client.secret is None or self._authority is None:

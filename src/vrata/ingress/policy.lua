@@ -42,7 +42,7 @@ local function members(text)
 end
 
 local READ = {
-  headers = listed, errors = members,
+  headers = listed, ["auth-set"] = listed, errors = members,
   ["canary-pattern"] = pattern,
   allow = networks, deny = networks, ["limit-exempt"] = networks, ["cors-origins"] = listed, ["auth-headers"] = listed,
 }
@@ -61,7 +61,9 @@ end
 
 local function answer(txn, status, headers, body)
   local reply = txn:reply{status = status, body = body or ""}
-  for name, value in pairs(headers) do reply:add_header(name, value) end
+  for name, value in pairs(headers) do
+    for _, one in ipairs(type(value) == "table" and value or {value}) do reply:add_header(name, one) end
+  end
   txn:done(reply)
 end
 
@@ -79,6 +81,22 @@ end
 local function first(headers, name)
   local values = headers[name]
   return values and values[0]
+end
+
+local function all(headers, name)
+  local values, found = headers and headers[name] or {}, {}
+  for index = 0, #values do found[#found + 1] = values[index] end
+  return found
+end
+
+-- Goes through headers that are written `name:value`.
+local function named(items)
+  local index = 0
+  return function()
+    index = index + 1
+    local item = (items or {})[index]
+    if item then return item:match("^(.-):(.*)$") end
+  end
 end
 
 local function cookie(headers, wanted)
@@ -336,13 +354,9 @@ local HOP_BY_HOP = {["content-length"] = true, ["transfer-encoding"] = true, con
 
 -- Headers as HAProxy's own client sends them on.
 local function end_to_end(txn)
-  local headers = {}
-  for name, values in pairs(txn.http:req_get_headers()) do
-    if not HOP_BY_HOP[name] and name ~= "host" then
-      local all = {}
-      for index = 0, #values do all[#all + 1] = values[index] end
-      headers[name] = all
-    end
+  local given, headers = txn.http:req_get_headers(), {}
+  for name in pairs(given) do
+    if not HOP_BY_HOP[name] and name ~= "host" then headers[name] = all(given, name) end
   end
   return headers
 end
@@ -368,18 +382,25 @@ end)
 core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", function(txn, policy)
   if policy.users and let_in_by_password(txn, policy) then return unvouched(txn, policy) end
   if not policy.auth then return end
+  if policy["auth-unready"] then return refuse(txn, 503, "what to tell the auth service is not known") end
   local headers = end_to_end(txn)
   local here = txn:get_var("txn.scheme") .. "://" .. txn:get_var("txn.host") .. txn:get_var("txn.uri")
   headers["x-original-url"] = {here}
   headers["x-original-method"] = {txn.f:method()}
-  headers["x-auth-request-redirect"] = {txn:get_var("txn.uri")}
+  headers["x-auth-request-redirect"] = {expanded(txn, policy["auth-redirect"] or "$request_uri")}
+  for name, value in named(policy["auth-set"]) do headers[name:lower()] = {expanded(txn, value)} end
   local client = core.httpclient()
   local ask = client[(policy["auth-method"] or "GET"):lower()]
   local done, response = pcall(ask, client, {
     url = expanded(txn, policy.auth), headers = headers, timeout = AUTH_TIMEOUT_MS,
   })
   local status = done and response and response.status or 0
+  local cookies = all(done and response and response.headers, "set-cookie")
   if status >= 200 and status < 300 then
+    if #cookies > 0 then
+      txn:set_var("txn.auth_cookies", table.concat(cookies, "\n"))
+      txn:set_var("txn.respond", true)
+    end
     for _, name in ipairs(policy["auth-headers"] or {}) do
       local values = response.headers and response.headers[name:lower()]
       txn.http:req_del_header(name)
@@ -387,20 +408,25 @@ core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", functi
     end
   elseif status == 401 and policy["auth-signin"] then
     local signin = expanded(txn, policy["auth-signin"])
-    if not signin:find("rd=", 1, true) then
-      signin = signin .. (signin:find("?", 1, true) and "&" or "?") .. "rd=" .. escaped(here)
+    local back, query = (policy["auth-param"] or "rd") .. "=", signin:match("%?(.*)")
+    if not ("&" .. (query or "")):find("&" .. back, 1, true) then
+      signin = signin .. (query and "&" or "?") .. back .. escaped(here)
     end
-    answer(txn, 302, {location = signin})
+    answer(txn, 302, {location = signin, ["set-cookie"] = cookies})
   elseif status == 401 or status == 403 then
-    local asked = response.headers and response.headers["www-authenticate"]
-    answer(txn, status, asked and {["www-authenticate"] = asked[0]} or {}, "")
+    local asked = all(response.headers, "www-authenticate")
+    answer(txn, status, {["www-authenticate"] = asked, ["set-cookie"] = policy["auth-cookie-always"] and cookies})
   else
     refuse(txn, 503, "who may enter can not be asked; try again in a moment")
   end
 end))
 
-local function add_headers(policy, set)
-  for _, header in ipairs(policy.headers or {}) do set(header:match("^(.-):(.*)$")) end
+-- The auth service's cookies are passed on with these; with any status if that is asked for.
+local SHOWN = members("200,201,204,206,301,302,303,304,307,308")
+
+local function add_cookies(txn, policy, status, add)
+  if not policy["auth-cookie-always"] and not SHOWN[tostring(status)] then return end
+  for value in (txn:get_var("txn.auth_cookies") or ""):gmatch("[^\n]+") do add("set-cookie", value) end
 end
 
 -- Another Service's answer in place of a pod's; none if that can not be had.
@@ -423,12 +449,14 @@ local function answer_instead(txn, policy, status)
     end
   end
   if length > LONGEST_ERROR then return end
-  add_headers(policy, function(name, value) reply:add_header(name, value) end)
+  for name, value in named(policy.headers) do reply:add_header(name, value) end
+  add_cookies(txn, policy, found.status, function(name, value) reply:add_header(name, value) end)
   txn:done(reply)
 end
 
 core.register_action("respond", {"http-res"}, function(txn)
   local policy = find(txn:get_var("txn.policy") or "") or {}
   answer_instead(txn, policy, tostring(txn.f:status()))
-  add_headers(policy, function(name, value) txn.http:res_set_header(name, value) end)
+  for name, value in named(policy.headers) do txn.http:res_set_header(name, value) end
+  add_cookies(txn, policy, txn.f:status(), function(name, value) txn.http:res_add_header(name, value) end)
 end)

@@ -65,6 +65,9 @@ def policy_of(ingress: str, options: Options) -> Policy:
             "auth-method": auth.method,
             "auth-signin": auth.signin,
             "auth-headers": auth.response_headers,
+            "auth-redirect": auth.redirect,
+            "auth-param": auth.signin_param,
+            "auth-cookie-always": auth.always_cookie,
         }
     if options.mirror and options.mirror.target:
         words |= {
@@ -112,7 +115,16 @@ def canary_of(canary: Canary) -> Policy:
 
 def headers_of(headers: Headers) -> Policy:
     """What answers have besides."""
-    return _line({"headers": tuple(f"{name}:{value}" for name, value in headers.values)})
+    return _line({"headers": _headers(headers)})
+
+
+def auth_headers_of(headers: Headers | None) -> Policy:
+    """What the auth service is told besides; None: that is not known, so it can not be asked."""
+    return _line({"auth-set": _headers(headers)} if headers else {"auth-unready": True})
+
+
+def _headers(headers: Headers) -> tuple[str, ...]:
+    return tuple(f"{name}:{value}" for name, value in headers.values)
 
 
 def join(*policies: Policy) -> Policy:

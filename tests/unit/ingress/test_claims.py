@@ -1,5 +1,7 @@
 """What one Ingress asks for, and that no text of a user becomes anything but data."""
 
+from urllib.parse import unquote
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from tests.unit.ingress.objects import CLASSES, make_ingress
 from vrata.ingress.annotations.parse import NGINX, OURS
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import words_of
+from vrata.ingress.headers import Headers
 from vrata.ingress.model import CONTROLLER, BackendKey, Claims, Route, SecretKey
 from vrata.ingress.render import render_map_file
 from vrata.ingress.rows import END
@@ -208,3 +211,16 @@ def test_a_default_backend_is_of_the_same_namespace() -> None:
     claims = asked(default_backend="team/errors")
     assert claims.hosts["a.example"][0].route.fallback is None
     assert "another namespace" in claims.problems[0].message
+
+
+def test_an_auth_service_is_not_asked_without_the_headers_that_it_is_to_be_told() -> None:
+    words = {"auth_url": "http://auth.team/check", "auth_proxy_set_headers": "told"}
+    (claim,) = asked(**words).hosts["a.example"]
+    assert "auth-unready=1" in claim.route.policy.split()
+    annotations = {f"{NGINX}{name.replace('_', '-')}": value for name, value in words.items()}
+    entry = make_ingress("a", ("a.example", "Prefix", "/"), annotations=annotations)
+    known = {SecretKey("default/told;headers"): Headers((("X-Team", "blue"),))}
+    (claim,) = read_ingress(entry, headers=known.get).hosts["a.example"]
+    assert "auth-set=X-Team:blue" in unquote(claim.route.policy).split()
+    assert "auth-unready" not in claim.route.policy
+    assert "another namespace" in told(**words | {"auth_proxy_set_headers": "team/told"})

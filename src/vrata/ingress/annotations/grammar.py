@@ -13,6 +13,7 @@ MAX_TEXT = 2048
 MAX_REGEX = 512
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&*+.^_|~-]{1,128}", re.ASCII)
+_PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
@@ -100,6 +101,7 @@ def _matching(pattern: re.Pattern[str], remedy: str) -> Parser:
 
 
 token = _matching(_TOKEN, "write letters, digits and -_. only, at most 128")
+parameter = _matching(_PARAMETER, "write letters, digits and -_.~ only, at most 64")
 host = _matching(_HOST, "write a DNS name in lower case")
 path = _matching(_PATH, "write a path that begins with / in printable ASCII without quotes, blanks or braces")
 url = _matching(_URL, "write http:// or https://, a DNS name, and a path without quotes, blanks or braces")

@@ -138,6 +138,10 @@ class ExternalAuth:
     method: str | None = None
     signin: str | None = None
     response_headers: tuple[str, ...] = ()
+    proxy_headers: str | None = None  # a ConfigMap
+    redirect: str | None = None
+    signin_param: str | None = None
+    always_cookie: bool = False
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,13 @@ ROWS: tuple[Row, ...] = (
         ("auth-url", "url", g.service_url), ("auth-signin", "signin", g.location),
         ("auth-method", "method", g.choice("GET", "HEAD", "POST")),
         ("auth-response-headers", "response_headers", g.listed(g.token, 64)),
+        ("auth-proxy-set-headers", "proxy_headers", g.object_name),
         closed=True,
+    ),
+    *_rows(
+        Scope.ROUTE, "external_auth",
+        ("auth-request-redirect", "redirect", g.location), ("auth-signin-redirect-param", "signin_param", g.parameter),
+        ("auth-always-set-cookie", "always_cookie", g.boolean),
     ),
     *_rows(
         Scope.HOST, "client_tls",
@@ -183,13 +189,12 @@ ROWS: tuple[Row, ...] = (
     *_no(
         "without it requests would be let in that it kept out; use auth-url, auth-tls-secret or allow lists alone",
         "enable-global-auth", "auth-tls-match-cn", "proxy-ssl-verify-depth", "proxy-ssl-protocols",
-        "proxy-ssl-ciphers", "ssl-ciphers", "auth-proxy-set-headers", closed=True,
+        "proxy-ssl-ciphers", "ssl-ciphers", closed=True,
     ),
     *_no(
         "leave it out: the answer of the auth service is asked for on every request",
         "auth-cache-key", "auth-cache-duration", "auth-keepalive", "auth-keepalive-requests", "auth-keepalive-timeout",
-        "auth-keepalive-share-vars", "auth-request-redirect", "auth-always-set-cookie", "auth-signin-redirect-param",
-        "auth-tls-error-page",
+        "auth-keepalive-share-vars", "auth-tls-error-page",
     ),
     *_no(
         "use limit-rps or limit-rpm",
@@ -219,6 +224,8 @@ _DIFFERS = {
     "affinity": "the cookie names a server by a digest of its own",
     "affinity-canary-behavior": "always sticky: who has a cookie stays on its side of a canary",
     "affinity-mode": "always persistent: a client stays as long as its pod is there",
+    "auth-proxy-set-headers": "of the Ingress' own namespace; of nginx's variables those of permanent-redirect; 503 without it",
+    "auth-request-redirect": "as permanent-redirect",
     "auth-tls-verify-depth": "not limited: name the very authorities that may sign",
     "auth-tls-secret": "of the Ingress' own namespace; each host has one authority, and a certificate in spec.tls",
     "auth-url": "HAProxy itself asks it, with the names of its own resolver; no body of its answer is passed on",

@@ -14,7 +14,9 @@ from vrata.ingress.annotations.table import ROWS, TABLE, Row, Support
 GOOD = {
     "affinity": "cookie", "affinity-mode": "persistent", "affinity-canary-behavior": "legacy",
     "allowlist-source-range": "10.0.0.0/8, 2001:db8::/32", "app-root": "/app", "auth-method": "POST",
-    "auth-realm": "Members only", "auth-response-headers": "X-User, X-Mail", "auth-secret": "team/users",
+    "auth-proxy-set-headers": "told", "auth-request-redirect": "$scheme://$host/back$request_uri",
+    "auth-signin-redirect-param": "return_to", "auth-realm": "Members only",
+    "auth-response-headers": "X-User, X-Mail", "auth-secret": "team/users",
     "auth-secret-type": "auth-map", "auth-signin": "https://login.example/start?rd=$escaped_request_uri",
     "auth-tls-secret": "team/ca", "auth-tls-verify-client": "optional", "auth-tls-verify-depth": "2",
     "auth-type": "basic", "auth-url": "http://auth.team.svc.cluster.local:8080/check", "backend-protocol": "grpc",
@@ -42,7 +44,7 @@ GOOD = {
 }  # fmt: skip
 CLOSED = {
     "auth-url", "auth-secret", "auth-type", "auth-tls-secret", "auth-tls-verify-client", "whitelist-source-range",
-    "denylist-source-range", "proxy-ssl-verify", "proxy-ssl-secret", "satisfy", "configuration-snippet",
+    "denylist-source-range", "proxy-ssl-verify", "proxy-ssl-secret", "satisfy", "auth-proxy-set-headers", "configuration-snippet",
 }  # fmt: skip
 HOSTILE = (
     "a\nserver x 10.0.0.1:80", "a\r\nX-Evil: 1", '"quoted"', "it's", "a\\b", "%[env(HOME)]", "}", "{", "a\x00b", "é",
