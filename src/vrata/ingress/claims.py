@@ -220,6 +220,8 @@ class _Reading:
                 wrong = "auth-tls-secret: nobody says who signs certificates; name a Secret with ca.crt"
             else:
                 wrong = wrong or self._name_secret("auth-tls-secret", client.secret, self._authority)
+        if client and client.verify == "off" and client.name_pattern and not self._canary:
+            wrong = "auth-tls-match-cn: nobody is asked for a certificate; remove auth-tls-verify-client, or this"
         if wrong:
             self.tell("InvalidAnnotation", f"{wrong}; the Ingress is left out")
         self.shut = bool(wrong)

@@ -35,6 +35,12 @@ local function pattern(text)
   return valid and compiled or nil
 end
 
+-- A name as a whole (`$` would take a line's end, too); no name, if the pattern can not be read.
+local function whole(text)
+  local valid, compiled = Regex.new("^(?:" .. decoded(text) .. ")\\z", true)
+  return valid and compiled or {exec = function() return false end}
+end
+
 local function members(text)
   local found = {}
   for _, item in ipairs(listed(text)) do found[item] = true end
@@ -43,7 +49,7 @@ end
 
 local READ = {
   headers = listed, ["auth-set"] = listed, errors = members,
-  ["canary-pattern"] = pattern,
+  ["canary-pattern"] = pattern, ["client-name"] = whole,
   allow = networks, deny = networks, ["limit-exempt"] = networks, ["cors-origins"] = listed, ["auth-headers"] = listed,
 }
 
@@ -251,8 +257,16 @@ local function check_client(txn, policy, headers)
     and (txn:get_var("sess.name") ~= host or txn:get_var("sess.authority") ~= policy["client-authority"]) then
     return refuse(txn, 421, "this connection was made for another name")
   end
-  if policy.client == "on" and not used then return refuse(txn, 400, "no required certificate was sent") end
-  if policy.client ~= "optional_no_ca" and wrong ~= 0 then return refuse(txn, 400, "the certificate is not valid here") end
+  local missing, invalid = policy.client == "on" and not used, policy.client ~= "optional_no_ca" and wrong ~= 0
+  if policy["client-page"] and (missing or invalid) then
+    return answer(txn, 302, {location = expanded(txn, policy["client-page"])})
+  end
+  if missing then return refuse(txn, 400, "no required certificate was sent") end
+  if invalid then return refuse(txn, 400, "the certificate is not valid here") end
+  local name = used and txn.f:ssl_c_s_dn("CN")
+  if policy["client-name"] and not (name and policy["client-name"]:exec(name)) then
+    return refuse(txn, 403, "the certificate is not for this name")
+  end
   txn.http:req_set_header("ssl-client-verify", not used and "NONE" or wrong == 0 and "SUCCESS" or "FAILED:" .. wrong)
   if not used then return end
   txn.http:req_set_header("ssl-client-subject-dn", txn.f:ssl_c_s_dn("", 0, "rfc2253"))

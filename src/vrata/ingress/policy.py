@@ -57,6 +57,8 @@ def policy_of(ingress: str, options: Options) -> Policy:
             "client": options.client_tls.verify,
             "client-authority": secret_digest(authority),
             "client-pass": options.client_tls.pass_certificate,
+            "client-name": options.client_tls.name_pattern,
+            "client-page": options.client_tls.error_page,
         }
     if options.external_auth and options.external_auth.url:
         auth = options.external_auth

@@ -94,6 +94,34 @@ def test_a_certificate_may_be_left_to_the_client(site: Site) -> None:
     assert answer["headers"]["Ssl-Client-Subject-Dn"] == ["CN=stranger"]
 
 
+def test_a_certificate_must_be_of_a_name_that_matches(site: Site) -> None:
+    site.apply(trusted("ours", OURS))
+    guarded(site, "named.trust.example", "ours", match_cn="CN=(client|[a-z]+-admin)")
+    wait_for(lambda: status(site, "named.trust.example", CLIENT) == 200, "the client comes in")
+    assert status(site, "named.trust.example", issue("shop-admin", by=OURS)) == 200
+    for name in ("clients", "client2", "my client", "CN=client", "client\n", "Client", "client,CN=x"):
+        assert status(site, "named.trust.example", issue(name, by=OURS)) == 403, name
+    assert status(site, "named.trust.example", STRANGER) == 400
+    guarded(site, "maybe.trust.example", "ours", match_cn="CN=.*", verify_client="optional")
+    wait_for(lambda: status(site, "maybe.trust.example", CLIENT) == 200, "the client comes in")
+    assert status(site, "maybe.trust.example") == 403
+    guarded(site, "unread.trust.example", "ours", match_cn="client")
+    wait_for(
+        lambda: "auth-tls-match-cn: 'client' is not usable, the Ingress is left out" in site.events(), "it is told"
+    )
+
+
+def test_who_lacks_a_certificate_is_sent_to_a_page(site: Site) -> None:
+    site.apply(trusted("ours", OURS))
+    guarded(site, "paged.trust.example", "ours", error_page="https://help.example/$host", match_cn="CN=client")
+    wait_for(lambda: status(site, "paged.trust.example", CLIENT) == 200, "the client comes in")
+    for nobody in (None, STRANGER):
+        found, headers, _ = site.request_encrypted("paged.trust.example", shown=nobody)
+        assert (found, headers["location"]) == (302, "https://help.example/paged.trust.example")
+    assert status(site, "paged.trust.example", issue("other", by=OURS)) == 403
+    assert status(site, "paged.trust.example", CLIENT, name="another.example") == 421
+
+
 def test_a_host_has_one_authority(site: Site) -> None:
     site.apply(trusted("ours", OURS), trusted("others", OTHERS))
     guarded(site, "shared.trust.example", "ours")

@@ -157,6 +157,8 @@ def test_trust_in_clients_needs_somebody_who_signs() -> None:
     assert "client=optional" in claim.route.policy.split()
     assert "name a Secret with ca.crt" in told(auth_tls_verify_client="on")
     assert "'team/ca' is of another namespace" in told(auth_tls_secret="team/ca")
+    assert "nobody is asked" in told(auth_tls_secret="ca", auth_tls_verify_client="off", auth_tls_match_cn="CN=a")
+    assert "name a Secret with ca.crt" in told(auth_tls_match_cn="CN=a")
     (claim,) = asked(auth_tls_secret="ca", auth_tls_verify_client="off").hosts["a.example"]
     assert (claim.authority, claim.route.policy) == (None, "")
 

@@ -209,5 +209,12 @@ def regex(text: str) -> str:
     return text
 
 
+def common_name(text: str) -> str:
+    """`CN=` and a regular expression, which is returned."""
+    if not text.startswith("CN="):
+        raise ValueError("write CN= and a name, or a regular expression for names")
+    return regex(text.removeprefix("CN="))
+
+
 def refused(_text: str) -> object:
     raise AssertionError("a row without support has no value")

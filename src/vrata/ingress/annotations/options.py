@@ -152,6 +152,8 @@ class ClientTls:
     verify: str = "on"
     depth: int = 1
     pass_certificate: bool = False
+    name_pattern: str | None = None
+    error_page: str | None = None
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,10 @@ ROWS: tuple[Row, ...] = (
         ("auth-tls-verify-client", "verify", g.choice("on", "off", "optional", "optional_no_ca")),
         ("auth-tls-verify-depth", "depth", g.number(0, 10)),
         ("auth-tls-pass-certificate-to-upstream", "pass_certificate", g.boolean),
+        ("auth-tls-match-cn", "name_pattern", g.common_name),
         closed=True,
     ),
+    *_rows(Scope.ROUTE, "client_tls", ("auth-tls-error-page", "error_page", g.location)),
     *_rows(
         Scope.INGRESS, "traffic",
         ("proxy-body-size", "body_max_bytes", g.size_bytes), ("server-alias", "aliases", g.listed(g.host, 64)),
@@ -188,13 +190,13 @@ ROWS: tuple[Row, ...] = (
     ),
     *_no(
         "without it requests would be let in that it kept out; use auth-url, auth-tls-secret or allow lists alone",
-        "enable-global-auth", "auth-tls-match-cn", "proxy-ssl-verify-depth", "proxy-ssl-protocols",
+        "enable-global-auth", "proxy-ssl-verify-depth", "proxy-ssl-protocols",
         "proxy-ssl-ciphers", "ssl-ciphers", closed=True,
     ),
     *_no(
         "leave it out: the answer of the auth service is asked for on every request",
         "auth-cache-key", "auth-cache-duration", "auth-keepalive", "auth-keepalive-requests", "auth-keepalive-timeout",
-        "auth-keepalive-share-vars", "auth-tls-error-page",
+        "auth-keepalive-share-vars",
     ),
     *_no(
         "use limit-rps or limit-rpm",
@@ -226,6 +228,8 @@ _DIFFERS = {
     "affinity-mode": "always persistent: a client stays as long as its pod is there",
     "auth-proxy-set-headers": "of the Ingress' own namespace; of nginx's variables those of permanent-redirect; 503 without it",
     "auth-request-redirect": "as permanent-redirect",
+    "auth-tls-error-page": "an address or path, with 302; variables as of permanent-redirect",
+    "auth-tls-match-cn": "the whole name has to match, not its beginning; no repeated groups, look-around or back-references",
     "auth-tls-verify-depth": "not limited: name the very authorities that may sign",
     "auth-tls-secret": "of the Ingress' own namespace; each host has one authority, and a certificate in spec.tls",
     "auth-url": "HAProxy itself asks it, with the names of its own resolver; no body of its answer is passed on",
