@@ -237,7 +237,7 @@ class _Reading:
         if tls.verify and not tls.secret:
             return "proxy-ssl-secret: nobody says who signs the pods' certificates; name a Secret with ca.crt"
         secret = secret_of(self.ingress.metadata.key, tls.secret, PEER) if tls.secret else None
-        self._peer = Peer(secret, tls.verify, (tls.name or "").lower(), tls.send_name)
+        self._peer = Peer(secret, tls.verify, (tls.name or "").lower(), tls.send_name, tls.versions, tls.ciphers or "")
         return self._name_secret("proxy-ssl-secret", tls.secret, secret) if tls.secret and secret else ""
 
     def _name_secret(self, at: str, text: str, secret: SecretKey) -> str:

@@ -380,6 +380,10 @@ def _slot(slot: Slot, servers: Iterable[Server], tls_dir: str) -> str:
     return f"backend {slot} from {slot[0]}\n{pinned}{rows}"
 
 
+# TLS versions of an annotation, as HAProxy writes them.
+_VERSIONS = {"TLSv1": "TLSv1.0", "TLSv1.1": "TLSv1.1", "TLSv1.2": "TLSv1.2", "TLSv1.3": "TLSv1.3"}
+
+
 def server_words(server: Server, tls_dir: str) -> tuple[str, ...]:
     """What a `server` line, and `add server`, says after the address."""
     slow_ms = server.slow_start_ms
@@ -393,7 +397,10 @@ def _tls_words(tls: ServerTls | None, tls_dir: str) -> tuple[str, ...]:
     trusted = ("required", "ca-file", f"{tls_dir}/{tls.authority}", "verifyhost", tls.name)
     shown = ("crt", f"{tls_dir}/{tls.certificate}") if tls.certificate else ()
     named = ("sni", f"str({tls.name})") if tls.sends_name else ()
-    return ("ssl", "verify", *(trusted if tls.authority else ("none",)), *shown, *named)
+    oldest, newest = tls.versions or ("", "")
+    bounds = ("ssl-min-ver", _VERSIONS[oldest], "ssl-max-ver", _VERSIONS[newest]) if tls.versions else ()
+    ciphers = ("ciphers", tls.ciphers) if tls.ciphers else ()
+    return ("ssl", "verify", *(trusted if tls.authority else ("none",)), *shown, *named, *bounds, *ciphers)
 
 
 def server_address(server: Server) -> str:

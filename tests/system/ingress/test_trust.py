@@ -138,6 +138,31 @@ def pod() -> Iterator[Pod]:
         yield made
 
 
+def test_tls_to_pods_is_of_the_versions_and_ciphers_asked_for(site: Site, pod: Pod) -> None:
+    worker = site.worker()
+    words = {"backend-protocol": "HTTPS", "proxy-ssl-secret": "default/spoken"}
+
+    def ask_for(**more: str) -> None:
+        asked = words | {f"proxy-ssl-{name}": text for name, text in more.items()}
+        site.apply(ingress("spoken", ("spoken.trust.example", "Prefix", "/", "spoken"), annotations=asked))
+
+    def spoken() -> tuple[str, str]:
+        status, body = site.ask("spoken.trust.example", "/")
+        return (body["version"], body["cipher"]) if status == 200 else (str(status), "")
+
+    site.apply(trusted("spoken", OURS, CLIENT), service("spoken"), endpoint("spoken", "pod", pod.port))
+    cipher = "ECDHE-ECDSA-AES256-GCM-SHA384"
+    ask_for()
+    wait_for(lambda: spoken()[0] == "TLSv1.3", "the newest that both have")
+    ask_for(protocols="TLSv1.1 TLSv1.2", ciphers=f"!AES128:{cipher}")
+    wait_for(lambda: spoken() == ("TLSv1.2", cipher), "the one that is asked for")
+    ask_for(protocols="TLSv1 TLSv1.1")
+    wait_for(lambda: spoken()[0] == "503", "the pod has neither")
+    ask_for(protocols="TLSv1.3", ciphers=cipher)
+    wait_for(lambda: spoken()[0] == "TLSv1.3", "what is named of 1.2 is not of 1.3")
+    assert site.worker() == worker
+
+
 def test_pods_must_be_who_they_say(site: Site, pod: Pod) -> None:
     worker = site.worker()
     words = {"backend-protocol": "HTTPS", "proxy-ssl-secret": "default/upstream", "proxy-ssl-verify": "on"}

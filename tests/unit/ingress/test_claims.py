@@ -182,6 +182,10 @@ def test_trust_in_pods_needs_a_name_and_somebody_who_signs() -> None:
     assert peer_of(words_of(claim.route.backend)) == Peer(
         SecretKey("default/ca;peer"), verify=True, name="pods.internal"
     )
+    (claim,) = asked(
+        backend_protocol="HTTPS", proxy_ssl_protocols="TLSv1.3 TLSv1.2", proxy_ssl_ciphers="HIGH:!aNULL"
+    ).hosts["a.example"]
+    assert peer_of(words_of(claim.route.backend)) == Peer(None, versions=("TLSv1.2", "TLSv1.3"), ciphers="HIGH:!aNULL")
     assert "proxy-ssl-name" in told(backend_protocol="HTTPS", proxy_ssl_secret="ca", proxy_ssl_verify="on")
     assert "proxy-ssl-secret" in told(backend_protocol="HTTPS", proxy_ssl_name="p", proxy_ssl_verify="on")
     assert "another namespace" in told(backend_protocol="HTTPS", proxy_ssl_secret="team/ca")

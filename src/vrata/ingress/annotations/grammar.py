@@ -6,6 +6,7 @@ backslash, braces, `%[`, newline or NUL. Only `regex` and `rewrite_path` allow m
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Callable
 
 Parser = Callable[[str], object]
@@ -14,6 +15,7 @@ MAX_REGEX = 512
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&*+.^_|~-]{1,128}", re.ASCII)
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+_CIPHERS = re.compile(r"[A-Za-z0-9!+:_-]{1,512}", re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
@@ -214,6 +216,32 @@ def common_name(text: str) -> str:
     if not text.startswith("CN="):
         raise ValueError("write CN= and a name, or a regular expression for names")
     return regex(text.removeprefix("CN="))
+
+
+TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+
+
+def tls_versions(text: str) -> tuple[str, str]:
+    """The oldest and the newest of a list without gaps."""
+    remedy = f"write some of {' '.join(TLS_VERSIONS)}, with a blank between, and none left out between two"
+    try:
+        found = sorted({TLS_VERSIONS.index(word) for word in text.split(" ")})
+    except ValueError:
+        raise ValueError(remedy) from None
+    if found != list(range(found[0], found[-1] + 1)):
+        raise ValueError(remedy)
+    return TLS_VERSIONS[found[0]], TLS_VERSIONS[found[-1]]
+
+
+def ciphers(text: str) -> str:
+    """OpenSSL's list of ciphers up to TLS 1.2 (ciphers(1)), without its @ commands; one that leaves none is refused."""
+    if not _CIPHERS.fullmatch(text):
+        raise ValueError("write names of OpenSSL's ciphers with : between, at most 512 characters")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(text)
+    except ssl.SSLError:
+        raise ValueError("name at least one cipher that OpenSSL has") from None
+    return text
 
 
 def refused(_text: str) -> object:

@@ -85,6 +85,9 @@ class BackendTls:
     verify: bool = False
     name: str | None = None
     send_name: bool = False
+    versions: tuple[str, str] | None = None  # the oldest and the newest
+    ciphers: str | None = None
+    depth: int = 1
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,8 @@ ROWS: tuple[Row, ...] = (
         Scope.BACKEND, "backend_tls",
         ("proxy-ssl-secret", "secret", g.object_name), ("proxy-ssl-verify", "verify", g.switch),
         ("proxy-ssl-name", "name", g.host), ("proxy-ssl-server-name", "send_name", g.switch),
+        ("proxy-ssl-protocols", "versions", g.tls_versions), ("proxy-ssl-ciphers", "ciphers", g.ciphers),
+        ("proxy-ssl-verify-depth", "depth", g.number(0, 10)),
         closed=True,
     ),
     *_rows(
@@ -190,8 +192,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *_no(
         "without it requests would be let in that it kept out; use auth-url, auth-tls-secret or allow lists alone",
-        "enable-global-auth", "proxy-ssl-verify-depth", "proxy-ssl-protocols",
-        "proxy-ssl-ciphers", "ssl-ciphers", closed=True,
+        "enable-global-auth", "ssl-ciphers", closed=True,
     ),
     *_no(
         "leave it out: the answer of the auth service is asked for on every request",
@@ -252,6 +253,9 @@ _DIFFERS = {
     "proxy-next-upstream-tries": "1 means `off`; else four",
     "proxy-read-timeout": "the longer of the two; WebSockets may rest an hour, or longer if this says so",
     "proxy-send-timeout": "the longer of the two",
+    "proxy-ssl-ciphers": "up to TLS 1.2, as with nginx; without @ commands",
+    "proxy-ssl-protocols": "TLSv1 to TLSv1.3, without gaps; without SSLv2 and SSLv3",
+    "proxy-ssl-verify-depth": "not limited: name the very authorities that may sign",
     "proxy-ssl-secret": "of the Ingress' own namespace",
     "proxy-ssl-verify": "`on` needs proxy-ssl-name and a ca.crt",
     "satisfy": "of addresses, auth-type and auth-url; a denied address, or client without certificate, stays out in any case",

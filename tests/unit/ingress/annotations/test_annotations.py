@@ -36,6 +36,7 @@ GOOD = {
     "load-balance": "ewma", "permanent-redirect": "https://new.example/", "permanent-redirect-code": "308",
     "proxy-body-size": "8m", "proxy-connect-timeout": "5", "proxy-next-upstream": "error timeout http_502",
     "proxy-next-upstream-tries": "3", "proxy-read-timeout": "60", "proxy-send-timeout": "60s",
+    "proxy-ssl-ciphers": "HIGH:!aNULL", "proxy-ssl-protocols": "TLSv1.2 TLSv1.3", "proxy-ssl-verify-depth": "2",
     "proxy-ssl-name": "pods.example", "proxy-ssl-secret": "team/pods", "proxy-ssl-server-name": "on",
     "proxy-ssl-verify": "on", "rewrite-target": "/$1", "server-alias": "a.example, *.b.example",
     "satisfy": "any", "session-cookie-domain": "shop.example", "session-cookie-expires": "3600", "session-cookie-max-age": "3600",
@@ -142,6 +143,22 @@ def test_units_are_nginxs() -> None:
     assert options.traffic.body_max_bytes == 8 * 1024 * 1024
     assert options.backend is not None
     assert options.backend.read_timeout_ms == 60_000
+
+
+@pytest.mark.parametrize(
+    "text", ["", "SSLv3", "TLSv1 TLSv1.2", "TLSv1.2,TLSv1.3", "TLSv1.2  TLSv1.3", "tlsv1.2", "TLSv1.4"]
+)
+def test_versions_of_tls_are_known_and_without_gaps(text: str) -> None:
+    options, (problem,) = parse_annotations("a/b", {NGINX + "proxy-ssl-protocols": text})
+    assert "none left out between two" in problem.message
+    assert options.refused
+
+
+@pytest.mark.parametrize("text", ["", "NOBODY", "HIGH MEDIUM", "HIGH@SECLEVEL=0", "!ALL", "HIGH;x", "A" * 513])
+def test_ciphers_are_those_that_openssl_has(text: str) -> None:
+    options, (problem,) = parse_annotations("a/b", {NGINX + "proxy-ssl-ciphers": text})
+    assert "name" in problem.message
+    assert options.refused
 
 
 EXPLODING = ["(a+)+", "(a|a)*", "(a{1,9}){9}", "(?i)x", r"(a)\1", "(", "a b", "x" * 513, "(" * 256 + ")" * 256]
