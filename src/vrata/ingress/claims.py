@@ -159,6 +159,9 @@ class _Reading:
             return
         self._tls()
         self._fall_back()
+        answers = self.options.answers
+        if answers and (answers.redirect_from is None) != (answers.redirect_to is None):
+            self.tell("InvalidAnnotation", "proxy-redirect-from, proxy-redirect-to: it has no effect; say both")
         needs_names = self._authority is not None or self.through
         if self.through and any(rule.host.startswith(ANY) for rule in spec.rules):
             self.tell("InvalidHost", "ssl-passthrough: it is for full names; give each rule one")  # as in ingress-nginx

@@ -50,6 +50,7 @@ end
 local READ = {
   headers = listed, ["auth-set"] = listed, errors = members,
   ["canary-pattern"] = pattern, ["client-name"] = whole,
+  ["cookie-domain"] = listed, ["cookie-path"] = listed, location = listed,
   allow = networks, deny = networks, ["limit-exempt"] = networks, ["cors-origins"] = listed, ["auth-headers"] = listed,
 }
 
@@ -321,7 +322,8 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
     txn:set_var("txn.mirror", true)
     if policy["mirror-body"] then txn:set_var("txn.mirror_body", true) end
   end
-  if policy.headers or txn:get_var("txn.fallback") then txn:set_var("txn.respond", true) end
+  if policy.headers or policy["cookie-domain"] or policy["cookie-path"] or policy.location
+    or txn:get_var("txn.fallback") then txn:set_var("txn.respond", true) end
   if policy["no-retry"] then txn:set_var("txn.no_retry", true) end
   if doors and not (policy.any and allowed) then txn:set_var("txn.auth", true) else unvouched(txn, policy) end
   if policy.host then txn.http:req_set_header("host", policy.host) end
@@ -468,9 +470,35 @@ local function answer_instead(txn, policy, status)
   txn:done(reply)
 end
 
+-- nginx: proxy_cookie_domain is for a domain as a whole, proxy_cookie_path for what a path begins with.
+local function rewrite_cookies(txn, policy)
+  local domain, path = policy["cookie-domain"], policy["cookie-path"]
+  local cookies = (domain or path) and all(txn.http:res_get_headers(), "set-cookie") or {}
+  if #cookies == 0 then return end
+  local function other(start, name, value)
+    name = name:lower()
+    if domain and name == "domain" and value:lower():match("^%.?(.-)%s*$") == domain[1] then return start .. domain[2] end
+    if path and name == "path" and value:sub(1, #path[1]) == path[1] then
+      return start .. path[2] .. value:sub(#path[1] + 1)
+    end
+  end
+  txn.http:res_del_header("set-cookie")
+  for _, one in ipairs(cookies) do txn.http:res_add_header("set-cookie", (one:gsub("(;%s*(%a+)%s*=%s*)([^;]*)", other))) end
+end
+
+-- nginx, proxy_redirect.
+local function rewrite_location(txn, policy)
+  local found = policy.location and first(txn.http:res_get_headers(), "location")
+  if not found then return end
+  local from, to = expanded(txn, policy.location[1]), expanded(txn, policy.location[2])
+  if found:sub(1, #from) == from then txn.http:res_set_header("location", to .. found:sub(#from + 1)) end
+end
+
 core.register_action("respond", {"http-res"}, function(txn)
   local policy = find(txn:get_var("txn.policy") or "") or {}
   answer_instead(txn, policy, tostring(txn.f:status()))
+  rewrite_cookies(txn, policy)
+  rewrite_location(txn, policy)
   for name, value in named(policy.headers) do txn.http:res_set_header(name, value) end
   add_cookies(txn, policy, txn.f:status(), function(name, value) txn.http:res_add_header(name, value) end)
 end)

@@ -8,7 +8,17 @@ import hashlib
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from vrata.ingress.annotations.options import Affinity, BasicAuth, Canary, ClientTls, Cors, Options, RateLimit, Redirect
+from vrata.ingress.annotations.options import (
+    Affinity,
+    Answers,
+    BasicAuth,
+    Canary,
+    ClientTls,
+    Cors,
+    Options,
+    RateLimit,
+    Redirect,
+)
 from vrata.ingress.headers import Headers
 from vrata.ingress.model import Policy, SecretKey
 from vrata.ingress.served import secret_digest
@@ -77,6 +87,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
             "mirror-body": options.mirror.body,
             "mirror-host": options.mirror.host,
         }
+    words |= _answers(options.answers or Answers())
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
         words |= {"errors": options.traffic.errors, "errors-of": ingress} if options.traffic.errors else {}
@@ -174,6 +185,12 @@ def _affinity(affinity: Affinity) -> Mapping[str, Value]:
     parts += ["HttpOnly"]
     parts += [f"SameSite={affinity.cookie_samesite}"] if affinity.cookie_samesite else []
     return {"cookie": affinity.cookie_name, "cookie-attributes": "".join(f"; {part}" for part in parts)}
+
+
+def _answers(answers: Answers) -> Mapping[str, Value]:
+    before, after = answers.redirect_from, answers.redirect_to
+    location = (before, after) if before and after else None
+    return {"cookie-domain": answers.cookie_domain, "cookie-path": answers.cookie_path, "location": location}
 
 
 def _rate_limit(ingress: str, limit: RateLimit) -> Mapping[str, Value]:

@@ -219,6 +219,15 @@ def test_a_default_backend_is_of_the_same_namespace() -> None:
     assert "another namespace" in claims.problems[0].message
 
 
+def test_a_redirect_is_rewritten_from_something_to_something() -> None:
+    (claim,) = asked(proxy_redirect_from="http://", proxy_redirect_to="https://").hosts["a.example"]
+    assert unquote(claim.route.policy) == "location=http://,https://"
+    assert not asked(proxy_redirect_from="off").problems
+    claims = asked(proxy_redirect_from="http://")
+    assert claims.hosts["a.example"][0].route.policy == ""
+    assert "say both" in claims.problems[0].message
+
+
 def test_an_auth_service_is_not_asked_without_the_headers_that_it_is_to_be_told() -> None:
     words = {"auth_url": "http://auth.team/check", "auth_proxy_set_headers": "told"}
     (claim,) = asked(**words).hosts["a.example"]

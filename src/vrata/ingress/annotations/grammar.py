@@ -123,6 +123,37 @@ def location(text: str) -> object:
     return text
 
 
+def beginning(text: str) -> object:
+    """What an address begins with, as nginx' proxy_redirect has it: a scheme, or scheme and host, perhaps a path; `off`."""
+    if text == "off":
+        return None
+    if any(name not in ("host", "scheme") for name in _VARIABLE.findall(text)):
+        raise ValueError("only $host and $scheme are known")
+    return text if text in ("http://", "https://", "$scheme://") else location(text)
+
+
+def replacement(item: Parser) -> Parser:
+    """What is replaced, a blank, what by; `off`."""
+
+    def parse(text: str) -> tuple[object, ...] | None:
+        words = text.split(" ")
+        if text == "off":
+            return None
+        if len(words) != 2:
+            raise ValueError("write two words with a blank between, or off; regular expressions are not known")
+        return tuple(item(word) for word in words)
+
+    return parse
+
+
+def cookie_domain(text: str) -> object:
+    """A dot at its beginning means nothing (RFC 6265, section 5.2.3)."""
+    found = str(host(text.removeprefix(".")))
+    if found.startswith("*"):
+        raise ValueError("write a DNS name without *")
+    return found
+
+
 def template(text: str) -> object:
     """A path with the groups of a pattern, $1 to $9."""
     unknown = [name for name in _VARIABLE.findall(text) if not re.fullmatch("[0-9].*", name)]

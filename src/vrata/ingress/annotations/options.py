@@ -182,8 +182,18 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What is replaced in answers of pods, and what by."""
+
+    cookie_domain: tuple[str, str] | None = None
+    cookie_path: tuple[str, str] | None = None
+    redirect_from: str | None = None
+    redirect_to: str | None = None
+
+
+@dataclass(frozen=True)
 class Hints:
-    """For nginx's buffers. HAProxy passes bodies on as they come, through buffers of its own."""
+    """For nginx's buffers and ways. HAProxy passes bodies on as they come, through buffers of its own."""
 
     request_buffering: bool | None = None
     request_buffer_bytes: int | None = None
@@ -192,6 +202,9 @@ class Hints:
     response_buffers: int | None = None
     busy_buffers_bytes: int | None = None
     file_bytes: int | None = None
+    relative_redirects: bool = True
+    trailing_slash: bool = True
+    server_ciphers: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,5 +225,6 @@ class Options:
     client_tls: ClientTls | None = None
     mirror: Mirror | None = None
     traffic: Traffic | None = None
+    answers: Answers | None = None
     hints: Hints | None = None
     refused: bool = False

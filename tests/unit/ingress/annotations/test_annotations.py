@@ -36,6 +36,8 @@ GOOD = {
     "load-balance": "ewma", "permanent-redirect": "https://new.example/", "permanent-redirect-code": "308",
     "proxy-body-size": "8m", "proxy-connect-timeout": "5", "proxy-next-upstream": "error timeout http_502",
     "proxy-next-upstream-tries": "3", "proxy-read-timeout": "60", "proxy-send-timeout": "60s",
+    "proxy-cookie-domain": "inner.example .shop.example", "proxy-cookie-path": "/inner/ /",
+    "proxy-redirect-from": "http://inner.example:8080/", "proxy-redirect-to": "$scheme://$host/",
     "proxy-ssl-ciphers": "HIGH:!aNULL", "proxy-ssl-protocols": "TLSv1.2 TLSv1.3", "proxy-ssl-verify-depth": "2",
     "proxy-ssl-name": "pods.example", "proxy-ssl-secret": "team/pods", "proxy-ssl-server-name": "on",
     "proxy-ssl-verify": "on", "rewrite-target": "/$1", "server-alias": "a.example, *.b.example",
@@ -159,6 +161,26 @@ def test_ciphers_are_those_that_openssl_has(text: str) -> None:
     options, (problem,) = parse_annotations("a/b", {NGINX + "proxy-ssl-ciphers": text})
     assert "name" in problem.message
     assert options.refused
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("proxy-cookie-domain", "inner.example"),
+        ("proxy-cookie-domain", "a b c"),
+        ("proxy-cookie-domain", "~^(.+)$ shop.example"),
+        ("proxy-cookie-domain", "a.example b.example;Secure"),
+        ("proxy-cookie-path", "inner /"),
+        ("proxy-redirect-from", "default"),
+        ("proxy-redirect-from", "~^http://(.*)$"),
+        ("proxy-redirect-to", "javascript:x"),
+        ("proxy-redirect-to", "https://$request_uri"),
+    ],
+)
+def test_what_is_replaced_in_answers_is_plain_text(name: str, text: str) -> None:
+    options, (problem,) = parse_annotations("a/b", {NGINX + name: text})
+    assert (options.answers, options.refused) == (None, False)
+    assert f"{name}: {text!r} is not usable, it has no effect" in problem.message
 
 
 EXPLODING = ["(a+)+", "(a|a)*", "(a{1,9}){9}", "(?i)x", r"(a)\1", "(", "a b", "x" * 513, "(" * 256 + ")" * 256]
