@@ -26,6 +26,7 @@ from vrata.ingress.model import (
     SecretKey,
 )
 from vrata.ingress.policy import (
+    auth_headers_of,
     authority_of,
     canary_of,
     headers_of,
@@ -128,16 +129,27 @@ class _Reading:
         self._policy = canary_of(self._canary) if self._canary else policy_of(ingress.metadata.key, self.options)
 
     def add_headers(self, headers: Callable[[SecretKey], object]) -> None:
-        """Those of the ConfigMap that an annotation names."""
-        named = self.options.traffic.headers if self.options.traffic else None
-        if not named or self._canary:
+        """Those of the ConfigMaps that annotations name."""
+        if self._canary:
             return
-        key = secret_of(self.ingress.metadata.key, named, HEADERS)
-        wrong = self._name_secret("custom-headers", named, key)
-        if wrong:
-            self.tell("InvalidAnnotation", f"{wrong}; it has no effect")
-        elif isinstance(found := headers(key), Headers):
-            self._policy = join(self._policy, headers_of(found))
+        named = self.options.traffic.headers if self.options.traffic else None
+        if named:
+            key = secret_of(self.ingress.metadata.key, named, HEADERS)
+            wrong = self._name_secret("custom-headers", named, key)
+            if wrong:
+                self.tell("InvalidAnnotation", f"{wrong}; it has no effect")
+            elif isinstance(found := headers(key), Headers):
+                self._policy = join(self._policy, headers_of(found))
+        told = self._told_auth_service()
+        if told:
+            found = headers(told)
+            self._policy = join(self._policy, auth_headers_of(found if isinstance(found, Headers) else None))
+
+    def _told_auth_service(self) -> SecretKey | None:
+        """The ConfigMap of what the auth service is told, if it is asked at all."""
+        auth = self.options.external_auth
+        named = auth.proxy_headers if auth and auth.url and not self._canary else None
+        return secret_of(self.ingress.metadata.key, named, HEADERS) if named else None
 
     def read(self) -> None:
         spec = self.ingress.spec
@@ -148,6 +160,9 @@ class _Reading:
             return
         self._tls()
         self._fall_back()
+        answers = self.options.answers
+        if answers and (answers.redirect_from is None) != (answers.redirect_to is None):
+            self.tell("InvalidAnnotation", "proxy-redirect-from, proxy-redirect-to: it has no effect; say both")
         needs_names = self._authority is not None or self.through
         if self.through and any(rule.host.startswith(ANY) for rule in spec.rules):
             self.tell("InvalidHost", "ssl-passthrough: it is for full names; give each rule one")  # as in ingress-nginx
@@ -200,12 +215,17 @@ class _Reading:
                 wrong = "auth-type, auth-secret: one needs the other"
             else:
                 wrong = wrong or self._name_secret("auth-secret", auth.secret, users_of(key, auth))
+        told, external = self._told_auth_service(), options.external_auth
+        if told and external:
+            wrong = wrong or self._name_secret("auth-proxy-set-headers", external.proxy_headers or "", told)
         if client and client.verify != "off" and not self._canary:
             self._authority = authority_of(key, client)
             if client.secret is None or self._authority is None:
                 wrong = "auth-tls-secret: nobody says who signs certificates; name a Secret with ca.crt"
             else:
                 wrong = wrong or self._name_secret("auth-tls-secret", client.secret, self._authority)
+        if client and client.verify == "off" and client.name_pattern and not self._canary:
+            wrong = "auth-tls-match-cn: nobody is asked for a certificate; remove auth-tls-verify-client, or this"
         if wrong:
             self.tell("InvalidAnnotation", f"{wrong}; the Ingress is left out")
         self.shut = bool(wrong)
@@ -221,7 +241,7 @@ class _Reading:
         if tls.verify and not tls.secret:
             return "proxy-ssl-secret: nobody says who signs the pods' certificates; name a Secret with ca.crt"
         secret = secret_of(self.ingress.metadata.key, tls.secret, PEER) if tls.secret else None
-        self._peer = Peer(secret, tls.verify, (tls.name or "").lower(), tls.send_name)
+        self._peer = Peer(secret, tls.verify, (tls.name or "").lower(), tls.send_name, tls.versions, tls.ciphers or "")
         return self._name_secret("proxy-ssl-secret", tls.secret, secret) if tls.secret and secret else ""
 
     def _name_secret(self, at: str, text: str, secret: SecretKey) -> str:

@@ -1,4 +1,7 @@
-"""Headers for the answers of pods, as a ConfigMap has them: a key each (ingress-nginx, `custom-headers`). Pure."""
+"""Headers as a ConfigMap has them, a key each: for the answers of pods, or for an auth service. Pure.
+
+ingress-nginx, `custom-headers` and `auth-proxy-set-headers`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -34,7 +37,7 @@ def headers_in(key: SecretKey, found: ConfigMap | None) -> Headers | tuple[str, 
     """The headers of a ConfigMap, or why there are none (reason, message)."""
     name = key.partition(";")[0]
     if found is None:
-        return "ConfigMapNotFound", f"no ConfigMap {name!r}; create it, then answers have its headers"
+        return "ConfigMapNotFound", f"no ConfigMap {name!r}; create it, then its headers are set"
     if len(found.data) > MOST:
         return "InvalidConfigMap", f"ConfigMap {name!r} has {len(found.data)} headers; name at most {MOST}"
     values = tuple((header, value.strip()) for header, value in sorted(found.data.items()))

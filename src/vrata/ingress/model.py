@@ -44,6 +44,8 @@ class ServerTls:
     certificate: str = ""
     name: str = ""  # that the pod's certificate must have, if it has to prove anything
     sends_name: bool = False
+    versions: tuple[str, str] | None = None  # of TLS, the oldest and the newest
+    ciphers: str = ""
 
 
 @dataclass(frozen=True, order=True)

@@ -35,6 +35,12 @@ local function pattern(text)
   return valid and compiled or nil
 end
 
+-- A name as a whole (`$` would take a line's end, too); no name, if the pattern can not be read.
+local function whole(text)
+  local valid, compiled = Regex.new("^(?:" .. decoded(text) .. ")\\z", true)
+  return valid and compiled or {exec = function() return false end}
+end
+
 local function members(text)
   local found = {}
   for _, item in ipairs(listed(text)) do found[item] = true end
@@ -42,8 +48,9 @@ local function members(text)
 end
 
 local READ = {
-  headers = listed, errors = members,
-  ["canary-pattern"] = pattern,
+  headers = listed, ["auth-set"] = listed, errors = members,
+  ["canary-pattern"] = pattern, ["client-name"] = whole,
+  ["cookie-domain"] = listed, ["cookie-path"] = listed, location = listed,
   allow = networks, deny = networks, ["limit-exempt"] = networks, ["cors-origins"] = listed, ["auth-headers"] = listed,
 }
 
@@ -61,7 +68,9 @@ end
 
 local function answer(txn, status, headers, body)
   local reply = txn:reply{status = status, body = body or ""}
-  for name, value in pairs(headers) do reply:add_header(name, value) end
+  for name, value in pairs(headers) do
+    for _, one in ipairs(type(value) == "table" and value or {value}) do reply:add_header(name, one) end
+  end
   txn:done(reply)
 end
 
@@ -79,6 +88,22 @@ end
 local function first(headers, name)
   local values = headers[name]
   return values and values[0]
+end
+
+local function all(headers, name)
+  local values, found = headers and headers[name] or {}, {}
+  for index = 0, #values do found[#found + 1] = values[index] end
+  return found
+end
+
+-- Goes through headers that are written `name:value`.
+local function named(items)
+  local index = 0
+  return function()
+    index = index + 1
+    local item = (items or {})[index]
+    if item then return item:match("^(.-):(.*)$") end
+  end
 end
 
 local function cookie(headers, wanted)
@@ -191,20 +216,22 @@ local HASHED = {
 
 local function none() return 0 end
 local COUNTED = {
-  second = function(txn, key) return txn.c:table_gpc0_rate(key, "limits") end,
-  minute = function(txn, key) return txn.c:table_gpc1_rate(key, "limits") end,
+  second = function(txn, key, counters) return txn.c:table_gpc0_rate(key, counters) end,
+  minute = function(txn, key, counters) return txn.c:table_gpc1_rate(key, counters) end,
   connections = none,
 }
 
 -- What other replicas have let in leaves less for this one.
 local function limit(txn, policy, source)
   if not policy.limit or (policy["limit-exempt"] and contains(policy["limit-exempt"], source)) then return end
-  local key = " " .. policy.limit .. " " .. txn.f:src()
+  local key, burst = " " .. policy.limit .. " " .. txn.f:src(), policy["limit-burst"]
+  local counters = "limits-" .. (burst or "")
   txn:set_var("txn.limit", REPLICA .. key)
+  if burst then txn:set_var("txn.limit_burst", burst) end
   for kind, counted in pairs(COUNTED) do
     local most = tonumber(policy["limit-" .. kind])
     if most then
-      for _, other in ipairs(REPLICAS) do most = most - counted(txn, other .. key) end
+      for _, other in ipairs(REPLICAS) do most = most - counted(txn, other .. key, counters) end
       txn:set_var("txn.limit_" .. kind, most)
     end
   end
@@ -231,8 +258,16 @@ local function check_client(txn, policy, headers)
     and (txn:get_var("sess.name") ~= host or txn:get_var("sess.authority") ~= policy["client-authority"]) then
     return refuse(txn, 421, "this connection was made for another name")
   end
-  if policy.client == "on" and not used then return refuse(txn, 400, "no required certificate was sent") end
-  if policy.client ~= "optional_no_ca" and wrong ~= 0 then return refuse(txn, 400, "the certificate is not valid here") end
+  local missing, invalid = policy.client == "on" and not used, policy.client ~= "optional_no_ca" and wrong ~= 0
+  if policy["client-page"] and (missing or invalid) then
+    return answer(txn, 302, {location = expanded(txn, policy["client-page"])})
+  end
+  if missing then return refuse(txn, 400, "no required certificate was sent") end
+  if invalid then return refuse(txn, 400, "the certificate is not valid here") end
+  local name = used and txn.f:ssl_c_s_dn("CN")
+  if policy["client-name"] and not (name and policy["client-name"]:exec(name)) then
+    return refuse(txn, 403, "the certificate is not for this name")
+  end
   txn.http:req_set_header("ssl-client-verify", not used and "NONE" or wrong == 0 and "SUCCESS" or "FAILED:" .. wrong)
   if not used then return end
   txn.http:req_set_header("ssl-client-subject-dn", txn.f:ssl_c_s_dn("", 0, "rfc2253"))
@@ -269,6 +304,11 @@ local function be_careful(txn)
   if other ~= path then txn:set_var("req.other", other) end
 end
 
+-- Who comes in without the auth service's word says nothing in its name.
+local function unvouched(txn, policy)
+  for _, name in ipairs(policy["auth-headers"] or {}) do txn.http:req_del_header(name) end
+end
+
 -- HAProxy goes on after an error in here; `done` tells its rules that there was none.
 local function guard(done, action)
   return function(txn)
@@ -283,7 +323,8 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
   local headers, method = txn.http:req_get_headers(), txn.f:method()
   local source = core.parse_addr(txn.f:src())
   if policy.careful then be_careful(txn) end
-  if (policy.deny and contains(policy.deny, source)) or (policy.allow and not contains(policy.allow, source)) then
+  local doors, allowed = policy.auth or policy.users, policy.allow and contains(policy.allow, source)
+  if (policy.deny and contains(policy.deny, source)) or (policy.allow and not allowed and not (policy.any and doors)) then
     return refuse(txn, 403, "this address may not enter")
   end
   if policy.client then check_client(txn, policy, headers) end
@@ -307,9 +348,10 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
     txn:set_var("txn.mirror", true)
     if policy["mirror-body"] then txn:set_var("txn.mirror_body", true) end
   end
-  if policy.headers or txn:get_var("txn.fallback") then txn:set_var("txn.respond", true) end
+  if policy.headers or policy["cookie-domain"] or policy["cookie-path"] or policy.location
+    or txn:get_var("txn.fallback") then txn:set_var("txn.respond", true) end
   if policy["no-retry"] then txn:set_var("txn.no_retry", true) end
-  if policy.auth or policy.users then txn:set_var("txn.auth", true) end
+  if doors and not (policy.any and allowed) then txn:set_var("txn.auth", true) else unvouched(txn, policy) end
   if policy.host then txn.http:req_set_header("host", policy.host) end
   if policy.prefix then txn.http:req_set_header("x-forwarded-prefix", policy.prefix) end
   local path = txn:get_var("txn.rewrite")
@@ -319,17 +361,14 @@ end))
 -- Who was let in by a password is remembered by its digest, until the list of users is another one.
 local let_in, remembered = {}, 0
 
-local function ask_for_password(txn, policy)
-  answer(txn, 401, {["www-authenticate"] = 'Basic realm="' .. policy.realm .. '", charset="UTF-8"'})
-end
-
-local function check_password(txn, policy)
+-- 204 for a right one, 401 for a wrong one or none; anything else: it can not be known.
+local function asked_of_doorman(txn, policy)
   local version = versions:lookup(policy.users)
-  if not version then return refuse(txn, 503, "the list of users can not be read") end
+  if not version then return 0 end
   local given = first(txn.http:req_get_headers(), "authorization")
-  if not given then return ask_for_password(txn, policy) end
+  if not given then return 401 end
   local key = version .. txn.c:digest(given, "sha256")
-  if let_in[key] then return end
+  if let_in[key] then return 204 end
   local done, response = pcall(function()
     return core.httpclient():get{
       url = "http://doorman/" .. policy.users .. "/" .. version, dst = "unix@" .. os.getenv("VRATA_DOORMAN"),
@@ -337,23 +376,29 @@ local function check_password(txn, policy)
     }
   end)
   local status = done and response and response.status or 0
-  if status == 401 then return ask_for_password(txn, policy) end
-  if status ~= 204 then return refuse(txn, 503, "passwords can not be checked; try again in a moment") end
-  if remembered >= MOST_KNOWN then let_in, remembered = {}, 0 end
-  let_in[key], remembered = true, remembered + 1
+  if status == 204 then
+    if remembered >= MOST_KNOWN then let_in, remembered = {}, 0 end
+    let_in[key], remembered = true, remembered + 1
+  end
+  return status
+end
+
+-- Whether the client needs nobody else's word.
+local function let_in_by_password(txn, policy)
+  local status = asked_of_doorman(txn, policy)
+  if status == 204 then return policy.any end
+  if policy.any and policy.auth then return false end
+  if status ~= 401 then return refuse(txn, 503, "passwords can not be checked; try again in a moment") end
+  answer(txn, 401, {["www-authenticate"] = 'Basic realm="' .. policy.realm .. '", charset="UTF-8"'})
 end
 
 local HOP_BY_HOP = {["content-length"] = true, ["transfer-encoding"] = true, connection = true}
 
 -- Headers as HAProxy's own client sends them on.
 local function end_to_end(txn)
-  local headers = {}
-  for name, values in pairs(txn.http:req_get_headers()) do
-    if not HOP_BY_HOP[name] and name ~= "host" then
-      local all = {}
-      for index = 0, #values do all[#all + 1] = values[index] end
-      headers[name] = all
-    end
+  local given, headers = txn.http:req_get_headers(), {}
+  for name in pairs(given) do
+    if not HOP_BY_HOP[name] and name ~= "host" then headers[name] = all(given, name) end
   end
   return headers
 end
@@ -377,20 +422,27 @@ end)
 
 -- Another service says who may enter (ingress-nginx, «External Authentication»): 2xx lets in, everything else does not.
 core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", function(txn, policy)
-  if policy.users then check_password(txn, policy) end
+  if policy.users and let_in_by_password(txn, policy) then return unvouched(txn, policy) end
   if not policy.auth then return end
+  if policy["auth-unready"] then return refuse(txn, 503, "what to tell the auth service is not known") end
   local headers = end_to_end(txn)
   local here = txn:get_var("txn.scheme") .. "://" .. txn:get_var("txn.host") .. txn:get_var("txn.uri")
   headers["x-original-url"] = {here}
   headers["x-original-method"] = {txn.f:method()}
-  headers["x-auth-request-redirect"] = {txn:get_var("txn.uri")}
+  headers["x-auth-request-redirect"] = {expanded(txn, policy["auth-redirect"] or "$request_uri")}
+  for name, value in named(policy["auth-set"]) do headers[name:lower()] = {expanded(txn, value)} end
   local client = core.httpclient()
   local ask = client[(policy["auth-method"] or "GET"):lower()]
   local done, response = pcall(ask, client, {
     url = expanded(txn, policy.auth), headers = headers, timeout = AUTH_TIMEOUT_MS,
   })
   local status = done and response and response.status or 0
+  local cookies = all(done and response and response.headers, "set-cookie")
   if status >= 200 and status < 300 then
+    if #cookies > 0 then
+      txn:set_var("txn.auth_cookies", table.concat(cookies, "\n"))
+      txn:set_var("txn.respond", true)
+    end
     for _, name in ipairs(policy["auth-headers"] or {}) do
       local values = response.headers and response.headers[name:lower()]
       txn.http:req_del_header(name)
@@ -398,20 +450,25 @@ core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", functi
     end
   elseif status == 401 and policy["auth-signin"] then
     local signin = expanded(txn, policy["auth-signin"])
-    if not signin:find("rd=", 1, true) then
-      signin = signin .. (signin:find("?", 1, true) and "&" or "?") .. "rd=" .. escaped(here)
+    local back, query = (policy["auth-param"] or "rd") .. "=", signin:match("%?(.*)")
+    if not ("&" .. (query or "")):find("&" .. back, 1, true) then
+      signin = signin .. (query and "&" or "?") .. back .. escaped(here)
     end
-    answer(txn, 302, {location = signin})
+    answer(txn, 302, {location = signin, ["set-cookie"] = cookies})
   elseif status == 401 or status == 403 then
-    local asked = response.headers and response.headers["www-authenticate"]
-    answer(txn, status, asked and {["www-authenticate"] = asked[0]} or {}, "")
+    local asked = all(response.headers, "www-authenticate")
+    answer(txn, status, {["www-authenticate"] = asked, ["set-cookie"] = policy["auth-cookie-always"] and cookies})
   else
     refuse(txn, 503, "who may enter can not be asked; try again in a moment")
   end
 end))
 
-local function add_headers(policy, set)
-  for _, header in ipairs(policy.headers or {}) do set(header:match("^(.-):(.*)$")) end
+-- The auth service's cookies are passed on with these; with any status if that is asked for.
+local SHOWN = members("200,201,204,206,301,302,303,304,307,308")
+
+local function add_cookies(txn, policy, status, add)
+  if not policy["auth-cookie-always"] and not SHOWN[tostring(status)] then return end
+  for value in (txn:get_var("txn.auth_cookies") or ""):gmatch("[^\n]+") do add("set-cookie", value) end
 end
 
 -- Another Service's answer in place of a pod's; none if that can not be had.
@@ -434,12 +491,40 @@ local function answer_instead(txn, policy, status)
     end
   end
   if length > LONGEST_ERROR then return end
-  add_headers(policy, function(name, value) reply:add_header(name, value) end)
+  for name, value in named(policy.headers) do reply:add_header(name, value) end
+  add_cookies(txn, policy, found.status, function(name, value) reply:add_header(name, value) end)
   txn:done(reply)
+end
+
+-- nginx: proxy_cookie_domain is for a domain as a whole, proxy_cookie_path for what a path begins with.
+local function rewrite_cookies(txn, policy)
+  local domain, path = policy["cookie-domain"], policy["cookie-path"]
+  local cookies = (domain or path) and all(txn.http:res_get_headers(), "set-cookie") or {}
+  if #cookies == 0 then return end
+  local function other(start, name, value)
+    name = name:lower()
+    if domain and name == "domain" and value:lower():match("^%.?(.-)%s*$") == domain[1] then return start .. domain[2] end
+    if path and name == "path" and value:sub(1, #path[1]) == path[1] then
+      return start .. path[2] .. value:sub(#path[1] + 1)
+    end
+  end
+  txn.http:res_del_header("set-cookie")
+  for _, one in ipairs(cookies) do txn.http:res_add_header("set-cookie", (one:gsub("(;%s*(%a+)%s*=%s*)([^;]*)", other))) end
+end
+
+-- nginx, proxy_redirect.
+local function rewrite_location(txn, policy)
+  local found = policy.location and first(txn.http:res_get_headers(), "location")
+  if not found then return end
+  local from, to = expanded(txn, policy.location[1]), expanded(txn, policy.location[2])
+  if found:sub(1, #from) == from then txn.http:res_set_header("location", to .. found:sub(#from + 1)) end
 end
 
 core.register_action("respond", {"http-res"}, function(txn)
   local policy = find(txn:get_var("txn.policy") or "") or {}
   answer_instead(txn, policy, tostring(txn.f:status()))
-  add_headers(policy, function(name, value) txn.http:res_set_header(name, value) end)
+  rewrite_cookies(txn, policy)
+  rewrite_location(txn, policy)
+  for name, value in named(policy.headers) do txn.http:res_set_header(name, value) end
+  add_cookies(txn, policy, txn.f:status(), function(name, value) txn.http:res_add_header(name, value) end)
 end)

@@ -8,7 +8,17 @@ import hashlib
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from vrata.ingress.annotations.options import Affinity, BasicAuth, Canary, ClientTls, Cors, Options, RateLimit, Redirect
+from vrata.ingress.annotations.options import (
+    Affinity,
+    Answers,
+    BasicAuth,
+    Canary,
+    ClientTls,
+    Cors,
+    Options,
+    RateLimit,
+    Redirect,
+)
 from vrata.ingress.headers import Headers
 from vrata.ingress.model import Policy, SecretKey
 from vrata.ingress.served import secret_digest
@@ -20,16 +30,18 @@ REALM = "Authentication Required"
 MAX_BYTES = 12_000  # of what one row may bring (`vrata.haproxy.runtime`)
 HOUR_MS = 3_600_000
 # Words that keep somebody out.
-_GUARDS = ("allow=", "auth=", "client=", "deny=", "users=")
+_GUARDS = ("allow=", "any=", "auth=", "client=", "client-name=", "deny=", "users=")
 CAREFUL = Policy("careful=1")  # a path that can be read in two ways may not mean a guarded one
-LIMIT_WINDOW_S = 5  # requests a second are counted over so many, which lets short bursts pass
+# Requests a second are counted over so many seconds, and those a minute over so many minutes: bursts of a rate times that
+# pass, and no more than the rate does in the long run. Each is a table of HAProxy's.
+BURSTS = (1, 2, 3, 5, 10, 20, 50)
 
 
 def policy_of(ingress: str, options: Options) -> Policy:
     """Everything but the canary, which is another Ingress' matter."""
     words: dict[str, Value] = {}
     if options.access:
-        words |= {"allow": options.access.allow, "deny": options.access.deny}
+        words |= {"allow": options.access.allow, "deny": options.access.deny, "any": options.access.satisfy == "any"}
     if options.redirect:
         words |= _redirect(options.redirect)
     if options.rewrite:
@@ -58,6 +70,8 @@ def policy_of(ingress: str, options: Options) -> Policy:
             "client": options.client_tls.verify,
             "client-authority": secret_digest(authority),
             "client-pass": options.client_tls.pass_certificate,
+            "client-name": options.client_tls.name_pattern,
+            "client-page": options.client_tls.error_page,
         }
     if options.external_auth and options.external_auth.url:
         auth = options.external_auth
@@ -66,6 +80,9 @@ def policy_of(ingress: str, options: Options) -> Policy:
             "auth-method": auth.method,
             "auth-signin": auth.signin,
             "auth-headers": auth.response_headers,
+            "auth-redirect": auth.redirect,
+            "auth-param": auth.signin_param,
+            "auth-cookie-always": auth.always_cookie,
         }
     if options.mirror and options.mirror.target:
         words |= {
@@ -73,6 +90,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
             "mirror-body": options.mirror.body,
             "mirror-host": options.mirror.host,
         }
+    words |= _answers(options.answers or Answers())
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
         words |= {"errors": options.traffic.errors, "errors-of": ingress} if options.traffic.errors else {}
@@ -113,7 +131,16 @@ def canary_of(canary: Canary) -> Policy:
 
 def headers_of(headers: Headers) -> Policy:
     """What answers have besides."""
-    return _line({"headers": tuple(f"{name}:{value}" for name, value in headers.values)})
+    return _line({"headers": _headers(headers)})
+
+
+def auth_headers_of(headers: Headers | None) -> Policy:
+    """What the auth service is told besides; None: that is not known, so it can not be asked."""
+    return _line({"auth-set": _headers(headers)} if headers else {"auth-unready": True})
+
+
+def _headers(headers: Headers) -> tuple[str, ...]:
+    return tuple(f"{name}:{value}" for name, value in headers.values)
 
 
 def guards_of(policy: Policy) -> frozenset[str]:
@@ -168,11 +195,19 @@ def _affinity(affinity: Affinity) -> Mapping[str, Value]:
     return {"cookie": affinity.cookie_name, "cookie-attributes": "".join(f"; {part}" for part in parts)}
 
 
+def _answers(answers: Answers) -> Mapping[str, Value]:
+    before, after = answers.redirect_from, answers.redirect_to
+    location = (before, after) if before and after else None
+    return {"cookie-domain": answers.cookie_domain, "cookie-path": answers.cookie_path, "location": location}
+
+
 def _rate_limit(ingress: str, limit: RateLimit) -> Mapping[str, Value]:
+    burst = max(one for one in BURSTS if one <= limit.burst_multiplier)
     return {
         "limit": hashlib.blake2s(ingress.encode(), digest_size=8).hexdigest(),
-        "limit-second": limit.per_second and limit.per_second * LIMIT_WINDOW_S,
-        "limit-minute": limit.per_minute,
+        "limit-burst": burst if limit.per_second or limit.per_minute else None,
+        "limit-second": limit.per_second and limit.per_second * burst,
+        "limit-minute": limit.per_minute and limit.per_minute * burst,
         "limit-connections": limit.connections,
         "limit-exempt": limit.exempt,
     }

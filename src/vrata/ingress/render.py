@@ -11,7 +11,7 @@ from vrata.haproxy.model import BindTls
 from vrata.haproxy.tls import bind_words
 from vrata.ingress.model import REDIRECT, Scheme, Server, ServerTls, Settings, Slot
 from vrata.ingress.places import PATTERNS, Kind
-from vrata.ingress.policy import LIMIT_WINDOW_S
+from vrata.ingress.policy import BURSTS
 from vrata.ingress.rows import ANY, END
 from vrata.ingress.served import LIST
 from vrata.ingress.streams import Port
@@ -60,6 +60,7 @@ def render_config(
         _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, settings),
         _frontend(Scheme.HTTPS, f"{inner} {tls}", directory, settings),
         _LIMITS,
+        _CONNECTIONS,
         *([_HOSTS.format(size=settings.host_metrics)] if settings.host_metrics else []),
         _SLOTS,
         _streams(settings, ports, directory),
@@ -255,8 +256,7 @@ def _policy(scheme: Scheme, directory: str, lookup: str) -> str:
         "set-var(req.row) var(req.row),field(1,/,2)",
         f"{unclear} if {{ var(req.other) -m found }} !{{ var(req.row),strcmp(txn.row) eq 0 }}",
         "disable-l7-retry if { var(txn.no_retry) -m bool }",
-        "track-sc0 var(txn.limit) table limits if { var(txn.limit_second) -m found }",
-        "track-sc0 var(txn.limit) table limits if { var(txn.limit_minute) -m found }",
+        *(f"track-sc0 var(txn.limit) table limits-{one} if {{ var(txn.limit_burst) -m str {one} }}" for one in BURSTS),
         "track-sc1 var(txn.limit) table limits-connections if { var(txn.limit_connections) -m found }",
         *limits,
         f"{too_many} if {{ var(txn.over) -m bool }}",
@@ -290,11 +290,15 @@ def _responses(scheme: Scheme) -> str:
 
 
 # A counter for each replica, Ingress and client address: rates are shared by all replicas, which never write each other's.
+_LIMITS = "\n".join(
+    f"""\
+backend limits-{burst} from all
+  stick-table type string len 100 size 100k expire {2 * burst}m store gpc0_rate({burst}s),gpc1_rate({burst}m) peers replicas
+"""
+    for burst in BURSTS
+)
 # What is under way is known to whoever serves it.
-_LIMITS = f"""\
-backend limits from all
-  stick-table type string len 100 size 100k expire 120s store gpc0_rate({LIMIT_WINDOW_S}s),gpc1_rate(60s) peers replicas
-
+_CONNECTIONS = """\
 backend limits-connections from all
   stick-table type string len 100 size 100k expire 60s store conn_cur
 """
@@ -388,6 +392,10 @@ def _slot(slot: Slot, servers: Iterable[Server], tls_dir: str) -> str:
     return f"backend {slot} from {slot[0]}\n{pinned}{rows}"
 
 
+# TLS versions of an annotation, as HAProxy writes them.
+_VERSIONS = {"TLSv1": "TLSv1.0", "TLSv1.1": "TLSv1.1", "TLSv1.2": "TLSv1.2", "TLSv1.3": "TLSv1.3"}
+
+
 def server_words(server: Server, tls_dir: str) -> tuple[str, ...]:
     """What a `server` line, and `add server`, says after the address."""
     slow_ms = server.slow_start_ms
@@ -401,7 +409,10 @@ def _tls_words(tls: ServerTls | None, tls_dir: str) -> tuple[str, ...]:
     trusted = ("required", "ca-file", f"{tls_dir}/{tls.authority}", "verifyhost", tls.name)
     shown = ("crt", f"{tls_dir}/{tls.certificate}") if tls.certificate else ()
     named = ("sni", f"str({tls.name})") if tls.sends_name else ()
-    return ("ssl", "verify", *(trusted if tls.authority else ("none",)), *shown, *named)
+    oldest, newest = tls.versions or ("", "")
+    bounds = ("ssl-min-ver", _VERSIONS[oldest], "ssl-max-ver", _VERSIONS[newest]) if tls.versions else ()
+    ciphers = ("ciphers", tls.ciphers) if tls.ciphers else ()
+    return ("ssl", "verify", *(trusted if tls.authority else ("none",)), *shown, *named, *bounds, *ciphers)
 
 
 def server_address(server: Server) -> str:

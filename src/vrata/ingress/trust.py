@@ -60,19 +60,24 @@ class Peer:
     verify: bool = False
     name: str = ""
     sends_name: bool = False
+    versions: tuple[str, str] | None = None
+    ciphers: str = ""
 
     def word(self) -> str:
         """To be read by `peer_of`; nothing in it is a semicolon or a blank."""
         flags = "".join(letter for letter, wanted in (("v", self.verify), ("n", self.sends_name)) if wanted)
-        return f"{_WORD}{(self.secret or '').removesuffix(PEER)},{flags},{self.name}"
+        secret, versions = (self.secret or "").removesuffix(PEER), "-".join(self.versions or ())
+        return _WORD + ",".join((secret, flags, self.name, versions, self.ciphers))
 
 
 def peer_of(words: frozenset[str]) -> Peer | None:
     """What a backend's words say; None: anybody is trusted."""
     for word in words:
         if word.startswith(_WORD):
-            secret, flags, name = word.removeprefix(_WORD).split(",")
-            return Peer(SecretKey(f"{secret}{PEER}") if secret else None, "v" in flags, name, "n" in flags)
+            secret, flags, name, versions, ciphers = word.removeprefix(_WORD).split(",")
+            key = SecretKey(f"{secret}{PEER}") if secret else None
+            oldest, _, newest = versions.partition("-")
+            return Peer(key, "v" in flags, name, "n" in flags, (oldest, newest) if versions else None, ciphers)
     return None
 
 
@@ -84,6 +89,8 @@ def server_tls(peer: Peer, trust: Trust) -> ServerTls:
         certificate=client_file(secret, trust.certificate) if secret and trust.certificate else "",
         name=peer.name,
         sends_name=peer.sends_name,
+        versions=peer.versions,
+        ciphers=peer.ciphers,
     )
 
 

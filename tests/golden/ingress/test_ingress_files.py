@@ -37,7 +37,9 @@ DIRECTORY = "/run/vrata-ingress"
 
 POD = Server("s-10-20-0-2-8080", "10.20.0.2", 8080)
 TRUSTED = ServerTls("ca-0123456789abcdef.pem", "peer-0123456789abcdef.pem", "pods.example", sends_name=True)
+OLDER = ServerTls(versions=("TLSv1", "TLSv1.2"), ciphers="HIGH:!aNULL:ECDHE-RSA-AES256-GCM-SHA384")
 DUAL = (
+    Server("s-10-20-0-5-80-tls", "10.20.0.5", 80, tls=OLDER),
     Server("s-10-20-0-3-80-tls", "10.20.0.3", 80, tls=ServerTls()),
     Server("s-10-20-0-4-80-tls", "10.20.0.4", 80, tls=TRUSTED),
     Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True),

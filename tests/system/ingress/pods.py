@@ -22,7 +22,9 @@ class Pod:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = json.dumps({"pod": "encrypted"}).encode()
+        assert isinstance(self.connection, ssl.SSLSocket)
+        cipher, version, _ = self.connection.cipher() or ("", "", 0)
+        body = json.dumps({"pod": "encrypted", "cipher": cipher, "version": version}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -215,6 +215,13 @@ class Site:
         self, host: str, path: str = "/", *, name: str = "", shown: Identity | None = None, headers: str = ""
     ) -> tuple[int, Any]:
         """Status and body of one GET over HTTPS, whoever answers; `name` in the handshake, `shown` is our certificate."""
+        status, _, body = self.request_encrypted(host, path, name=name, shown=shown, headers=headers)
+        return status, body
+
+    def request_encrypted(
+        self, host: str, path: str = "/", *, name: str = "", shown: Identity | None = None, headers: str = ""
+    ) -> tuple[int, dict[str, str], Any]:
+        """The same with the answer's headers (names in lower case)."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if shown:
@@ -231,7 +238,8 @@ class Site:
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             body = answer.read().decode()
-            return answer.status, json.loads(body) if body.startswith("{") else body
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, found, json.loads(body) if body.startswith("{") else body
 
     def pod(self, host: str, path: str = "/", *, port: int = 0) -> str:
         """The pod that answers, or the status if none does."""

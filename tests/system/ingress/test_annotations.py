@@ -291,9 +291,17 @@ def test_a_rate_limit_for_each_client_and_ingress(site: Site) -> None:
     site.until("other-limit.example", "/", "one")
     wait_for(lambda: 429 in {site.ask("limit.example", "/")[0] for _ in range(15)}, "too many are refused")
     assert site.ask("other-limit.example", "/")[0] == 200
-    serve(site, "exempt.example", {"limit-rpm": "3", "limit-whitelist": "127.0.0.1"})
+    serve(site, "exempt.example", {"limit-rpm": "1", "limit-whitelist": "127.0.0.1"})
     site.until("exempt.example", "/", "one")
     assert {site.ask("exempt.example", "/")[0] for _ in range(10)} == {200}
+
+
+@pytest.mark.parametrize(("multiplier", "passed"), [("1", 3), ("2", 6), ("4", 9)])
+def test_a_burst_is_so_many_times_the_rate(site: Site, multiplier: str, passed: int) -> None:
+    host = f"burst-{multiplier}.example"
+    serve(site, host, {"limit-rpm": "3", "limit-burst-multiplier": multiplier})
+    wait_for(lambda: f"{host}/" in site.rows("routes-http"), "the route is there")
+    assert [site.ask(host, "/")[0] for _ in range(passed + 2)] == [200] * passed + [429] * 2
 
 
 def test_requests_under_way_are_limited(site: Site) -> None:
@@ -335,6 +343,42 @@ def test_who_has_a_password_may_enter(site: Site) -> None:
     wait_for(lambda: status("two") == 503, "nobody may enter any more")
 
 
+INSIDE, OUTSIDE = "127.0.0.0/8", "10.0.0.0/8"  # clients of these tests are of the former
+ANN = {"Authorization": f"Basic {base64.b64encode(b'ann:one').decode()}"}
+
+
+def test_an_address_or_a_password_is_enough_where_any_satisfies(site: Site) -> None:
+    site.apply(users("satisfied", ann="one"))
+    guards = {"auth-type": "basic", "auth-secret": "satisfied"}
+    cases = {
+        "any-in": {"satisfy": "any", "whitelist-source-range": INSIDE},
+        "any-out": {"satisfy": "any", "whitelist-source-range": OUTSIDE},
+        "any-list": {"satisfy": "any"},
+        "any-denied": {"satisfy": "any", "whitelist-source-range": INSIDE, "denylist-source-range": INSIDE},
+        "all-in": {"satisfy": "all", "whitelist-source-range": INSIDE},
+        "all-out": {"whitelist-source-range": OUTSIDE},
+    }
+    for name, words in cases.items():
+        serve(site, f"{name}.example", guards | words)
+
+    def found(name: str) -> tuple[int, int]:
+        without, given = (site.request("GET", f"{name}.example", "/", headers)[0] for headers in ({}, ANN))
+        return without, given
+
+    expected = {
+        "any-in": (200, 200),
+        "any-out": (401, 200),
+        "any-list": (401, 200),
+        "any-denied": (403, 403),
+        "all-in": (401, 200),
+        "all-out": (403, 403),
+    }
+    wait_for(lambda: {name: found(name) for name in cases} == expected, "everybody is let in or kept out")
+    site.cluster.kubectl("delete", "secret", "satisfied")
+    wait_for(lambda: found("any-out") == (503, 503), "who can not be asked is not let in")
+    assert found("any-in") == (200, 200)
+
+
 def test_who_was_let_in_stays_in_while_the_controller_is_away(site: Site) -> None:
     serve(site, "stay.example", {"auth-type": "basic", "auth-secret": "stays-in"})
     site.apply(users("stays-in", ann="one"))
@@ -364,7 +408,7 @@ def address(site: Site) -> Iterator[str]:
     try:
         yield made
     finally:
-        guarded = [f"{name}.example" for name in ("auth", "unauth", "forbidden", "mute", "loop")]
+        guarded = [f"{name}.example" for name in ("auth", "unauth", "forbidden", "mute", "loop", "either")]
         site.cluster.kubectl("delete", "ingress", "--ignore-not-found", *guarded)
         until_status(site, "mute.example", "/", 404)
         subprocess.run(["ip", "address", "del", f"{made}/32", "dev", "lo"], check=True)
@@ -385,6 +429,27 @@ def test_an_external_service_says_who_may_enter(site: Site, echoes: Echoes, addr
     serve(site, "loop.example", {"auth-url": "http://127.0.0.1:8081/healthz"})
     wait_for(lambda: "auth-url: 'http://127.0.0.1:8081/healthz' is not" in site.events(), "loopback is refused")
     assert site.ask("loop.example", "/")[0] == 404
+
+
+def test_who_is_let_in_without_the_services_word_says_nothing_in_its_name(
+    site: Site, echoes: Echoes, address: str
+) -> None:
+    words = {
+        "satisfy": "any",
+        "auth-url": f"http://{address}:{echoes.port('auth')}/status/401",
+        "auth-response-headers": "X-User",
+        "auth-type": "basic",
+        "auth-secret": "either",
+    }
+    site.apply(users("either", ann="one"))
+    serve(site, "either.example", words)
+    until_status(site, "either.example", "/", 401)
+    forged = {"X-User": "admin"}
+    wait_for(lambda: site.request("GET", "either.example", "/", forged | ANN)[0] == 200, "a password is enough")
+    assert "X-User" not in site.request("GET", "either.example", "/", forged | ANN)[2]["headers"]
+    serve(site, "either.example", words | {"whitelist-source-range": INSIDE})
+    until_status(site, "either.example", "/", 200)
+    assert "X-User" not in site.request("GET", "either.example", "/", forged)[2]["headers"]
 
 
 @pytest.fixture

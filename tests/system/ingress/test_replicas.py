@@ -71,18 +71,18 @@ def wait_until_ready(one: Site) -> None:
 def test_a_rate_is_of_all_replicas_together_and_outlives_a_reload(replicas: list[Site]) -> None:
     one, two = replicas
     path = ("shared-limit.example", "Prefix", "/", "web")
-    one.apply(ingress("shared-limit", path, annotations={"limit-rpm": "10"}))
+    one.apply(ingress("shared-limit", path, annotations={"limit-rpm": "10", "limit-burst-multiplier": "1"}))
     for each in replicas:
         wait_until_ready(each)
     assert [one.ask("shared-limit.example", "/")[0] for _ in range(7)] == [200] * 7
-    wait_for(lambda: "gpc1_rate(60000)=7" in two.answer("show table limits"), "the other one hears of them")
+    wait_for(lambda: "gpc1_rate(60000)=7" in two.answer("show table limits-1"), "the other one hears of them")
     assert [two.ask("shared-limit.example", "/")[0] for _ in range(5)] == [200] * 3 + [429] * 2
     wait_for(lambda: one.ask("shared-limit.example", "/")[0] == 429, "and so does the first one")
     reloads, worker = one.reloads(), one.worker()
     one.apply(front(ONE, TWO, NOBODY))
     wait_for(lambda: one.worker() != worker, "a new replica is a reload")
     assert 'reason="a new replica" detail=192.0.2.83' in one.log.read_text()
-    wait_for(lambda: one.answer("show table limits").count("gpc1_rate(60000)=") == 2, "nothing counted is lost")
+    wait_for(lambda: one.answer("show table limits-1").count("gpc1_rate(60000)=") == 2, "nothing counted is lost")
     assert one.ask("shared-limit.example", "/")[0] == 429
     one.apply(front(ONE, TWO))
     two.stop()  # whoever has gone is no reason for anything

@@ -94,6 +94,34 @@ def test_a_certificate_may_be_left_to_the_client(site: Site) -> None:
     assert answer["headers"]["Ssl-Client-Subject-Dn"] == ["CN=stranger"]
 
 
+def test_a_certificate_must_be_of_a_name_that_matches(site: Site) -> None:
+    site.apply(trusted("ours", OURS))
+    guarded(site, "named.trust.example", "ours", match_cn="CN=(client|[a-z]+-admin)")
+    wait_for(lambda: status(site, "named.trust.example", CLIENT) == 200, "the client comes in")
+    assert status(site, "named.trust.example", issue("shop-admin", by=OURS)) == 200
+    for name in ("clients", "client2", "my client", "CN=client", "client\n", "Client", "client,CN=x"):
+        assert status(site, "named.trust.example", issue(name, by=OURS)) == 403, name
+    assert status(site, "named.trust.example", STRANGER) == 400
+    guarded(site, "maybe.trust.example", "ours", match_cn="CN=.*", verify_client="optional")
+    wait_for(lambda: status(site, "maybe.trust.example", CLIENT) == 200, "the client comes in")
+    assert status(site, "maybe.trust.example") == 403
+    guarded(site, "unread.trust.example", "ours", match_cn="client")
+    wait_for(
+        lambda: "auth-tls-match-cn: 'client' is not usable, the Ingress is left out" in site.events(), "it is told"
+    )
+
+
+def test_who_lacks_a_certificate_is_sent_to_a_page(site: Site) -> None:
+    site.apply(trusted("ours", OURS))
+    guarded(site, "paged.trust.example", "ours", error_page="https://help.example/$host", match_cn="CN=client")
+    wait_for(lambda: status(site, "paged.trust.example", CLIENT) == 200, "the client comes in")
+    for nobody in (None, STRANGER):
+        found, headers, _ = site.request_encrypted("paged.trust.example", shown=nobody)
+        assert (found, headers["location"]) == (302, "https://help.example/paged.trust.example")
+    assert status(site, "paged.trust.example", issue("other", by=OURS)) == 403
+    assert status(site, "paged.trust.example", CLIENT, name="another.example") == 421
+
+
 def test_a_host_has_one_authority(site: Site) -> None:
     site.apply(trusted("ours", OURS), trusted("others", OTHERS))
     guarded(site, "shared.trust.example", "ours")
@@ -108,6 +136,31 @@ def test_a_host_has_one_authority(site: Site) -> None:
 def pod() -> Iterator[Pod]:
     with encrypted_pod(PODS, OURS) as made:
         yield made
+
+
+def test_tls_to_pods_is_of_the_versions_and_ciphers_asked_for(site: Site, pod: Pod) -> None:
+    worker = site.worker()
+    words = {"backend-protocol": "HTTPS", "proxy-ssl-secret": "default/spoken"}
+
+    def ask_for(**more: str) -> None:
+        asked = words | {f"proxy-ssl-{name}": text for name, text in more.items()}
+        site.apply(ingress("spoken", ("spoken.trust.example", "Prefix", "/", "spoken"), annotations=asked))
+
+    def spoken() -> tuple[str, str]:
+        status, body = site.ask("spoken.trust.example", "/")
+        return (body["version"], body["cipher"]) if status == 200 else (str(status), "")
+
+    site.apply(trusted("spoken", OURS, CLIENT), service("spoken"), endpoint("spoken", "pod", pod.port))
+    cipher = "ECDHE-ECDSA-AES256-GCM-SHA384"
+    ask_for()
+    wait_for(lambda: spoken()[0] == "TLSv1.3", "the newest that both have")
+    ask_for(protocols="TLSv1.1 TLSv1.2", ciphers=f"!AES128:{cipher}")
+    wait_for(lambda: spoken() == ("TLSv1.2", cipher), "the one that is asked for")
+    ask_for(protocols="TLSv1 TLSv1.1")
+    wait_for(lambda: spoken()[0] == "503", "the pod has neither")
+    ask_for(protocols="TLSv1.3", ciphers=cipher)
+    wait_for(lambda: spoken()[0] == "TLSv1.3", "what is named of 1.2 is not of 1.3")
+    assert site.worker() == worker
 
 
 def test_pods_must_be_who_they_say(site: Site, pod: Pod) -> None:

@@ -1,5 +1,7 @@
 """What one Ingress asks for, and that no text of a user becomes anything but data."""
 
+from urllib.parse import unquote
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from tests.unit.ingress.objects import CLASSES, make_ingress
 from vrata.ingress.annotations.parse import NGINX, OURS
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import words_of
+from vrata.ingress.headers import Headers
 from vrata.ingress.model import CONTROLLER, BackendKey, Claims, Route, SecretKey
 from vrata.ingress.render import render_map_file
 from vrata.ingress.rows import END
@@ -154,6 +157,8 @@ def test_trust_in_clients_needs_somebody_who_signs() -> None:
     assert "client=optional" in claim.route.policy.split()
     assert "name a Secret with ca.crt" in told(auth_tls_verify_client="on")
     assert "'team/ca' is of another namespace" in told(auth_tls_secret="team/ca")
+    assert "nobody is asked" in told(auth_tls_secret="ca", auth_tls_verify_client="off", auth_tls_match_cn="CN=a")
+    assert "name a Secret with ca.crt" in told(auth_tls_match_cn="CN=a")
     (claim,) = asked(auth_tls_secret="ca", auth_tls_verify_client="off").hosts["a.example"]
     assert (claim.authority, claim.route.policy) == (None, "")
 
@@ -177,6 +182,10 @@ def test_trust_in_pods_needs_a_name_and_somebody_who_signs() -> None:
     assert peer_of(words_of(claim.route.backend)) == Peer(
         SecretKey("default/ca;peer"), verify=True, name="pods.internal"
     )
+    (claim,) = asked(
+        backend_protocol="HTTPS", proxy_ssl_protocols="TLSv1.3 TLSv1.2", proxy_ssl_ciphers="HIGH:!aNULL"
+    ).hosts["a.example"]
+    assert peer_of(words_of(claim.route.backend)) == Peer(None, versions=("TLSv1.2", "TLSv1.3"), ciphers="HIGH:!aNULL")
     assert "proxy-ssl-name" in told(backend_protocol="HTTPS", proxy_ssl_secret="ca", proxy_ssl_verify="on")
     assert "proxy-ssl-secret" in told(backend_protocol="HTTPS", proxy_ssl_name="p", proxy_ssl_verify="on")
     assert "another namespace" in told(backend_protocol="HTTPS", proxy_ssl_secret="team/ca")
@@ -208,3 +217,25 @@ def test_a_default_backend_is_of_the_same_namespace() -> None:
     claims = asked(default_backend="team/errors")
     assert claims.hosts["a.example"][0].route.fallback is None
     assert "another namespace" in claims.problems[0].message
+
+
+def test_a_redirect_is_rewritten_from_something_to_something() -> None:
+    (claim,) = asked(proxy_redirect_from="http://", proxy_redirect_to="https://").hosts["a.example"]
+    assert unquote(claim.route.policy) == "location=http://,https://"
+    assert not asked(proxy_redirect_from="off").problems
+    claims = asked(proxy_redirect_from="http://")
+    assert claims.hosts["a.example"][0].route.policy == ""
+    assert "say both" in claims.problems[0].message
+
+
+def test_an_auth_service_is_not_asked_without_the_headers_that_it_is_to_be_told() -> None:
+    words = {"auth_url": "http://auth.team/check", "auth_proxy_set_headers": "told"}
+    (claim,) = asked(**words).hosts["a.example"]
+    assert "auth-unready=1" in claim.route.policy.split()
+    annotations = {f"{NGINX}{name.replace('_', '-')}": value for name, value in words.items()}
+    entry = make_ingress("a", ("a.example", "Prefix", "/"), annotations=annotations)
+    known = {SecretKey("default/told;headers"): Headers((("X-Team", "blue"),))}
+    (claim,) = read_ingress(entry, headers=known.get).hosts["a.example"]
+    assert "auth-set=X-Team:blue" in unquote(claim.route.policy).split()
+    assert "auth-unready" not in claim.route.policy
+    assert "another namespace" in told(**words | {"auth_proxy_set_headers": "team/told"})

@@ -44,7 +44,7 @@ def test_what_is_wrong_is_told(data: dict[str, str], reason: str) -> None:
 def test_a_missing_one_is_told() -> None:
     assert headers_in(KEY, None) == (
         "ConfigMapNotFound",
-        "no ConfigMap 'team/extra'; create it, then answers have its headers",
+        "no ConfigMap 'team/extra'; create it, then its headers are set",
     )
 
 

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import unquote
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.ingress.annotations.test_annotations import GOOD, HOSTILE_TEXT, NAMES
@@ -46,6 +47,18 @@ def test_two_ingresses_do_not_share_a_limit() -> None:
     one, other = words(asked, "team/one"), words(asked, "team/other")
     assert one["limit-second"] == "10"
     assert one["limit"] != other["limit"]
+
+
+@pytest.mark.parametrize(("asked", "burst"), [("1", 1), ("4", 3), ("5", 5), ("1000", 50)])
+def test_a_burst_is_counted_over_as_many_seconds_or_minutes_and_never_more_than_asked_for(
+    asked: str, burst: int
+) -> None:
+    said = words({"limit-rps": "2", "limit-rpm": "7", "limit-burst-multiplier": asked})
+    assert (said["limit-burst"], said["limit-second"], said["limit-minute"]) == (
+        str(burst),
+        str(2 * burst),
+        str(7 * burst),
+    )
 
 
 def test_a_weight_of_nothing_is_no_weight() -> None:

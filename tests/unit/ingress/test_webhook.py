@@ -40,9 +40,9 @@ def test_a_bad_one_is_kept_out_with_field_value_and_remedy() -> None:
 
 
 def test_what_has_no_effect_is_a_warning() -> None:
-    answer = ask(proxy_cookie_path="/")
+    answer = ask(use_port_in_redirects="/")
     assert answer["allowed"]
-    assert "proxy-cookie-path" in answer["warnings"][0]
+    assert "use-port-in-redirects" in answer["warnings"][0]
 
 
 def test_others_ingresses_and_deletions_are_none_of_its_business() -> None:

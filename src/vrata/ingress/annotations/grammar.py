@@ -6,6 +6,7 @@ backslash, braces, `%[`, newline or NUL. Only `regex` and `rewrite_path` allow m
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Callable
 
 Parser = Callable[[str], object]
@@ -13,6 +14,8 @@ MAX_TEXT = 2048
 MAX_REGEX = 512
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&*+.^_|~-]{1,128}", re.ASCII)
+_PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+_CIPHERS = re.compile(r"[A-Za-z0-9!+:_-]{1,512}", re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
@@ -100,6 +103,7 @@ def _matching(pattern: re.Pattern[str], remedy: str) -> Parser:
 
 
 token = _matching(_TOKEN, "write letters, digits and -_. only, at most 128")
+parameter = _matching(_PARAMETER, "write letters, digits and -_.~ only, at most 64")
 host = _matching(_HOST, "write a DNS name in lower case")
 path = _matching(_PATH, "write a path that begins with / in printable ASCII without quotes, blanks or braces")
 url = _matching(_URL, "write http:// or https://, a DNS name, and a path without quotes, blanks or braces")
@@ -117,6 +121,37 @@ def location(text: str) -> object:
     stand_ins = {"scheme": "https", "host": "x", "request_uri": "/", "uri": "/"}
     url(_VARIABLE.sub(lambda found: stand_ins.get(found[1], "x"), text))
     return text
+
+
+def beginning(text: str) -> object:
+    """What an address begins with, as nginx' proxy_redirect has it: a scheme, or scheme and host, perhaps a path; `off`."""
+    if text == "off":
+        return None
+    if any(name not in ("host", "scheme") for name in _VARIABLE.findall(text)):
+        raise ValueError("only $host and $scheme are known")
+    return text if text in ("http://", "https://", "$scheme://") else location(text)
+
+
+def replacement(item: Parser) -> Parser:
+    """What is replaced, a blank, what by; `off`."""
+
+    def parse(text: str) -> tuple[object, ...] | None:
+        words = text.split(" ")
+        if text == "off":
+            return None
+        if len(words) != 2:
+            raise ValueError("write two words with a blank between, or off; regular expressions are not known")
+        return tuple(item(word) for word in words)
+
+    return parse
+
+
+def cookie_domain(text: str) -> object:
+    """A dot at its beginning means nothing (RFC 6265, section 5.2.3)."""
+    found = str(host(text.removeprefix(".")))
+    if found.startswith("*"):
+        raise ValueError("write a DNS name without *")
+    return found
 
 
 def template(text: str) -> object:
@@ -204,6 +239,39 @@ def regex(text: str) -> str:
         re.compile(text, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError("mend the regular expression") from error
+    return text
+
+
+def common_name(text: str) -> str:
+    """`CN=` and a regular expression, which is returned."""
+    if not text.startswith("CN="):
+        raise ValueError("write CN= and a name, or a regular expression for names")
+    return regex(text.removeprefix("CN="))
+
+
+TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+
+
+def tls_versions(text: str) -> tuple[str, str]:
+    """The oldest and the newest of a list without gaps."""
+    remedy = f"write some of {' '.join(TLS_VERSIONS)}, with a blank between, and none left out between two"
+    try:
+        found = sorted({TLS_VERSIONS.index(word) for word in text.split(" ")})
+    except ValueError:
+        raise ValueError(remedy) from None
+    if found != list(range(found[0], found[-1] + 1)):
+        raise ValueError(remedy)
+    return TLS_VERSIONS[found[0]], TLS_VERSIONS[found[-1]]
+
+
+def ciphers(text: str) -> str:
+    """OpenSSL's list of ciphers up to TLS 1.2 (ciphers(1)), without its @ commands; one that leaves none is refused."""
+    if not _CIPHERS.fullmatch(text):
+        raise ValueError("write names of OpenSSL's ciphers with : between, at most 512 characters")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(text)
+    except ssl.SSLError:
+        raise ValueError("name at least one cipher that OpenSSL has") from None
     return text
 
 

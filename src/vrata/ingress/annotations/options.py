@@ -85,6 +85,9 @@ class BackendTls:
     verify: bool = False
     name: str | None = None
     send_name: bool = False
+    versions: tuple[str, str] | None = None  # the oldest and the newest
+    ciphers: str | None = None
+    depth: int = 1
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,11 @@ class Cors:
 
 @dataclass(frozen=True)
 class AccessList:
-    """Networks that may enter, and that may not; None: no list."""
+    """Networks that may enter, and that may not; None: no list. `satisfy` any: of the former, or by one authentication."""
 
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] | None = None
+    satisfy: str = "all"
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,10 @@ class ExternalAuth:
     method: str | None = None
     signin: str | None = None
     response_headers: tuple[str, ...] = ()
+    proxy_headers: str | None = None  # a ConfigMap
+    redirect: str | None = None
+    signin_param: str | None = None
+    always_cookie: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,8 @@ class ClientTls:
     verify: str = "on"
     depth: int = 1
     pass_certificate: bool = False
+    name_pattern: str | None = None
+    error_page: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,8 +182,18 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What is replaced in answers of pods, and what by."""
+
+    cookie_domain: tuple[str, str] | None = None
+    cookie_path: tuple[str, str] | None = None
+    redirect_from: str | None = None
+    redirect_to: str | None = None
+
+
+@dataclass(frozen=True)
 class Hints:
-    """For nginx's buffers. HAProxy passes bodies on as they come, through buffers of its own."""
+    """For nginx's buffers and ways. HAProxy passes bodies on as they come, through buffers of its own."""
 
     request_buffering: bool | None = None
     request_buffer_bytes: int | None = None
@@ -182,6 +202,9 @@ class Hints:
     response_buffers: int | None = None
     busy_buffers_bytes: int | None = None
     file_bytes: int | None = None
+    relative_redirects: bool = True
+    trailing_slash: bool = True
+    server_ciphers: bool = True
 
 
 @dataclass(frozen=True)
@@ -202,5 +225,6 @@ class Options:
     client_tls: ClientTls | None = None
     mirror: Mirror | None = None
     traffic: Traffic | None = None
+    answers: Answers | None = None
     hints: Hints | None = None
     refused: bool = False

@@ -24,6 +24,7 @@ _GROUPS: dict[str, type[Any]] = {
     "client_tls": o.ClientTls,
     "mirror": o.Mirror,
     "traffic": o.Traffic,
+    "answers": o.Answers,
     "hints": o.Hints,
 }
 

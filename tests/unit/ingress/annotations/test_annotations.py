@@ -14,8 +14,11 @@ from vrata.ingress.annotations.table import ROWS, TABLE, Row, Support
 GOOD = {
     "affinity": "cookie", "affinity-mode": "persistent", "affinity-canary-behavior": "legacy",
     "allowlist-source-range": "10.0.0.0/8, 2001:db8::/32", "app-root": "/app", "auth-method": "POST",
-    "auth-realm": "Members only", "auth-response-headers": "X-User, X-Mail", "auth-secret": "team/users",
+    "auth-proxy-set-headers": "told", "auth-request-redirect": "$scheme://$host/back$request_uri",
+    "auth-signin-redirect-param": "return_to", "auth-realm": "Members only",
+    "auth-response-headers": "X-User, X-Mail", "auth-secret": "team/users",
     "auth-secret-type": "auth-map", "auth-signin": "https://login.example/start?rd=$escaped_request_uri",
+    "auth-tls-error-page": "https://help.example/", "auth-tls-match-cn": "CN=(web|[a-z]+-admin)",
     "auth-tls-secret": "team/ca", "auth-tls-verify-client": "optional", "auth-tls-verify-depth": "2",
     "auth-type": "basic", "auth-url": "http://auth.team.svc.cluster.local:8080/check", "backend-protocol": "grpc",
     "canary-by-cookie": "beta", "canary-by-header": "X-Canary", "canary-by-header-pattern": "^(eu|us)-[0-9]+$",
@@ -33,16 +36,20 @@ GOOD = {
     "load-balance": "ewma", "permanent-redirect": "https://new.example/", "permanent-redirect-code": "308",
     "proxy-body-size": "8m", "proxy-connect-timeout": "5", "proxy-next-upstream": "error timeout http_502",
     "proxy-next-upstream-tries": "3", "proxy-read-timeout": "60", "proxy-send-timeout": "60s",
+    "proxy-cookie-domain": "inner.example .shop.example", "proxy-cookie-path": "/inner/ /",
+    "proxy-redirect-from": "http://inner.example:8080/", "proxy-redirect-to": "$scheme://$host/",
+    "proxy-ssl-ciphers": "HIGH:!aNULL", "proxy-ssl-protocols": "TLSv1.2 TLSv1.3", "proxy-ssl-verify-depth": "2",
     "proxy-ssl-name": "pods.example", "proxy-ssl-secret": "team/pods", "proxy-ssl-server-name": "on",
     "proxy-ssl-verify": "on", "rewrite-target": "/$1", "server-alias": "a.example, *.b.example",
-    "session-cookie-domain": "shop.example", "session-cookie-expires": "3600", "session-cookie-max-age": "3600",
+    "satisfy": "any", "session-cookie-domain": "shop.example", "session-cookie-expires": "3600", "session-cookie-max-age": "3600",
     "session-cookie-name": "route", "session-cookie-path": "/shop", "session-cookie-samesite": "lax",
     "temporal-redirect": "/later", "temporal-redirect-code": "307", "upstream-hash-by": "$request_uri",
     "upstream-vhost": "inner.example", "whitelist-source-range": "10.0.0.0/8", "x-forwarded-prefix": "/shop",
 }  # fmt: skip
 CLOSED = {
     "auth-url", "auth-secret", "auth-type", "auth-tls-secret", "auth-tls-verify-client", "whitelist-source-range",
-    "denylist-source-range", "proxy-ssl-verify", "proxy-ssl-secret", "satisfy", "configuration-snippet",
+    "denylist-source-range", "proxy-ssl-verify", "proxy-ssl-secret", "satisfy", "auth-proxy-set-headers", "auth-tls-match-cn",
+    "configuration-snippet",
 }  # fmt: skip
 HOSTILE = (
     "a\nserver x 10.0.0.1:80", "a\r\nX-Evil: 1", '"quoted"', "it's", "a\\b", "%[env(HOME)]", "}", "{", "a\x00b", "é",
@@ -72,7 +79,7 @@ def assert_safe(options: Options) -> None:
         assert text.isprintable(), (name, text)
         assert "%[" not in text, (name, text)
         assert not set(text) & set("\"'`"), (name, text)
-        if name != "header_pattern":
+        if not name.endswith("_pattern"):
             assert not set(text) & set("\\{}[]"), (name, text)
 
 
@@ -138,6 +145,42 @@ def test_units_are_nginxs() -> None:
     assert options.traffic.body_max_bytes == 8 * 1024 * 1024
     assert options.backend is not None
     assert options.backend.read_timeout_ms == 60_000
+
+
+@pytest.mark.parametrize(
+    "text", ["", "SSLv3", "TLSv1 TLSv1.2", "TLSv1.2,TLSv1.3", "TLSv1.2  TLSv1.3", "tlsv1.2", "TLSv1.4"]
+)
+def test_versions_of_tls_are_known_and_without_gaps(text: str) -> None:
+    options, (problem,) = parse_annotations("a/b", {NGINX + "proxy-ssl-protocols": text})
+    assert "none left out between two" in problem.message
+    assert options.refused
+
+
+@pytest.mark.parametrize("text", ["", "NOBODY", "HIGH MEDIUM", "HIGH@SECLEVEL=0", "!ALL", "HIGH;x", "A" * 513])
+def test_ciphers_are_those_that_openssl_has(text: str) -> None:
+    options, (problem,) = parse_annotations("a/b", {NGINX + "proxy-ssl-ciphers": text})
+    assert "name" in problem.message
+    assert options.refused
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("proxy-cookie-domain", "inner.example"),
+        ("proxy-cookie-domain", "a b c"),
+        ("proxy-cookie-domain", "~^(.+)$ shop.example"),
+        ("proxy-cookie-domain", "a.example b.example;Secure"),
+        ("proxy-cookie-path", "inner /"),
+        ("proxy-redirect-from", "default"),
+        ("proxy-redirect-from", "~^http://(.*)$"),
+        ("proxy-redirect-to", "javascript:x"),
+        ("proxy-redirect-to", "https://$request_uri"),
+    ],
+)
+def test_what_is_replaced_in_answers_is_plain_text(name: str, text: str) -> None:
+    options, (problem,) = parse_annotations("a/b", {NGINX + name: text})
+    assert (options.answers, options.refused) == (None, False)
+    assert f"{name}: {text!r} is not usable, it has no effect" in problem.message
 
 
 EXPLODING = ["(a+)+", "(a|a)*", "(a{1,9}){9}", "(?i)x", r"(a)\1", "(", "a b", "x" * 513, "(" * 256 + ")" * 256]

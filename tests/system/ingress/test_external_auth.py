@@ -1,0 +1,118 @@
+"""What passes between a client and the service that says who may enter, both ways."""
+
+import http.server
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+
+import pytest
+from tests.support.kubernetes import wait_for
+from tests.system.ingress.site import Json, Site, ingress
+
+COOKIES = ["session=1; Path=/", "theme=dark"]
+
+
+@dataclass
+class Doorkeeper:
+    """An auth service: /yes lets in, everything else asks for a login; both with cookies."""
+
+    url: str = ""
+    heard: list[dict[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def doorkeeper(site: Site) -> Iterator[Doorkeeper]:
+    address = "192.0.2.78"  # nobody is asked on loopback
+    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    made = Doorkeeper()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.heard.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(200 if self.path == "/yes" else 401)
+            for cookie in COOKIES:
+                self.send_header("Set-Cookie", cookie)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = http.server.ThreadingHTTPServer((address, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    made.url = f"http://{address}:{server.server_port}"
+    yield made
+    site.cluster.kubectl("delete", "ingress", "--ignore-not-found", "asked", "sent-away")
+    wait_for(lambda: site.ask("asked.example", "/")[0] == 404, "nobody asks any more")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+
+
+def serve(site: Site, name: str, url: str, **annotations: str) -> None:
+    words = {f"auth-{key.replace('_', '-')}": value for key, value in annotations.items()} | {"auth-url": url}
+    site.apply(ingress(name, (f"{name}.example", "Prefix", "/", "web"), annotations=words))
+
+
+def cookies(site: Site, name: str, path: str = "/") -> tuple[int, list[str]]:
+    """Status of an answer, and all of its cookies."""
+    connection = HTTPConnection("127.0.0.1", site.http, timeout=5)
+    try:
+        connection.request("GET", path, headers={"Host": f"{name}.example"})
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get_all("set-cookie") or []
+    finally:
+        connection.close()
+
+
+def test_cookies_of_the_auth_service_reach_the_client(site: Site, doorkeeper: Doorkeeper) -> None:
+    serve(site, "asked", f"{doorkeeper.url}/yes")
+    wait_for(lambda: cookies(site, "asked") == (200, COOKIES), "they come with the pod's answer")
+    assert cookies(site, "asked", "/status/304") == (304, COOKIES)
+    assert cookies(site, "asked", "/status/500") == (500, [])
+    serve(site, "asked", f"{doorkeeper.url}/yes", always_set_cookie="true")
+    wait_for(
+        lambda: cookies(site, "asked", "/status/500") == (500, COOKIES), "with an error, too, if that is asked for"
+    )
+    serve(site, "asked", f"{doorkeeper.url}/no")
+    wait_for(lambda: cookies(site, "asked") == (401, []), "nobody may enter")
+    serve(site, "asked", f"{doorkeeper.url}/no", always_set_cookie="true")
+    wait_for(lambda: cookies(site, "asked") == (401, COOKIES), "who may not enter gets them, too")
+
+
+def test_who_must_sign_in_is_told_where_to_come_back(site: Site, doorkeeper: Doorkeeper) -> None:
+    words = {"signin": "https://login.example/start?a=b", "signin_redirect_param": "return_to"}
+    serve(site, "sent-away", f"{doorkeeper.url}/no", **words)
+    wait_for(lambda: cookies(site, "sent-away") == (302, COOKIES), "the client is sent away")
+    location = site.request("GET", "sent-away.example", "/x?y=z")[1]["location"]
+    assert location == "https://login.example/start?a=b&return_to=http%3A%2F%2Fsent-away.example%2Fx%3Fy%3Dz"
+    words["signin"] = "https://login.example/?return_to=/home"
+    serve(site, "sent-away", f"{doorkeeper.url}/no", **words)
+    wait_for(lambda: site.request("GET", "sent-away.example", "/")[1]["location"] == words["signin"], "as written")
+
+
+def test_the_auth_service_is_told_what_is_asked_for(site: Site, doorkeeper: Doorkeeper) -> None:
+    def told(**data: str) -> Json:
+        headers = {name.replace("_", "-"): value for name, value in data.items()}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "told"}, "data": headers}
+
+    reloads = site.reloads()
+    words = {"request_redirect": "https://$host/back$request_uri", "proxy_set_headers": "default/told"}
+    serve(site, "asked", f"{doorkeeper.url}/yes", **words)
+    wait_for(lambda: site.ask("asked.example", "/")[0] == 503, "without its headers it is not asked")
+    wait_for(lambda: "auth-proxy-set-headers: no ConfigMap 'default/told'" in site.events(), "an event says why")
+    assert not doorkeeper.heard
+    site.apply(told(X_Team='blue "team" %[env(HOME)]', X_From="$scheme://$host"))
+    site.until("asked.example", "/a?b=c", "one")
+    site.request("GET", "asked.example", "/a?b=c", {"X-Team": "red", "X-Own": "1"})
+    heard = doorkeeper.heard[-1]
+    assert heard["x-auth-request-redirect"] == "https://asked.example/back/a?b=c"
+    assert heard["x-team"] == 'blue "team" %[env(HOME)]'
+    assert heard["x-from"] == "http://asked.example"
+    assert heard["x-own"] == "1"
+    site.apply(told(X_Team="a", Content_Length="7"))
+    wait_for(lambda: site.ask("asked.example", "/")[0] == 503, "with headers that can not be it is not asked")
+    assert site.reloads() == reloads
