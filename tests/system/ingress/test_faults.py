@@ -1,6 +1,7 @@
 """What goes wrong around the Ingress controller costs nobody a request."""
 
 import tempfile
+from itertools import count
 from pathlib import Path
 
 from tests.support.kubernetes import Cluster, wait_for
@@ -23,16 +24,22 @@ def test_an_error_that_nobody_thought_of_stops_nothing_that_serves(
             kept = file.read_bytes()
             file.write_bytes(b"\xff")
             with broken.load("calm.example") as seen:
-                for name in ("unlucky-1", "unlucky-2"):
+
+                def reloaded(number: int) -> bool:
+                    """Another Service, until no backend is left for one."""
+                    name = f"unlucky-{number}"
                     site.apply(
                         service(name),
                         endpoint(name, "two", echoes.port("two")),
                         ingress(name, (f"{name}.example", "Prefix", "/", name)),
                     )
-                wait_for(lambda: "pass failed" in broken.log.read_text(), "it can not be reloaded")
+                    return "pass failed" in broken.log.read_text()
+
+                made = count()
+                wait_for(lambda: reloaded(next(made)), "it can not be reloaded")
                 assert broken.pod("calm.example") == "one"
                 file.write_bytes(kept)
-                broken.until("unlucky-2.example", "/", "two")
+                broken.until(f"unlucky-{next(made) - 1}.example", "/", "two")
             assert seen.good > 20
             assert not seen.bad
         finally:
