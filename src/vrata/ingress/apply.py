@@ -236,7 +236,8 @@ class Proxy:
         """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
         backends = desired.backends
         owners = dict(self.running.owners) if self.running else {}
-        owners = {slot: backend for slot, backend in owners.items() if backend in backends}
+        # Whoever was given a place by another version of this program may need one of another kind.
+        owners = {slot: one for slot, one in owners.items() if one in backends and slot[0] == kind_of(one)}
         slots = _slots(owners, backends, self.settings)
         missing = sorted(set(backends) - set(owners.values()))
         for kind in Kind:

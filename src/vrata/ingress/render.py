@@ -350,9 +350,11 @@ backend ended from tcp
 """
 
 
+_HASH = "balance hash var(txn.hash)\n  hash-type consistent sdbm avalanche"
 _BALANCE = {
     Kind.ROUND_ROBIN: "balance roundrobin",
-    Kind.HASH: "balance hash var(txn.hash)\n  hash-type consistent sdbm avalanche",
+    Kind.HASH: _HASH,
+    Kind.COOKIE: _HASH,  # also spreads evenly where the policy hashes nothing
 }
 _SLOTS = f"""\
 backend {REDIRECT} from all
@@ -372,8 +374,9 @@ def _slot(slot: Slot, servers: Iterable[Server], tls_dir: str) -> str:
     rows = "".join(
         f"  server {' '.join((one.name, server_address(one), *server_words(one, tls_dir)))}\n" for one in servers
     )
-    pinned = "" if slot[0] == Kind.TCP else "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n"
-    return f"backend {slot} from {slot[0]}\n{pinned}{rows}"
+    # HAProxy does not take this one in `defaults`.
+    known = "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n" if slot[0] == Kind.COOKIE else ""
+    return f"backend {slot} from {slot[0]}\n{known}{rows}"
 
 
 def server_words(server: Server, tls_dir: str) -> tuple[str, ...]:

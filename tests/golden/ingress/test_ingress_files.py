@@ -42,7 +42,7 @@ DUAL = (
     Server("s-10-20-0-4-80-tls", "10.20.0.4", 80, tls=TRUSTED),
     Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True),
 )
-ONE, TWO, SPARE = Slot("b-000000"), Slot("b-000001"), Slot("h-000002")
+ONE, TWO, SPARE, COOKIE = Slot("b-000000"), Slot("b-000001"), Slot("h-000002"), Slot("c-000000")
 CONFIGURATIONS: dict[str, tuple[Settings, dict[Slot, tuple[Server, ...]]]] = {
     "nothing": (Settings(accept_proxy=False), {}),
     "one-spare": (Settings(), {ONE: (POD,), SPARE: ()}),
@@ -50,7 +50,7 @@ CONFIGURATIONS: dict[str, tuple[Settings, dict[Slot, tuple[Server, ...]]]] = {
     "replicas": (Settings(replica="10.20.0.6", host_metrics=1000), {ONE: (POD,)}),
     "everything": (
         Settings(http_port=80, health_port=81, threads=1, drain_s=25, client_timeout_ms=1_000),
-        {ONE: (POD,), TWO: DUAL, SPARE: ()},
+        {ONE: (POD,), TWO: DUAL, SPARE: (), COOKIE: (POD,)},
     ),
 }
 REPLICAS = {"replicas": ("10.20.0.8", "10.20.0.7")}
