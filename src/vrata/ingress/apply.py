@@ -28,6 +28,7 @@ from vrata.ingress.plan import (
     AddFile,
     AddPolicy,
     AddServer,
+    AddSlot,
     Assign,
     Desired,
     DropAuthority,
@@ -127,6 +128,9 @@ class Proxy:
         running = self.running
         assert running
         match action:
+            case AddSlot(slot=slot):
+                await runtime.add_backend(slot, slot[0])
+                running.add(slot)
             case Assign(slot=slot, backend=backend):
                 await runtime.add_rows(self._map(OWNERS), [(slot, backend)])
                 running.assign(slot, backend)
@@ -256,9 +260,10 @@ class Proxy:
             self._write(patterns_map(scheme), (row for found in patterns.values() for row in found))
             self._write(routes_of(scheme), (row for found in rows.values() for row in sorted(found.items())))
         write_atomic(self.directory / PROGRAM, resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
-        config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
+        config = {slot: backends[backend] for slot, backend in sorted(owners.items())}
+        spare = [slot for slot in slots if slot not in owners]
         files = _files(self.haproxy.tls_dir, desired)
-        text = render_config(self.settings, config, str(self.directory), desired.streams, desired.replicas)
+        text = render_config(self.settings, config, spare, str(self.directory), desired.streams, desired.replicas)
         self.haproxy.write_config(text, files)
         self.haproxy.sweep_files(files)
         self.running = None
@@ -302,6 +307,7 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.ports,
         running.streams,
         running.replicas,
+        running.live,
     )
 
 

@@ -6,7 +6,7 @@ all of its old settings or all of its new ones, and nothing between.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from vrata.ingress.endpoints import HASH, OPAQUE, TCP, words_of
@@ -29,6 +29,8 @@ class Kind(StrEnum):
     TCP = "t"
 
 
+# Slots that are nothing but the defaults of their kind, which is what HAProxy 3.4 can add while it runs.
+LIVE = frozenset(Kind) - {Kind.COOKIE}
 _SLOT = re.compile(rf"[{''.join(Kind)}]-[0-9]{{6}}", re.ASCII)
 
 
@@ -42,6 +44,12 @@ def kind_of(backend: BackendKey) -> Kind:
 def slot_name(number: int, kind: Kind = Kind.ROUND_ROBIN) -> Slot:
     """Names of slots sort by number."""
     return Slot(f"{kind}-{number:06d}")
+
+
+def further_slots(slots: Iterable[Slot], kind: Kind, count: int) -> list[Slot]:
+    """Names for so many more slots of a kind than there are."""
+    first = max((int(slot[2:]) + 1 for slot in slots if slot[0] == kind), default=0)
+    return [slot_name(number, kind) for number in range(first, first + count)]
 
 
 def is_slot(name: str) -> bool:
