@@ -25,6 +25,7 @@ check: setup  ## Lint, types, layers and unit tests; run before every commit (un
 test: setup check  ## Everything: check, Octavia's API tests, the provider on Octavia itself, then all other tests
 	python tools/conformance-octavia keystone_default_roles
 	python tools/interop-octavia
+	tools/newer-haproxy
 	pytest tests/golden tests/api tests/provider tests/system tests/e2e
 
 .PHONY: demo

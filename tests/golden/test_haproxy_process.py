@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from tests.support.fabric import wait_until
+from tests.support.haproxy import NEWER, SYSTEM, present
 
 from vrata.base.errors import VrataError
 from vrata.haproxy.process import HaproxyProcess
+from vrata.haproxy.runtime import RuntimeFailed
 
 CONFIG = """global
     stats socket {directory}/stats.sock mode 600 level admin
-defaults
+defaults all
     mode http
     timeout connect 5s
     timeout client 5s
@@ -28,10 +30,10 @@ backend b
 """
 
 
-@pytest.fixture
-async def process() -> AsyncIterator[HaproxyProcess]:
+@pytest.fixture(params=[SYSTEM, NEWER], ids=["system", "newer"])
+async def process(request: pytest.FixtureRequest) -> AsyncIterator[HaproxyProcess]:
     with tempfile.TemporaryDirectory(prefix="vr-") as name:
-        made = HaproxyProcess(Path(name))
+        made = HaproxyProcess(Path(name), binary=present(request.param))
         Path(name, "hosts.map").write_text("")
         made.write_config(CONFIG.format(directory=name))
         try:
@@ -85,6 +87,20 @@ async def test_servers_come_and_go_at_run_time(process: HaproxyProcess) -> None:
     assert await process.runtime.servers() == {("b", "s1")}
     with pytest.raises(VrataError, match="refused"):
         await process.runtime.set_weight("b", "nobody", 1)
+
+
+async def test_a_backend_is_added_as_often_as_one_says_and_refused_by_those_that_can_not(
+    process: HaproxyProcess,
+) -> None:
+    if "add backend " in await process.runtime.ask("help"):
+        for _ in range(2):
+            await process.runtime.add_backend("live", "all")
+        assert "live" in (await process.runtime.ask("show backend")).splitlines()
+        with pytest.raises(RuntimeFailed, match=r"refused `add backend live-2 from nobody"):
+            await process.runtime.add_backend("live-2", "nobody")
+    else:
+        with pytest.raises(RuntimeFailed, match="Unknown command"):
+            await process.runtime.add_backend("live", "all")
 
 
 async def test_a_killed_master_is_noticed_and_takes_its_worker_along(process: HaproxyProcess) -> None:

@@ -42,7 +42,7 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     "--spare-backends",
     default=256,
     show_default=True,
-    help="Prepared for Services to come; when they run out, HAProxy reloads. A quarter of those in use, if that is more.",
+    help="Prepared for Services to come; when they run out, HAProxy reloads, before 3.4. A quarter of those in use, if more.",
 )
 @click.option(
     "--tcp-services-configmap",

@@ -70,6 +70,16 @@ class RuntimeClient:
                 else:
                     return
 
+    async def add_backend(self, backend: str, defaults: str) -> None:
+        """Add a backend that is nothing but a `defaults` section, from HAProxy 3.4 on; one that is there already is fine.
+
+        One line, so that whoever sends it can not end between the two: what is not published gets no requests.
+        """
+        command = f"add backend {backend} from {defaults};publish backend {backend}"
+        answer = await self.ask(command)
+        if "Backend published" not in answer:
+            raise RuntimeFailed(f"HAProxy refused `{command}`: {answer.strip()}")
+
     async def add_server(self, backend: str, server: str, endpoint: str, options: Sequence[str]) -> None:
         """Add a server and put it into service, its health check included."""
         await self.tell(

@@ -28,6 +28,7 @@ from vrata.ingress.plan import (
     AddFile,
     AddPolicy,
     AddServer,
+    AddSlot,
     Assign,
     Desired,
     DropAuthority,
@@ -127,6 +128,9 @@ class Proxy:
         running = self.running
         assert running
         match action:
+            case AddSlot(slot=slot):
+                await runtime.add_backend(slot, slot[0])
+                running.add(slot)
             case Assign(slot=slot, backend=backend):
                 await runtime.add_rows(self._map(OWNERS), [(slot, backend)])
                 running.assign(slot, backend)
@@ -236,7 +240,8 @@ class Proxy:
         """Start, or go on in a new worker, with everything that is to be served in the configuration and its maps."""
         backends = desired.backends
         owners = dict(self.running.owners) if self.running else {}
-        owners = {slot: backend for slot, backend in owners.items() if backend in backends}
+        # Whoever was given a place by another version of this program may need one of another kind.
+        owners = {slot: one for slot, one in owners.items() if one in backends and slot[0] == kind_of(one)}
         slots = _slots(owners, backends, self.settings)
         missing = sorted(set(backends) - set(owners.values()))
         for kind in Kind:
@@ -255,9 +260,10 @@ class Proxy:
             self._write(patterns_map(scheme), (row for found in patterns.values() for row in found))
             self._write(routes_of(scheme), (row for found in rows.values() for row in sorted(found.items())))
         write_atomic(self.directory / PROGRAM, resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
-        config = {slot: backends[owners[slot]] if slot in owners else () for slot in slots}
+        config = {slot: backends[backend] for slot, backend in sorted(owners.items())}
+        spare = [slot for slot in slots if slot not in owners]
         files = _files(self.haproxy.tls_dir, desired)
-        text = render_config(self.settings, config, str(self.directory), desired.streams, desired.replicas)
+        text = render_config(self.settings, config, spare, str(self.directory), desired.streams, desired.replicas)
         self.haproxy.write_config(text, files)
         self.haproxy.sweep_files(files)
         self.running = None
@@ -301,6 +307,7 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.ports,
         running.streams,
         running.replicas,
+        running.live,
     )
 
 

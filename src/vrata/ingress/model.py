@@ -12,7 +12,7 @@ CONFIG_MAP = "configmap/"
 # `namespace/name:port` of a Service, the port as the Ingress names it; then how its pods are spoken to, `;tls` and the
 # like (`vrata.ingress.endpoints`).
 BackendKey = NewType("BackendKey", str)
-# A backend of the configuration, without a Service of its own: it serves whichever it is given.
+# A backend of HAProxy, without a Service of its own: it serves whichever it is given.
 Slot = NewType("Slot", str)
 # Key of one row of the route maps (`vrata.ingress.rows`).
 RowKey = NewType("RowKey", str)
@@ -175,4 +175,4 @@ class Settings:
     replicas_port: int = 10_102  # of all of them
     host_metrics: int = 0  # of so many hosts at most
     access_log: str = ""  # where HAProxy sends a line for each request: address:port (UDP) or the path of a socket
-    spare_slots: int = 256  # at least so many backends without a Service after a start or a reload
+    spare_slots: int = 256  # at least so many backends without a Service after a start or a reload, before HAProxy 3.4

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from vrata.haproxy.runtime import RuntimeClient, parse_statistics
 from vrata.ingress.model import BackendKey, Place, RowKey, Scheme, SecretKey, Slot
-from vrata.ingress.places import is_slot
+from vrata.ingress.places import LIVE, Kind, is_slot
 from vrata.ingress.plan import Patterns
 from vrata.ingress.render import (
     AUTHORITIES,
@@ -52,6 +52,11 @@ class Running:
     authorities: dict[str, str] = field(default_factory=dict)  # digests of Secrets by host
     through: dict[str, Slot] = field(default_factory=dict)  # where TLS goes unopened, by host
     replicas: set[str] = field(default_factory=set)  # addresses of others
+    live: frozenset[Kind] = frozenset()  # of which slots can be added
+
+    def add(self, slot: Slot) -> None:
+        """There is a place more."""
+        self.free[slot] = None
 
     def assign(self, slot: Slot, backend: BackendKey) -> None:
         """A place is a backend's."""
@@ -80,7 +85,8 @@ async def observe_running(
 ) -> Running:
     """All slots, routes and certificates; VrataError if nobody answers. `passthrough`: there is a map for that."""
     slots = [Slot(line) for line in (await runtime.ask("show backend")).splitlines() if is_slot(line)]
-    running = Running(free=dict.fromkeys(slots))
+    live = LIVE if "add backend " in await runtime.ask("help") else frozenset[Kind]()
+    running = Running(free=dict.fromkeys(slots), live=live)
     for slot, backend in (await _map(runtime, map_path(directory, OWNERS))).items():
         running.assign(Slot(slot), BackendKey(backend))
     for scheme in Scheme:

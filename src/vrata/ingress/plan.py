@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from vrata.ingress.model import BackendKey, Certificate, Place, Policy, Route, RowKey, Scheme, SecretKey, Server, Slot
-from vrata.ingress.places import PATTERNS, Kind, kind_of, place, policy_name
+from vrata.ingress.places import PATTERNS, Kind, further_slots, kind_of, place, policy_name
 from vrata.ingress.rows import prefix_row
 from vrata.ingress.served import file_names, fits, secret_digest, secret_of_file
 from vrata.ingress.streams import Port
@@ -24,7 +24,7 @@ class Observed:
     `servers` maps their names to whether they are in maintenance, by slot; a slot without any may be left out.
     `certificates` are names of files (`vrata.ingress.served`), `policies` of rows (`vrata.ingress.places`); `patterns` are
     of every host. `files` are those of authorities, and certificates for pods. `ports` are bound, whether or not they
-    lead anywhere.
+    lead anywhere. `live` are the kinds of which it takes another slot while it runs.
     """
 
     places: dict[BackendKey, Slot]
@@ -41,6 +41,7 @@ class Observed:
     ports: Set[Port] = frozenset()
     streams: Mapping[Port, Slot] = field(default_factory=dict)
     replicas: Set[str] = frozenset()
+    live: Set[Kind] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class Reload:
 
     reason: str
     detail: str
+
+
+@dataclass(frozen=True)
+class AddSlot:
+    """A free slot more."""
+
+    slot: Slot
 
 
 @dataclass(frozen=True)
@@ -229,6 +237,7 @@ Action = (
     | AddCertificate
     | DropCertificate
     | Reload
+    | AddSlot
     | Assign
     | AddServer
     | ReviveServer
@@ -257,9 +266,14 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     if new_replicas:
         return [Reload("a new replica", ", ".join(new_replicas))]
     assigned: dict[BackendKey, Slot] = {}
+    added: list[Slot] = []
     for kind in Kind:
         new = sorted(key for key in desired.backends if key not in observed.places and kind_of(key) is kind)
         free = [slot for slot in observed.free if slot[0] == kind] if new else []
+        if len(new) > len(free) and kind in observed.live:
+            known = (*observed.places.values(), *observed.free)
+            further = further_slots(known, kind, len(new) - len(free))
+            added, free = [*added, *further], [*free, *further]
         if len(new) > len(free):
             return [Reload("more backends than are prepared", f"{len(new)} more backends, {len(free)} are prepared")]
         assigned |= zip(new, free, strict=False)
@@ -280,6 +294,7 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
         *(DropAuthority(host) for host in moved if was[host]),
         *certificates,
         *(PutAuthority(host, digest) for host, digest in moved.items() if digest),
+        *(AddSlot(slot) for slot in added),
         *(Assign(slot, backend) for backend, slot in assigned.items()),
         *_servers_in(observed.servers, here),
         *(

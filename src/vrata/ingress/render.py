@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from vrata.haproxy.model import BindTls
 from vrata.haproxy.tls import bind_words
 from vrata.ingress.model import REDIRECT, Scheme, Server, ServerTls, Settings, Slot
-from vrata.ingress.places import PATTERNS, Kind
+from vrata.ingress.places import LIVE, PATTERNS, Kind
 from vrata.ingress.policy import BURSTS
 from vrata.ingress.rows import ANY, END
 from vrata.ingress.served import LIST
@@ -41,11 +41,15 @@ UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 def render_config(
     settings: Settings,
     slots: Mapping[Slot, Iterable[Server]],
+    spare: Iterable[Slot],
     directory: str,
     ports: Iterable[Port] = (),
     replicas: Iterable[str] = (),
 ) -> str:
-    """The whole configuration; `directory` holds the maps and sockets, `replicas` are addresses of others."""
+    """The whole configuration; `directory` holds the maps and sockets, `replicas` are addresses of others.
+
+    `slots` are in use; `spare` are for backends to come, unless this HAProxy adds those when they do.
+    """
     others = sorted(replicas)
     proxy = " accept-proxy" if settings.accept_proxy else ""
     # Clients with certificates that nobody vouches for come in, for a route to decide what they get.
@@ -67,7 +71,11 @@ def render_config(
         _peers(settings, directory, others),
         *([_passthrough(encrypted, directory)] if settings.ssl_passthrough else []),
     ]
+    spare = tuple(spare)
     parts += [_slot(slot, servers, f"{directory}/tls") for slot, servers in slots.items()]
+    parts += [_slot(slot, (), "") for slot in spare if slot[0] not in LIVE]
+    # Whoever reads this knows what it can do; it may be another HAProxy than the one that runs.
+    parts += [".if version_before(3.4)", *(_slot(slot, (), "") for slot in spare if slot[0] in LIVE), ".endif\n"]
     return "\n".join(parts)
 
 
@@ -366,9 +374,11 @@ backend ended from tcp
 """
 
 
+_HASH = "balance hash var(txn.hash)\n  hash-type consistent sdbm avalanche"
 _BALANCE = {
     Kind.ROUND_ROBIN: "balance roundrobin",
-    Kind.HASH: "balance hash var(txn.hash)\n  hash-type consistent sdbm avalanche",
+    Kind.HASH: _HASH,
+    Kind.COOKIE: _HASH,  # also spreads evenly where the policy hashes nothing
 }
 _SLOTS = f"""\
 backend {REDIRECT} from all
@@ -388,8 +398,9 @@ def _slot(slot: Slot, servers: Iterable[Server], tls_dir: str) -> str:
     rows = "".join(
         f"  server {' '.join((one.name, server_address(one), *server_words(one, tls_dir)))}\n" for one in servers
     )
-    pinned = "" if slot[0] == Kind.TCP else "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n"
-    return f"backend {slot} from {slot[0]}\n{pinned}{rows}"
+    # HAProxy does not take this one in `defaults`.
+    known = "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n" if slot[0] == Kind.COOKIE else ""
+    return f"backend {slot} from {slot[0]}\n{known}{rows}"
 
 
 # TLS versions of an annotation, as HAProxy writes them.

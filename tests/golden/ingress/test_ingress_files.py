@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from tests.support.haproxy import NEWER, SYSTEM, present
 from tests.support.pki import issue
 
 from vrata.base.errors import VrataError
@@ -44,15 +45,19 @@ DUAL = (
     Server("s-10-20-0-4-80-tls", "10.20.0.4", 80, tls=TRUSTED),
     Server("s-fd00__3-80-h2", "fd00::3", 80, h2=True),
 )
-ONE, TWO, SPARE = Slot("b-000000"), Slot("b-000001"), Slot("h-000002")
+ONE, TWO, COOKIE = Slot("b-000000"), Slot("b-000001"), Slot("c-000000")
+SPARES: dict[str, tuple[Slot, ...]] = {
+    "one-spare": (Slot("h-000002"),),
+    "everything": (Slot("b-000002"), Slot("h-000000"), Slot("c-000001"), Slot("t-000000")),
+}
 CONFIGURATIONS: dict[str, tuple[Settings, dict[Slot, tuple[Server, ...]]]] = {
     "nothing": (Settings(accept_proxy=False), {}),
-    "one-spare": (Settings(), {ONE: (POD,), SPARE: ()}),
+    "one-spare": (Settings(), {ONE: (POD,)}),
     "passthrough": (Settings(ssl_passthrough=True), {ONE: (POD,)}),
     "replicas": (Settings(replica="10.20.0.6", host_metrics=1000), {ONE: (POD,)}),
     "everything": (
         Settings(http_port=80, health_port=81, threads=1, drain_s=25, client_timeout_ms=1_000),
-        {ONE: (POD,), TWO: DUAL, SPARE: ()},
+        {ONE: (POD,), TWO: DUAL, COOKIE: (POD,)},
     ),
 }
 REPLICAS = {"replicas": ("10.20.0.8", "10.20.0.7")}
@@ -75,7 +80,7 @@ def same_as_before(name: str, text: str) -> None:
     assert text == path.read_text()
 
 
-async def check(directory: Path, text: str) -> None:
+async def check(directory: Path, text: str, binary: str = SYSTEM) -> None:
     """Ask HAProxy about a configuration, with its maps in place."""
     schemes = ((routes_of, ROUTES), (patterns_map, PATTERNS))
     maps = [(name(scheme), rows) for name, rows in schemes for scheme in Scheme]
@@ -89,7 +94,7 @@ async def check(directory: Path, text: str) -> None:
     ):
         Path(map_path(str(directory), name)).write_text(render_map_file(rows.items()))
     (directory / PROGRAM).write_text(resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
-    haproxy = HaproxyProcess(directory)
+    haproxy = HaproxyProcess(directory, binary=present(binary))
     files = [
         TlsFile(DEFAULT, FileKind.CERTIFICATE, "default", self_signed("nobody")),
         TlsFile(TRUSTED.certificate, FileKind.CERTIFICATE, "shown to pods", self_signed("us")),
@@ -100,11 +105,12 @@ async def check(directory: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-async def test_haproxy_reads_the_configuration_of(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("binary", [SYSTEM, NEWER], ids=["system", "newer"])
+async def test_haproxy_reads_the_configuration_of(name: str, binary: str, tmp_path: Path) -> None:
     settings, slots = CONFIGURATIONS[name]
-    text = render_config(settings, slots, DIRECTORY, replicas=REPLICAS.get(name, ()))
+    text = render_config(settings, slots, SPARES.get(name, ()), DIRECTORY, replicas=REPLICAS.get(name, ()))
     same_as_before(f"{name}.cfg", text)
-    await check(tmp_path, text)
+    await check(tmp_path, text, binary)
 
 
 def test_a_map_is_one_key_and_one_value_a_line() -> None:
@@ -112,14 +118,14 @@ def test_a_map_is_one_key_and_one_value_a_line() -> None:
 
 
 async def test_haproxy_refuses_two_servers_of_one_name(tmp_path: Path) -> None:
-    twice = render_config(Settings(), {ONE: (POD, Server(POD.name, "10.20.0.9", 1))}, DIRECTORY)
+    twice = render_config(Settings(), {ONE: (POD, Server(POD.name, "10.20.0.9", 1))}, (), DIRECTORY)
     with pytest.raises(VrataError, match=r"HAProxy refuses the configuration.*s-10-20-0-2-8080"):
         await check(tmp_path, twice)
 
 
 async def test_haproxy_refuses_a_configuration_without_its_maps(tmp_path: Path) -> None:
     settings, slots = CONFIGURATIONS["everything"]
-    text = render_config(settings, slots, DIRECTORY).replace(DIRECTORY, str(tmp_path))
+    text = render_config(settings, slots, (), DIRECTORY).replace(DIRECTORY, str(tmp_path))
     with pytest.raises(VrataError, match=r"HAProxy refuses the configuration.*\.map"):
         await HaproxyProcess(tmp_path).check(text)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from tests.support.haproxy import SYSTEM, environment
 from tests.support.kubernetes import Cluster, wait_for
 from tests.support.pki import Identity
 
@@ -144,11 +145,12 @@ class Seen:
 class Site:
     """One controller with its HAProxy."""
 
-    def __init__(self, cluster: Cluster, directory: Path, *options: str) -> None:
+    def __init__(self, cluster: Cluster, directory: Path, *options: str, haproxy: str = SYSTEM) -> None:
         self.cluster, self.directory = cluster, directory / "haproxy"
         self.log = directory / "log"
         self.http, self.https, self.health = free_port(), free_port(), free_port()
         self._options = ("--no-proxy-protocol", *options)
+        self._environment = environment(haproxy)
         self._haproxy = HaproxyProcess(self.directory)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -158,7 +160,7 @@ class Site:
         argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
         argv += ["--https-port", str(self.https), *self._options, "--directory", str(self.directory)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, env=self._environment)
         wait_for(self.is_healthy, "HAProxy answers /healthz")
 
     def is_healthy(self) -> bool:
@@ -274,6 +276,14 @@ class Site:
     def answer(self, command: str) -> str:
         """What the running HAProxy says to a command."""
         return asyncio.run(self._haproxy.runtime.ask(command))
+
+    def adds_places(self) -> bool:
+        """Whether the running HAProxy can add backends, as from 3.4 on."""
+        return "add backend " in self.answer("help")
+
+    def places(self) -> dict[str, str]:
+        """What serves what: the backends by their places."""
+        return self.rows("owners")
 
     def rows(self, name: str) -> dict[str, str]:
         """The rows of one of HAProxy's maps, as they are now."""

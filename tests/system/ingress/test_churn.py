@@ -115,7 +115,7 @@ def state(site: Site) -> Json:
         servers = await observe_servers(haproxy.runtime)
 
         def named(place: str) -> str:
-            return re.sub(r"b-\d{6}", lambda slot: str(running.owners.get(Slot(slot[0]))), place)
+            return re.sub(r"[bhc]-\d{6}", lambda slot: str(running.owners.get(Slot(slot[0]))), place)
 
         rows = {
             f"{scheme} {row}": named(place)

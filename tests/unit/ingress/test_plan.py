@@ -18,13 +18,14 @@ from vrata.ingress.model import (
     Server,
     Slot,
 )
-from vrata.ingress.places import PATTERNS, PLAIN, policy_name
+from vrata.ingress.places import LIVE, PATTERNS, PLAIN, Kind, policy_name, slot_name
 from vrata.ingress.plan import (
     Action,
     AddCertificate,
     AddFile,
     AddPolicy,
     AddServer,
+    AddSlot,
     Assign,
     Desired,
     DropAuthority,
@@ -50,7 +51,7 @@ from vrata.ingress.plan import (
 from vrata.ingress.rows import host_of, pattern_of, prefix_row
 from vrata.ingress.served import secret_digest
 
-SLOTS = tuple(Slot(f"b-{number}") for number in range(4))
+SLOTS = tuple(slot_name(number) for number in range(4))
 
 
 @dataclass
@@ -67,12 +68,14 @@ class Proxy:
     files: set[str] = field(default_factory=set)
     authorities: dict[str, str] = field(default_factory=dict)
     through: dict[str, Slot] = field(default_factory=dict)
+    slots: list[Slot] = field(default_factory=lambda: list(SLOTS))
+    live: frozenset[Kind] = frozenset()
 
     def observed(self) -> Observed:
         hosts: dict[str, dict[RowKey, Place]] = {}
         for row, place in self.rows.items():
             hosts.setdefault(host_of(row), {})[row] = place
-        free = tuple(slot for slot in SLOTS if slot not in self.owners)
+        free = tuple(slot for slot in self.slots if slot not in self.owners)
         places = {backend: slot for slot, backend in self.owners.items()}
         certificates, policies = frozenset(self.certificates), frozenset(self.policies)
         patterns = {Scheme.HTTPS: dict(self.patterns)}
@@ -89,6 +92,7 @@ class Proxy:
             files,
             authorities,
             dict(self.through),
+            live=self.live,
         )
 
     def served(self, host: str) -> dict[str, tuple[BackendKey, str]]:
@@ -106,7 +110,12 @@ class Proxy:
 
     def apply(self, action: Action) -> None:
         match action:
+            case AddSlot(slot=slot):
+                assert slot[0] in self.live
+                assert slot not in self.slots
+                self.slots.append(slot)
             case Assign(slot=slot, backend=backend):
+                assert slot in self.slots
                 assert slot not in self.owners
                 self.owners[slot] = backend
             case AddServer(slot=slot, server=server):
@@ -209,11 +218,16 @@ def desired_of(asked: Hosts, servers: dict[BackendKey, tuple[Server, ...]], prox
     )
 
 
-@given(st.lists(worlds, min_size=1, max_size=4), st.data())
+# With enough places, or with the means to add them.
+proxies = st.sampled_from([SLOTS, SLOTS[:1], ()]).map(
+    lambda slots: Proxy(slots=list(slots), live=frozenset() if slots == SLOTS else LIVE)
+)
+
+
+@given(proxies, st.lists(worlds, min_size=1, max_size=4), st.data())
 def test_plans_converge_from_wherever_the_one_before_stopped(
-    passes: list[tuple[Hosts, dict[BackendKey, tuple[Server, ...]]]], data: st.DataObject
+    proxy: Proxy, passes: list[tuple[Hosts, dict[BackendKey, tuple[Server, ...]]]], data: st.DataObject
 ) -> None:
-    proxy = Proxy()
     for asked, servers_ in passes:
         before = {host: proxy.served(host) for host in asked}
         plan = plan_pass(proxy.observed(), desired_of(asked, servers_, proxy))
@@ -230,6 +244,8 @@ def test_plans_converge_from_wherever_the_one_before_stopped(
     assert plan_pass(proxy.observed(), desired_of(asked, servers_, proxy)) == []
     for host in asked:
         assert proxy.served(host) == wanted(host, asked)
+    # What was left is taken before another is added.
+    assert len(proxy.slots) <= len(SLOTS)
     assert proxy.policies == policy_rows(route.policy for _, paths in asked.values() for route in paths.values()).keys()
     for slot, backend in proxy.owners.items():
         assert proxy.servers.get(slot, {}) == {server.name: False for server in servers_[backend]}
@@ -297,6 +313,25 @@ def test_more_backends_than_are_prepared_are_one_reload_and_nothing_else() -> No
     (action,) = plan_pass(Proxy().observed(), Desired(backends=dict(many)))
     assert isinstance(action, Reload)
     assert "5 more backends, 4 are prepared" in action.detail
+
+
+def test_where_places_can_be_added_a_new_backend_takes_a_free_one_and_then_further_ones() -> None:
+    one, two, three = (BackendKey(f"default/{name}:80") for name in ("one", "two", "three"))
+    proxy = Proxy({SLOTS[3]: one}, slots=[SLOTS[1], SLOTS[3]], live=LIVE)
+    further = slot_name(4)
+    assert plan_pass(proxy.observed(), Desired(backends={two: (), three: ()})) == [
+        AddSlot(further),
+        Assign(SLOTS[1], three),
+        Assign(further, two),
+    ]
+
+
+def test_a_place_for_a_cookie_can_not_be_added() -> None:
+    pinned = BackendKey("default/web:80;hash;opaque")
+    (action,) = plan_pass(Proxy(live=LIVE).observed(), Desired(backends={pinned: ()}))
+    assert isinstance(action, Reload)
+    plan = plan_pass(Proxy(slots=[slot_name(0, Kind.COOKIE)]).observed(), Desired(backends={pinned: ()}))
+    assert plan == [Assign(slot_name(0, Kind.COOKIE), pinned)]
 
 
 def test_a_place_is_free_only_when_its_last_server_has_gone() -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.unit.ingress.annotations.test_annotations import GOOD, HOSTILE_TEXT, NAMES
 
 from vrata.ingress.annotations.parse import NGINX, parse_annotations
+from vrata.ingress.endpoints import backend_key
 from vrata.ingress.model import NO_POLICY, BackendKey, Policy, Route, Scheme, Slot
-from vrata.ingress.places import place, policy_name
+from vrata.ingress.places import Kind, kind_of, place, policy_name
 from vrata.ingress.policy import canary_of, join, policy_of, redirect_to
 
 LINE = re.compile(r"([a-z-]+=[A-Za-z0-9/:*,._~%-]*( |\Z))*", re.ASCII)
@@ -74,6 +75,13 @@ def test_whatever_is_written_the_line_is_words(values: list[tuple[str, str]]) ->
     options, _ = parse_annotations("team/web", annotations)
     canary = canary_of(options.canary) if options.canary else NO_POLICY
     assert LINE.fullmatch(join(policy_of("team/web", options), canary, redirect_to("a.example")))
+
+
+def test_a_place_looks_for_cookies_only_where_clients_have_some() -> None:
+    kinds = {(): Kind.ROUND_ROBIN, ("hash",): Kind.HASH, ("opaque",): Kind.COOKIE, ("hash", "opaque"): Kind.COOKIE}
+    for asked, kind in kinds.items():
+        assert kind_of(backend_key("default/web", "80", ("tls", *asked))) is kind
+    assert kind_of(backend_key("default/web", "80", ("tcp",))) is Kind.TCP
 
 
 def test_a_place_says_all_that_a_route_needs() -> None:
