@@ -26,12 +26,12 @@ def test_an_error_that_nobody_thought_of_stops_nothing_that_serves(
             with broken.load("calm.example") as seen:
 
                 def reloaded(number: int) -> bool:
-                    """Another Service, until no backend is left for one."""
+                    """Another Service, until no backend is left for one; those with cookies no HAProxy adds."""
                     name = f"unlucky-{number}"
                     site.apply(
                         service(name),
                         endpoint(name, "two", echoes.port("two")),
-                        ingress(name, (f"{name}.example", "Prefix", "/", name)),
+                        ingress(name, (f"{name}.example", "Prefix", "/", name), annotations={"affinity": "cookie"}),
                     )
                     return "pass failed" in broken.log.read_text()
 
