@@ -5,6 +5,7 @@ what serves.
 """
 
 import asyncio
+import hashlib
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
@@ -98,6 +99,19 @@ class Proxy:
         if found and (self._watch is None or self._watch.daemon != found):
             self._watch = self.haproxy.watch(found, self._ended)
         return found is not None
+
+    def is_foreign(self) -> bool:
+        """Whether the one that runs was started with other settings, or with other rules than this version's."""
+        return not self._maker.exists() or self._maker.read_text() != self._made_by()
+
+    @property
+    def _maker(self) -> Path:
+        return self.directory / "made-by"
+
+    def _made_by(self) -> str:
+        """A digest of all that is the same whatever is served."""
+        rules = render_config(self.settings, {}, (), str(self.directory)) + _program()
+        return hashlib.blake2s(rules.encode(), digest_size=16).hexdigest()
 
     def forget(self) -> None:
         """Something was refused: what HAProxy has must be read again."""
@@ -259,11 +273,12 @@ class Proxy:
             rows = rows_of(desired.hosts, patterns, scheme, places)
             self._write(patterns_map(scheme), (row for found in patterns.values() for row in found))
             self._write(routes_of(scheme), (row for found in rows.values() for row in sorted(found.items())))
-        write_atomic(self.directory / PROGRAM, resources.files("vrata.ingress").joinpath(PROGRAM).read_text())
+        write_atomic(self.directory / PROGRAM, _program())
         config = {slot: backends[backend] for slot, backend in sorted(owners.items())}
         spare = [slot for slot in slots if slot not in owners]
         files = _files(self.haproxy.tls_dir, desired)
         text = render_config(self.settings, config, spare, str(self.directory), desired.streams, desired.replicas)
+        self._maker.unlink(missing_ok=True)  # killed from here on, nobody knows which it runs with
         self.haproxy.write_config(text, files)
         self.haproxy.sweep_files(files)
         self.running = None
@@ -273,6 +288,7 @@ class Proxy:
             await self.haproxy.reload()
         else:
             self._watch = self.haproxy.watch(await self.haproxy.start(), self._ended)
+        write_atomic(self._maker, self._made_by())
 
     def _write(self, name: str, rows: Iterable[tuple[str, str]]) -> None:
         write_atomic(self.directory / f"{name}.map", render_map_file(rows))
@@ -288,6 +304,10 @@ class Proxy:
         if running:
             await daemon.stop(running, signal.SIGUSR1, self.settings.drain_s)
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+
+
+def _program() -> str:
+    return resources.files("vrata.ingress").joinpath(PROGRAM).read_text()
 
 
 def observed_of(running: Running, servers: Servers) -> Observed:

@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,25 @@ from vrata.haproxy.runtime import RuntimeFailed
 from vrata.ingress import doorman
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
-from vrata.ingress.endpoints import EXTERNAL, addresses_of, servers_of, service_of, words_of
+from vrata.ingress.endpoints import EXTERNAL, service_of, words_of
 from vrata.ingress.headers import HEADERS
 from vrata.ingress.metrics import Metrics
-from vrata.ingress.model import CONFIG_MAP, BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
+from vrata.ingress.model import CONFIG_MAP, BackendKey, Problem, SecretKey, Settings
 from vrata.ingress.names import Names
 from vrata.ingress.observe import Running
 from vrata.ingress.parameters import defaults_of, key_of
 from vrata.ingress.places import policy_name
-from vrata.ingress.plan import AddCertificate, AddFile, Desired, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.plan import AddCertificate, AddFile, Observed, Reload, RemoveServer, plan_pass
 from vrata.ingress.relay import Carried, Relay
 from vrata.ingress.secrets import Secrets
-from vrata.ingress.served import authority_file, file_names, secret_digest, secret_of_file
+from vrata.ingress.served import secret_digest, secret_of_file
 from vrata.ingress.statuses import StatusWriter
-from vrata.ingress.streams import Port, read_datagrams, read_streams
-from vrata.ingress.table import NOTHING, Table
+from vrata.ingress.streams import read_datagrams, read_streams
+from vrata.ingress.table import Table
 from vrata.ingress.telling import Telling
-from vrata.ingress.trust import Trust, peer_of, server_tls
-from vrata.ingress.users import Users, is_users
+from vrata.ingress.trust import peer_of
+from vrata.ingress.users import is_users
+from vrata.ingress.wanted import Wanted, Work
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.events import Recorder
@@ -46,19 +46,6 @@ LINGER_RETRY_S = 1.0
 RETRY_MAX_S = 10.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass
-class Work:
-    """What a pass looks at: what has changed since the last one, or everything."""
-
-    hosts: set[str] = field(default_factory=set)
-    backends: set[BackendKey] = field(default_factory=set)
-    secrets: set[SecretKey] = field(default_factory=set)
-    named: set[SecretKey] = field(default_factory=set)
-    strays: set[str] = field(default_factory=set)
-    policies: dict[str, Policy | None] = field(default_factory=dict)
-    streams: dict[Port, BackendKey] = field(default_factory=dict)  # always all
 
 
 class Controller:
@@ -84,8 +71,6 @@ class Controller:
         self.udp_config_maps = Informer(
             kube, resources.CONFIG_MAPS, ConfigMap, namespace=namespace, field_selector=f"metadata.name={name}"
         )
-        self.streams: dict[Port, BackendKey] = {}
-        self.datagrams: dict[int, BackendKey] = {}
         self.relay = Relay(self._carried, self._ports_refused)
         self._due = asyncio.Event()
         self.metrics = Metrics()
@@ -93,10 +78,16 @@ class Controller:
         self.table = Table()
         config_maps = ChainMap(self.config_maps.objects, self.udp_config_maps.objects)
         self.telling = Telling(self.events, self.ingresses.objects, config_maps)
-        self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service
+        self.wanted = Wanted(
+            settings,
+            status.publish_service,
+            self.table,
+            self.services.objects,
+            self.secrets,
+            self.names,
+            self.telling,
+        )
         self._work = Work()  # of the next pass
-        # Digest of a Secret -> the file that HAProxy refused last, and what is told of it.
-        self._refused: dict[str, tuple[str, tuple[str, str]]] = {}
         self._status_due = True
         self._done = False  # a pass
         self.metrics.watch("ingresses", "Ingresses that are served.", lambda: len(self.table.ours))
@@ -133,8 +124,8 @@ class Controller:
         wrong += tuple(("InvalidPort", f"data.{port.number}: {why}; use another one") for port, why in refused.items())
         key = f"{CONFIG_MAP}{settings.tcp_services}"
         self.telling.found(key, [Problem(key, reason, message) for reason, message in wrong])
-        touched = {*self.streams.values(), *found.values()}
-        self.streams = found
+        touched = {*self.wanted.streams.values(), *found.values()}
+        self.wanted.streams = found
         for backend in touched:
             self._follow(service_of(backend))
         self._work.backends |= touched
@@ -144,7 +135,7 @@ class Controller:
         found, wrong = read_datagrams(new.data if new else {})
         key = f"{CONFIG_MAP}{self.proxy.settings.udp_services}"
         self.telling.found("UDP services", [Problem(key, reason, message) for reason, message in wrong])
-        before, self.datagrams = self.datagrams, found
+        before, self.wanted.datagrams = self.wanted.datagrams, found
         for backend in {*before.values(), *found.values()}:
             self._follow(service_of(backend))
         for backend in {*before.values()} - {*found.values()}:
@@ -153,8 +144,8 @@ class Controller:
 
     def _carried(self) -> Carried:
         return {
-            port: [(server.address, server.port) for server in self._servers(backend)]
-            for port, backend in self.datagrams.items()
+            port: [(server.address, server.port) for server in self.wanted.servers(backend)]
+            for port, backend in self.wanted.datagrams.items()
         }
 
     def _ports_refused(self, refused: Mapping[str, str]) -> None:
@@ -164,7 +155,7 @@ class Controller:
         self.telling.found("UDP ports", problems)
 
     def _backends_of(self, service: str) -> frozenset[BackendKey]:
-        named = (*self.streams.values(), *self.datagrams.values())
+        named = (*self.wanted.streams.values(), *self.wanted.datagrams.values())
         return self.table.backends_of(service) | {backend for backend in named if service_of(backend) == service}
 
     def _ingress_changed(self, old: Ingress | None, new: Ingress | None) -> None:
@@ -209,12 +200,12 @@ class Controller:
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for entry in (old, new):
             if entry:
-                owned = self._slices.setdefault(entry.service_key, {})
+                owned = self.wanted.slices.setdefault(entry.service_key, {})
                 owned.pop(entry.metadata.key, None)
                 if entry is new:
                     owned[entry.metadata.key] = entry
                 if not owned:
-                    del self._slices[entry.service_key]
+                    del self.wanted.slices[entry.service_key]
                 self._look_at(self._backends_of(entry.service_key))
                 if entry.service_key == self.status.publish_service:
                     self._due.set()
@@ -240,7 +231,7 @@ class Controller:
         self.names.follow(key, service.spec.external_name if service and named else None)
 
     def _look_at(self, backends: Iterable[BackendKey]) -> None:
-        datagrams = {*self.datagrams.values()}
+        datagrams = {*self.wanted.datagrams.values()}
         for backend in backends:
             if backend in datagrams:
                 self.relay.changed.set()
@@ -282,7 +273,7 @@ class Controller:
                 self._settle()
                 await self.secrets.settled()
                 group.create_task(self.status.run())
-                group.create_task(doorman.run(self._users_of, self.directory))
+                group.create_task(doorman.run(self.wanted.users_of, self.directory))
                 await self._passes()
         except asyncio.CancelledError:
             await self.proxy.drain()
@@ -320,11 +311,13 @@ class Controller:
         self._settle()
         if not self.proxy.is_alive():
             await self._reload(Reload("start", "no HAProxy runs"))
+        elif self.proxy.running is None and self.proxy.is_foreign():
+            await self._reload(Reload("other settings", "HAProxy was started with others, or by another version"))
         # What changes from here on is the next pass' work: nobody has looked at it in this one.
         work, self._work = self._work, Work()
-        work.streams = self.streams
+        work.streams = self.wanted.streams
         observed = await self._observe(work)
-        desired = self._desired(work)
+        desired = self.wanted.desired(work)
         looked_at = {observed.places[key]: key for key in work.backends if key in observed.places}
         # A place is free again when its last server has gone, which the next look will see.
         again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
@@ -338,7 +331,9 @@ class Controller:
             except RuntimeFailed as error:
                 if not isinstance(action, AddCertificate | AddFile):
                     raise
-                self._refuse(action.name, error)  # its hosts have the default one; nobody else is kept waiting
+                log.warning("certificate refused", file=action.name, error=str(error))
+                for secret in self.wanted.refuse(action.name, str(error)):  # nobody else is kept waiting
+                    self._secret_changed(secret)
                 continue
             if isinstance(action, RemoveServer) and not done:
                 again.add(looked_at[action.slot])
@@ -391,110 +386,10 @@ class Controller:
         work.policies |= {policy_name(policy): policy for policy in self.table.policies}
         work.backends |= {*self.table.backends, *work.streams.values()}
 
-    def _desired(self, work: Work) -> Desired:
-        used = {key for key in work.backends if self.table.uses(key)} | set(work.streams.values())
-        return Desired(
-            hosts={host: self.table.hosts.get(host, NOTHING).rows for host in work.hosts},
-            patterns={host: self.table.hosts.get(host, NOTHING).patterns for host in work.hosts},
-            policies=work.policies,
-            users={key: self._version(key) for key in work.named if is_users(key)},
-            files={key: self._trusted(key).files(key) for key in work.named if not is_users(key)},
-            through={host: self.table.hosts.get(host, NOTHING).through for host in work.hosts},
-            authorities={host: self._authority(host) for host in work.hosts},
-            streams=work.streams,
-            backends={key: self._servers(key) for key in work.backends & used},
-            unwanted=frozenset(work.backends - used),
-            certificates={key: self._certificates(key) for key in work.secrets},
-            strays=frozenset(work.strays),
-            replicas=self._replicas(),
-        )
-
-    def _refuse(self, name: str, error: RuntimeFailed) -> None:
-        log.warning("certificate refused", file=name, error=str(error))
-        self._refused[secret_of_file(name)] = name, ("CertificateRefused", f"HAProxy does not take it: {error}")
-        for key in self.table.secrets | self.table.named:
-            if secret_digest(key) == secret_of_file(name):
-                self._secret_changed(key)
-
-    def _certificates(self, key: SecretKey) -> tuple[Certificate, ...]:
-        """A Secret's certificate, once for the hosts of each authority of clients' certificates."""
-        hosts, found = self.table.hosts_of(key), self.secrets.get(key)
-        wrong, wholes = found if isinstance(found, tuple) else None, []
-        if isinstance(found, str):
-            by_authority: dict[str, list[str]] = {}
-            for host in hosts:
-                authority = self.table.hosts[host].authority
-                trusted = self._trusted(authority).authority if authority else ""
-                file = authority_file(authority, trusted) if authority and trusted else ""
-                by_authority.setdefault(file, []).append(host)
-            wholes = [Certificate(found, tuple(names), file) for file, names in sorted(by_authority.items())]
-        name, why = self._refused.get(secret_digest(key), ("", None))
-        if name in file_names(key, wholes):
-            wholes, wrong = [], why
-        self.telling.found(f"secret {key}", self.table.told(key, *wrong) if wrong else ())
-        return tuple(wholes)
-
-    def _authority(self, host: str) -> str | None:
-        """The digest of the Secret that says who signs clients' certificates."""
-        served = self.table.hosts.get(host, NOTHING)
-        return secret_digest(served.authority) if served.authority and served.certificate else None
-
-    def _trusted(self, key: SecretKey) -> Trust:
-        """What a Secret says of trust; nothing if nobody names it any more, or it can not be read."""
-        found = self.secrets.get(key)
-        name, why = self._refused.get(secret_digest(key), ("", None))
-        if why and isinstance(found, Trust) and name in found.files(key):
-            found = why
-        wrong = self.table.told(key, *found) if isinstance(found, tuple) else ()
-        self.telling.found(f"secret {key}", wrong)
-        return found if isinstance(found, Trust) and key in self.table.named else Trust()
-
-    def _version(self, key: SecretKey) -> str | None:
-        """Of the users of a Secret; None if nobody may enter."""
-        found = self.secrets.get(key)
-        wrong = self.table.told(key, *found) if isinstance(found, tuple) else ()
-        self.telling.found(f"secret {key}", wrong)
-        return found.version if isinstance(found, Users) and key in self.table.named else None
-
-    def _replicas(self) -> frozenset[str]:
-        """Addresses of the other pods behind the Service in front, if rates are to be shared with them."""
-        own = self.proxy.settings.replica
-        slices = self._slices.get(self.status.publish_service, {}).values() if own else ()
-        return frozenset(one for one in addresses_of(slices) - {own} if (":" in one) == (":" in own))
-
-    def _users_of(self, key: str, version: str) -> Users | None:
-        found = self.secrets.get(SecretKey(key))
-        return found if isinstance(found, Users) and found.version == version else None
-
-    def _servers(self, key: BackendKey) -> tuple[Server, ...]:
-        service = service_of(key)
-        slices = self._slices.get(service, {}).values()
-        entry = self.services.objects.get(service)
-        named = self.names.get(entry.spec.external_name) if entry and entry.spec.type == EXTERNAL else ()
-        peer = peer_of(words_of(key))
-        trust = self._trusted(peer.secret) if peer and peer.secret else Trust()
-        if peer and ((peer.verify and not trust.authority) or (peer.secret and trust == Trust())):
-            self.telling.found(f"backend {key}", ())
-            return ()  # its Secret is told of; without it nobody knows whom to trust
-        servers, wrong = servers_of(key, entry, slices, named or (), server_tls(peer, trust) if peer else None)
-        wrong = wrong if named is not None else None  # it is being asked for
-        problems = list(self.table.told(key, *wrong)) if wrong else []
-        if wrong:
-            settings = self.proxy.settings
-            entries = [(settings.tcp_services, port.number, backend) for port, backend in self.streams.items()]
-            entries += [(settings.udp_services, port, backend) for port, backend in self.datagrams.items()]
-            problems += [
-                Problem(f"{CONFIG_MAP}{config_map}", wrong[0], f"data.{port}: {wrong[1]}")
-                for config_map, port, backend in entries
-                if backend == key
-            ]
-        self.telling.found(f"backend {key}", problems)
-        return servers
-
     async def _reload(self, reason: Reload) -> None:
-        work = Work(streams=self.streams)
+        work = Work(streams=self.wanted.streams)
         self._look_at_everything(work)
-        await self.proxy.reload(reason, self._desired(work))
+        await self.proxy.reload(reason, self.wanted.desired(work))
 
 
 def why_not_bound(port: int) -> str:

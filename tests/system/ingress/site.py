@@ -149,7 +149,7 @@ class Site:
         self.cluster, self.directory = cluster, directory / "haproxy"
         self.log = directory / "log"
         self.http, self.https, self.health = free_port(), free_port(), free_port()
-        self._options = ("--no-proxy-protocol", *options)
+        self.options = ("--no-proxy-protocol", *options)
         self._environment = environment(haproxy)
         self._haproxy = HaproxyProcess(self.directory)
         self.process: subprocess.Popen[bytes] | None = None
@@ -158,7 +158,7 @@ class Site:
         """Start (again) and wait until HAProxy says that it is well."""
         argv = [*UNPRIVILEGED, sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
         argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
-        argv += ["--https-port", str(self.https), *self._options, "--directory", str(self.directory)]
+        argv += ["--https-port", str(self.https), *self.options, "--directory", str(self.directory)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, env=self._environment)
         wait_for(self.is_healthy, "HAProxy answers /healthz")

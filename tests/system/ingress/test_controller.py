@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,31 @@ def test_a_killed_controller_is_missed_by_nobody_and_adopts_what_serves(site: Si
     assert not seen.bad
     assert (site.haproxy(), site.worker()) == (master, worker)
     site.cluster.kubectl("delete", "endpointslice", "web-five")
+
+
+def has_reloaded(site: Site, times: int) -> bool:
+    return site.log.read_text().count('reason="other settings"') >= times
+
+
+def test_other_settings_count_when_the_controller_starts_again(kubernetes: Cluster, site: Site) -> None:
+    site.apply(ingress("set", ("set.example", "Prefix", "/", "web")))
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        changed = Site(kubernetes, Path(folder))
+        try:
+            changed.start()
+            changed.until("set.example", "/", "one")
+            with changed.load("set.example") as seen:
+                for reloads, options in enumerate((("--no-proxy-protocol", "--host-metrics", "5"), changed.options), 1):
+                    changed.options = options
+                    assert changed.process
+                    changed.process.kill()
+                    changed.process.wait()
+                    changed.start()
+                    wait_for(partial(has_reloaded, changed, reloads), "its HAProxy has the settings")
+            assert seen.good > 20
+            assert not seen.bad
+        finally:
+            changed.stop()
 
 
 def test_a_killed_haproxy_comes_back_with_every_route(site: Site) -> None:
