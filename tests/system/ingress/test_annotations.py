@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import http.client
 import os
 import subprocess
 import sys
@@ -276,6 +277,10 @@ def test_a_body_that_is_too_large(site: Site) -> None:
     site.until("body.example", "/", "one")
     wait_for(lambda: site.request("PUT", "body.example", "/", {"Content-Length": "1025"})[0] == 413, "it is refused")
     assert site.request("PUT", "body.example", "/", {"Content-Length": "0"})[0] == 200
+    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=5)
+    connection.request("PUT", "/", iter([b"x" * 2000]), {"Host": "body.example"}, encode_chunked=True)
+    assert connection.getresponse().status == 200, "nobody knows how long it will be"
+    connection.close()
 
 
 def test_a_timeout_of_its_own(site: Site) -> None:
