@@ -90,6 +90,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
     words |= _answers(options.answers or Answers())
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
+        words["quiet"] = not options.traffic.access_log
         words |= {"errors": options.traffic.errors, "errors-of": ingress} if options.traffic.errors else {}
     return _line(words)
 

@@ -174,7 +174,7 @@ frontend {scheme} from all
   http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
 {count.format("var(req.host)", "")}\
   http-request allow {known}
-{_policy(scheme)}\
+{_policy(scheme, directory, settings)}\
   http-response lua.respond if {{ var(txn.respond) -m bool }}
   http-after-response add-header Server vrata unless {{ res.hdr(server) -m found }}
 {_responses(scheme)}\
@@ -224,7 +224,7 @@ def _look_up(scheme: Scheme, directory: str, lookup: str) -> str:
 """
 
 
-def _policy(scheme: Scheme) -> str:
+def _policy(scheme: Scheme, directory: str, settings: Settings) -> str:
     """What a route's annotations ask for (`policy.lua`); the place's parts are in `vrata.ingress.places`."""
     over = [
         ("second", "{ sc_gpc0_rate(0),sub(txn.limit_second) ge 0 }"),
@@ -234,8 +234,11 @@ def _policy(scheme: Scheme) -> str:
     limits = [f"set-var(txn.over) bool(true) if {{ var(txn.limit_{name}) -m found }} {test}" for name, test in over]
     too_many = f'return status 429 content-type text/plain hdr Retry-After 1 string "{TOO_MANY}"'
     broken = f'return status 503 content-type text/plain string "{BROKEN}"'
+    # Said before the program, which answers some requests itself. No word's value has a `=` in it.
+    quiet = f"{{ var(txn.policy),map_str({map_path(directory, POLICIES)}) -m sub quiet=1 }}"
     rules = [
         "set-var(txn.policy) var(txn.slot),field(2,/)",
+        *([f"set-log-level silent if {quiet}"] if settings.access_log else []),
         "set-var(txn.rewrite) var(txn.slot),regsub(^[^/]*/[^/]*,)",
         "set-var(txn.slot) var(txn.slot),field(1,/)",
         f"set-var(txn.scheme) str({scheme})",

@@ -179,6 +179,7 @@ class Traffic:
     errors: tuple[int, ...] = ()
     headers: str | None = None
     hsts: str | None = None
+    access_log: bool = True
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,7 @@ ROWS: tuple[Row, ...] = (
         ("proxy-body-size", "body_max_bytes", g.size_bytes), ("server-alias", "aliases", g.listed(g.host, 64)),
         ("default-backend", "default_backend", g.object_name),
         ("custom-http-errors", "errors", g.listed(g.number(400, 599), 64)), ("custom-headers", "headers", g.object_name),
+        ("enable-access-log", "access_log", g.boolean),
     ),
     *_rows(
         Scope.ROUTE, "hints",
@@ -232,7 +233,6 @@ ROWS: tuple[Row, ...] = (
         "opentelemetry-trust-incoming-span", "opentelemetry-operation-name", "enable-influxdb",
         "influxdb-measurement", "influxdb-port", "influxdb-host", "influxdb-server-name",
     ),
-    *_no("say it for all with --access-log; whoever reads the lines chooses by host", "enable-access-log"),
 )  # fmt: skip
 
 _HINT = "without effect, and without need: bodies are passed on as they come"
