@@ -91,7 +91,8 @@ def policy_of(ingress: str, options: Options) -> Policy:
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
         words["quiet"] = not options.traffic.access_log
-        words |= {"errors": options.traffic.errors, "errors-of": ingress} if options.traffic.errors else {}
+        errors = () if options.traffic.own_errors else options.traffic.errors
+        words |= {"errors": errors, "errors-of": ingress} if errors else {}
     return _line(words)
 
 
