@@ -192,7 +192,7 @@ class _Reading:
         """Whose pods serve while there are none."""
         traffic = self.options.traffic
         named = traffic.default_backend if traffic else None
-        if traffic and traffic.errors and not named and not self._canary:
+        if traffic and traffic.errors and not traffic.own_errors and not named and not self._canary:
             self.tell("InvalidAnnotation", "custom-http-errors: it has no effect; name a Service in default-backend")
         if named and not self._canary:
             namespace, slash, name = named.rpartition("/")

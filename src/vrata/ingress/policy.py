@@ -93,7 +93,9 @@ def policy_of(ingress: str, options: Options) -> Policy:
     words |= _answers(options.answers or Answers())
     if options.traffic:
         words |= {"body": options.traffic.body_max_bytes or None, "hsts": options.traffic.hsts}
-        words |= {"errors": options.traffic.errors, "errors-of": ingress} if options.traffic.errors else {}
+        words["quiet"] = not options.traffic.access_log
+        errors = () if options.traffic.own_errors else options.traffic.errors
+        words |= {"errors": errors, "errors-of": ingress} if errors else {}
     return _line(words)
 
 

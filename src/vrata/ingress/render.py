@@ -186,7 +186,7 @@ frontend {scheme} from all
   http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
 {count.format("var(req.host),field(1,/)", "")}\
   http-request allow {known}
-{_policy(scheme, directory, lookup)}\
+{_policy(scheme, directory, lookup, settings)}\
   http-response lua.respond if {{ var(txn.respond) -m bool }}
   http-after-response add-header Server vrata unless {{ res.hdr(server) -m found }}
 {_responses(scheme)}\
@@ -236,7 +236,7 @@ def _look_up(scheme: Scheme, directory: str, lookup: str) -> str:
 """
 
 
-def _policy(scheme: Scheme, directory: str, lookup: str) -> str:
+def _policy(scheme: Scheme, directory: str, lookup: str, settings: Settings) -> str:
     """What a route's annotations ask for (`policy.lua`); the place's parts are in `vrata.ingress.places`."""
     over = [
         ("second", "{ sc_gpc0_rate(0),sub(txn.limit_second) ge 0 }"),
@@ -249,9 +249,12 @@ def _policy(scheme: Scheme, directory: str, lookup: str) -> str:
     # What leads elsewhere once it is read as pods may read it is refused where that could be behind a guard.
     other, patterns = "var(req.host),concat(,req.other)", map_path(directory, patterns_map(scheme))
     unclear = f'return status 400 content-type text/plain string "{UNCLEAR}"'
+    # Said before the program, which answers some requests itself. No word's value has a `=` in it.
+    quiet = f"{{ var(txn.policy),map_str({map_path(directory, POLICIES)}) -m sub quiet=1 }}"
     rules = [
         "set-var(txn.row) var(txn.slot),field(1,/,2)",
         "set-var(txn.policy) var(txn.slot),field(2,/)",
+        *([f"set-log-level silent if {quiet}"] if settings.access_log else []),
         "set-var(txn.rewrite) var(txn.slot),regsub(^[^/]*/[^/]*,)",
         "set-var(txn.slot) var(txn.slot),field(1,/)",
         f"set-var(txn.scheme) str({scheme})",

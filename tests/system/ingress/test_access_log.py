@@ -56,3 +56,23 @@ def test_no_request_can_forge_a_line(logged: tuple[Site, socket.socket]) -> None
     assert line["uri"] == hostile
     assert line["agent"] == 'a"b\\c'
     assert line["status"] == 404
+
+
+def test_an_ingress_may_leave_no_lines(logged: tuple[Site, socket.socket]) -> None:
+    site, lines = logged
+    site.apply(
+        ingress("quiet", ("quiet.example", "Prefix", "/", "web"), annotations={"enable-access-log": "false"}),
+        ingress(
+            "quiet-refused",
+            ("refused.example", "Prefix", "/", "web"),
+            annotations={"enable-access-log": "false", "denylist-source-range": "127.0.0.1"},
+        ),
+    )
+    site.until("quiet.example", "/", "one")
+    site.until("refused.example", "/", "403")
+    site.until("logged.example", "/last", "one")
+    seen = []
+    while (line := json.loads(lines.recv(65536)))["uri"] != "/last" or line["status"] != 200:
+        seen.append(line)
+    statuses = {line["status"] for line in seen if line["host"] in ("quiet.example", "refused.example")}
+    assert statuses <= {404}, "only of requests that found no route yet"

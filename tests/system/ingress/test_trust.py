@@ -99,7 +99,7 @@ def test_a_certificate_must_be_of_a_name_that_matches(site: Site) -> None:
     guarded(site, "named.trust.example", "ours", match_cn="CN=(client|[a-z]+-admin)")
     wait_for(lambda: status(site, "named.trust.example", CLIENT) == 200, "the client comes in")
     assert status(site, "named.trust.example", issue("shop-admin", by=OURS)) == 200
-    for name in ("clients", "client2", "my client", "CN=client", "client\n", "Client", "client,CN=x"):
+    for name in ("clients", "client2", "my client", "client\0admin", "CN=client", "client\n", "Client", "client,CN=x"):
         assert status(site, "named.trust.example", issue(name, by=OURS)) == 403, name
     assert status(site, "named.trust.example", STRANGER) == 400
     guarded(site, "maybe.trust.example", "ours", match_cn="CN=.*", verify_client="optional")

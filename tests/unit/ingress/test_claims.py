@@ -219,6 +219,11 @@ def test_a_default_backend_is_of_the_same_namespace() -> None:
     assert "another namespace" in claims.problems[0].message
 
 
+def test_errors_that_somebody_else_answers_for_need_a_service() -> None:
+    assert "name a Service" in asked(custom_http_errors="404").problems[0].message
+    assert not asked(custom_http_errors="404", disable_proxy_intercept_errors="true").problems
+
+
 def test_a_redirect_is_rewritten_from_something_to_something() -> None:
     (claim,) = asked(proxy_redirect_from="http://", proxy_redirect_to="https://").hosts["a.example"]
     assert unquote(claim.route.policy) == "location=http://,https://"

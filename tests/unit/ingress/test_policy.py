@@ -43,6 +43,17 @@ def test_of_two_time_outs_the_longer_one_counts_and_only_a_long_one_is_for_webso
     assert words({"proxy-read-timeout": "2h"}) == {"timeout": "7200000", "tunnel": "7200000"}
 
 
+def test_errors_that_a_class_has_another_service_answer_for_may_be_left_to_the_pods() -> None:
+    asked = {"custom-http-errors": "404,503"}
+    assert words(asked) == {"errors": "404,503", "errors-of": "team/web"}
+    assert words(asked | {"disable-proxy-intercept-errors": "true"}) == {}
+
+
+def test_only_what_shall_not_be_logged_is_said() -> None:
+    assert words({"enable-access-log": "false"}) == {"quiet": "1"}
+    assert words({"enable-access-log": "true"}) == {}
+
+
 def test_two_ingresses_do_not_share_a_limit() -> None:
     asked = {"limit-rps": "2"}
     one, other = words(asked, "team/one"), words(asked, "team/other")

@@ -55,6 +55,7 @@ class Affinity:
     cookie_domain: str | None = None
     cookie_samesite: str | None = None
     cookie_secure: bool | None = None
+    cookie_conditional: bool = False
     cookie_max_age_s: int | None = None
     cookie_expires_s: int | None = None
     change_on_failure: bool = False
@@ -177,8 +178,10 @@ class Traffic:
     passthrough: bool = False
     default_backend: str | None = None
     errors: tuple[int, ...] = ()
+    own_errors: bool = False  # none of these, whatever the class says
     headers: str | None = None
     hsts: str | None = None
+    access_log: bool = True
 
 
 @dataclass(frozen=True)
