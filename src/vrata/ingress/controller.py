@@ -24,7 +24,17 @@ from vrata.ingress.names import Names
 from vrata.ingress.observe import Running
 from vrata.ingress.parameters import defaults_of, key_of
 from vrata.ingress.places import policy_name
-from vrata.ingress.plan import AddCertificate, AddFile, Desired, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.plan import (
+    AddCertificate,
+    AddFile,
+    AddPolicy,
+    AddServer,
+    Desired,
+    Observed,
+    Reload,
+    RemoveServer,
+    plan_pass,
+)
 from vrata.ingress.relay import Carried, Relay
 from vrata.ingress.secrets import Secrets
 from vrata.ingress.served import authority_file, file_names, secret_digest, secret_of_file
@@ -328,6 +338,7 @@ class Controller:
         looked_at = {observed.places[key]: key for key in work.backends if key in observed.places}
         # A place is free again when its last server has gone, which the next look will see.
         again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
+        refused: RuntimeFailed | None = None
         for action in plan_pass(observed, desired):
             if isinstance(action, Reload):
                 await self._reload(action)
@@ -336,15 +347,21 @@ class Controller:
             try:
                 done = await self.proxy.apply(action)
             except RuntimeFailed as error:
-                if not isinstance(action, AddCertificate | AddFile):
-                    raise
-                self._refuse(action.name, error)  # its hosts have the default one; nobody else is kept waiting
+                match action:  # nobody else is kept waiting
+                    case AddCertificate(name=name) | AddFile(name=name):
+                        self._refuse(name, error)  # its hosts have the default one
+                    case AddServer() | AddPolicy():
+                        refused = error  # a route with a pod less, or with settings that nobody can read, is safe
+                    case _:
+                        raise
                 continue
             if isinstance(action, RemoveServer) and not done:
                 again.add(looked_at[action.slot])
         if self._status_due:
             self._status_due = False
             self.status.set(self.table.ours, self.ingresses.objects, self.services.objects)
+        if refused:
+            raise refused
         return again
 
     def _settle(self) -> None:
