@@ -143,13 +143,14 @@ class Site:
         self.cluster, self.directory = cluster, directory / "haproxy"
         self.log = directory / "log"
         self.http, self.https, self.health = free_port(), free_port(), free_port()
+        self.program = ["vrata"]
         self._options = ("--no-proxy-protocol", *options)
         self._haproxy = HaproxyProcess(self.directory)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start (again) and wait until HAProxy says that it is well."""
-        argv = [sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
+        argv = [sys.executable, "-m", *self.program, "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
         argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
         argv += ["--https-port", str(self.https), *self._options, "--directory", str(self.directory)]
         with self.log.open("ab") as log:
