@@ -23,16 +23,16 @@ def test_an_error_that_nobody_thought_of_stops_nothing_that_serves(
             kept = file.read_bytes()
             file.write_bytes(b"\xff")
             with broken.load("calm.example") as seen:
-                for name in ("unlucky-1", "unlucky-2"):
-                    site.apply(
-                        service(name),
-                        endpoint(name, "two", echoes.port("two")),
-                        ingress(name, (f"{name}.example", "Prefix", "/", name)),
-                    )
+                asked = broken.answer("show backend").splitlines(), broken.rows("owners")
+                places, taken = (sum(line.startswith("b-") for line in lines) for lines in asked)
+                names = [f"unlucky-{number}" for number in range(places - taken + 1)]
+                site.apply(*(service(name) for name in names))
+                site.apply(*(endpoint(name, "two", echoes.port("two")) for name in names))
+                site.apply(*(ingress(name, (f"{name}.example", "Prefix", "/", name)) for name in names))
                 wait_for(lambda: "pass failed" in broken.log.read_text(), "it can not be reloaded")
                 assert broken.pod("calm.example") == "one"
                 file.write_bytes(kept)
-                broken.until("unlucky-2.example", "/", "two")
+                broken.until(f"{names[-1]}.example", "/", "two")
             assert seen.good > 20
             assert not seen.bad
         finally:
