@@ -60,7 +60,7 @@ def effect_of(event: str, args: tuple[Any, ...]) -> str:
 
 
 def count_effects(death: Death) -> None:
-    """Have every effect of a host's agent counted."""
+    """Have every effect of a host's agent, or of an Ingress controller, counted."""
     from vrata.haproxy.runtime import RuntimeClient
     from vrata.net import daemon
 
@@ -144,6 +144,10 @@ if __name__ == "__main__":
         import vrata.cloud.service  # before the fork, once
 
         supervise(file, count_commits, main)
+    elif sys.argv[1] == "ingress":
+        import vrata.ingress.controller
+
+        supervise(file, count_effects, main)
     else:
         import vrata.cli.host
         import vrata.host.api

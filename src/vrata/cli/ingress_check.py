@@ -71,11 +71,16 @@ def read_cluster(kubeconfig: Path | None) -> list[Found]:
 def read_files(names: tuple[str, ...]) -> list[Found]:
     """Names and annotations of the Ingresses in manifests."""
     found: list[Found] = []
-    for body in (body for name in names for text in read_texts(name) for body in read_ingresses(text)):
-        metadata = body.get("metadata") or {}
-        annotations = {str(key): str(text) for key, text in (metadata.get("annotations") or {}).items()}
+    for body in (body for name in names for file, text in read_texts(name) for body in read_ingresses(file, text)):
+        metadata = _mapping(body.get("metadata"))
+        annotations = {str(key): str(text) for key, text in _mapping(metadata.get("annotations")).items()}
         found.append((f"{metadata.get('namespace') or 'default'}/{metadata.get('name')}", annotations))
     return found
+
+
+def _mapping(value: object) -> dict[Any, Any]:
+    """What somebody has written where there should be one; the API server will say what is wrong."""
+    return value if isinstance(value, dict) else {}
 
 
 def report(name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
@@ -90,25 +95,27 @@ def report(name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
     return {"ingress": name, "left_out": options.refused, "annotations": verdicts, "problems": said}
 
 
-def read_texts(name: str) -> list[str]:
-    """The texts of a file, of the YAML and JSON files under a directory, or of standard input."""
+def read_texts(name: str) -> list[tuple[str, str]]:
+    """Name and text of a file, of the YAML and JSON files under a directory, or of standard input."""
     if name == "-":
-        return [sys.stdin.read()]
+        return [(name, sys.stdin.read())]
     path = Path(name)
-    files = [one for one in sorted(path.rglob("*")) if one.suffix in {".yaml", ".yml", ".json"}]
+    files = [one for one in sorted(path.rglob("*")) if one.suffix in {".yaml", ".yml", ".json"} and one.is_file()]
     try:
-        return [one.read_text() for one in (files if path.is_dir() else [path])]
+        return [(str(one), one.read_text()) for one in (files if path.is_dir() else [path])]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput("--filename", name, f"name text files that can be read ({error})") from error
 
 
-def read_ingresses(text: str) -> list[dict[str, Any]]:
+def read_ingresses(file: str, text: str) -> list[dict[str, Any]]:
     """The Ingresses among the documents of a text, in Lists, too."""
     try:
         documents = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
-    except yaml.YAMLError as error:
-        raise InvalidInput("--filename", str(error), "give YAML or JSON manifests") from error
-    flat = [item for one in documents for item in (one.get("items") or [] if "items" in one else [one])]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise InvalidInput("--filename", file, f"give YAML or JSON manifests ({said})") from error
+    items = (one.get("items", [one]) for one in documents)
+    flat = [item for some in items if isinstance(some, list) for item in some]
     return [one for one in flat if isinstance(one, dict) and one.get("kind") == "Ingress"]
 
 

@@ -20,7 +20,7 @@ _LIMIT = 64 * 1024 * 1024
 
 
 class RuntimeFailed(VrataError):
-    """HAProxy refused a command; the message holds the command and its answer."""
+    """HAProxy refused a command, or would have; the message holds the command and its answer."""
 
 
 class RuntimeClient:
@@ -36,7 +36,7 @@ class RuntimeClient:
         VrataError if nobody listens or no answer comes in time.
         """
         if len(command.encode()) > PAYLOAD_BYTES + 1024:
-            raise VrataError(f"runtime command of {len(command)} characters is too long for HAProxy 2.6")
+            raise RuntimeFailed(f"HAProxy 2.6 would not take a command of {len(command)} characters", retriable=False)
         try:
             async with asyncio.timeout(self._timeout_s):
                 reader, writer = await asyncio.open_unix_connection(self.path, limit=_LIMIT)
@@ -175,10 +175,10 @@ class RuntimeClient:
         for key, value in rows:
             row = f"{key} {value}"
             if not _ROW.fullmatch(row):
-                raise VrataError(f"map row {row!r} can not be sent", retriable=False)
+                raise RuntimeFailed(f"map row {row!r} can not be sent", retriable=False)
             length = len(row.encode()) + 1
             if length > PAYLOAD_BYTES:
-                raise VrataError(f"map row of {length} bytes is too long", retriable=False)
+                raise RuntimeFailed(f"map row of {length} bytes is too long", retriable=False)
             if size + length > PAYLOAD_BYTES:
                 await self._add_chunk(name, chunk)
                 chunk, size = [], 0

@@ -23,7 +23,16 @@ from vrata.ingress.names import Names
 from vrata.ingress.observe import Running
 from vrata.ingress.parameters import defaults_of, key_of
 from vrata.ingress.places import policy_name
-from vrata.ingress.plan import AddCertificate, AddFile, Observed, Reload, RemoveServer, plan_pass
+from vrata.ingress.plan import (
+    AddCertificate,
+    AddFile,
+    AddPolicy,
+    AddServer,
+    Observed,
+    Reload,
+    RemoveServer,
+    plan_pass,
+)
 from vrata.ingress.relay import Carried, Relay
 from vrata.ingress.secrets import Secrets
 from vrata.ingress.served import secret_digest, secret_of_file
@@ -321,6 +330,7 @@ class Controller:
         looked_at = {observed.places[key]: key for key in work.backends if key in observed.places}
         # A place is free again when its last server has gone, which the next look will see.
         again = {key for slot, key in looked_at.items() if key in desired.unwanted and observed.servers.get(slot)}
+        refused: RuntimeFailed | None = None
         for action in plan_pass(observed, desired):
             if isinstance(action, Reload):
                 await self._reload(action)
@@ -329,17 +339,23 @@ class Controller:
             try:
                 done = await self.proxy.apply(action)
             except RuntimeFailed as error:
-                if not isinstance(action, AddCertificate | AddFile):
-                    raise
-                log.warning("certificate refused", file=action.name, error=str(error))
-                for secret in self.wanted.refuse(action.name, str(error)):  # nobody else is kept waiting
-                    self._secret_changed(secret)
+                match action:  # nobody else is kept waiting
+                    case AddCertificate(name=name) | AddFile(name=name):  # its hosts have the default one
+                        log.warning("certificate refused", file=name, error=str(error))
+                        for secret in self.wanted.refuse(name, str(error)):
+                            self._secret_changed(secret)
+                    case AddServer() | AddPolicy():
+                        refused = error  # a route with a pod less, or with settings that nobody can read, is safe
+                    case _:
+                        raise
                 continue
             if isinstance(action, RemoveServer) and not done:
                 again.add(looked_at[action.slot])
         if self._status_due:
             self._status_due = False
             self.status.set(self.table.ours, self.ingresses.objects, self.services.objects)
+        if refused:
+            raise refused
         return again
 
     def _settle(self) -> None:

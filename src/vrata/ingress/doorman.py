@@ -7,6 +7,7 @@ HAProxy 2.6 checks hashes only of lists that a reload brings. It asks here once 
 import asyncio
 import base64
 import socket
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from vrata.base.asgi import serve_http
 from vrata.ingress.render import DOORMAN
 from vrata.ingress.users import Users, is_right
 
-AT_ONCE, WAITING = 2, 64  # a hash takes its time on purpose
+AT_ONCE, WAITING = 2, 32  # a hash takes its time on purpose; of all lists of users, and for each of them
 
 Find = Callable[[str, str], Users | None]
 
@@ -27,23 +28,25 @@ Find = Callable[[str, str], Users | None]
 def doorman(find: Find) -> Starlette:
     """`GET /{namespace}/{name}/{version}` with the client's Authorization; `find(key, version)` has the users."""
     turn = asyncio.Semaphore(AT_ONCE)
-    waiting = 0
+    # One list's passwords are checked one by one: whoever guesses at it keeps nobody waiting who has another.
+    turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+    waiting: Counter[str] = Counter()
 
     async def answer(request: Request) -> Response:
-        nonlocal waiting
         path = request.path_params
-        users = find(f"{path['namespace']}/{path['name']}", path["version"])
+        key = f"{path['namespace']}/{path['name']}"
+        users = find(key, path["version"])
         given = _given(request.headers.get("authorization", ""))
-        if users is None or waiting >= WAITING:
+        if users is None or waiting[key] >= WAITING:
             return Response(status_code=503)
         if given is None:
             return Response(status_code=401)
-        waiting += 1
+        waiting[key] += 1
         try:
-            async with turn:
+            async with turns[key], turn:
                 right = await asyncio.to_thread(is_right, users, *given)
         finally:
-            waiting -= 1
+            waiting[key] -= 1
         return Response(status_code=204 if right else 401)
 
     return Starlette(routes=[Route("/{namespace}/{name}/{version}", answer)])

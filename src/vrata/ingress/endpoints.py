@@ -87,7 +87,7 @@ def servers_of(
         return (), ("PortNotFound", message)
     if VIRTUAL in words:
         address = service.spec.cluster_ip
-        if address in ("", "None"):
+        if not _is_address(address):  # `None`, too
             return (), ("NoClusterIP", f"service.name: Service {service.metadata.key} has no address; give it one")
         return (_server(address, port.port, words, tls),), None
     return _servers(port, slices, words, tls), None
@@ -121,10 +121,14 @@ def _servers(
 
 
 def _has_address(endpoint: Endpoint) -> bool:
+    return bool(endpoint.addresses) and _is_address(endpoint.addresses[0])
+
+
+def _is_address(text: str) -> bool:
     """Whether a server can have it: tenants write slices, and API servers take more than one spelling."""
     try:
-        address = ipaddress.ip_address(endpoint.addresses[0])
-    except (IndexError, ValueError):  # also names (FQDN), and zeros in front, as `10.0.0.01`
+        address = ipaddress.ip_address(text)
+    except ValueError:  # also names (FQDN), and zeros in front, as `10.0.0.01`
         return False
     # Of no machine, or of a link: metadata services are there. What follows a `%` could be anything.
     return not (address.is_link_local or address.is_multicast or address.is_unspecified or "%" in str(address))

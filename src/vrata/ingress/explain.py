@@ -29,7 +29,10 @@ class Cluster:
 
 def explain(cluster: Cluster, url: str) -> list[str]:
     """Lines for a person; InvalidInput for what is no URL."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput("URL", url, "use one such as https://shop.example/cart")
     host, path = parts.hostname.lower(), parts.path or "/"

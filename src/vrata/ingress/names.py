@@ -8,11 +8,13 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 
 import structlog
 
 AGAIN_S = 10.0  # the resolver tells nobody how long an answer holds
-AT_ONCE = 8
+AT_ONCE, THREADS = 4, 32  # of one namespace; of all
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +27,8 @@ class Names:
         self._services: dict[str, set[str]] = {}  # by name
         self._name: dict[str, str] = {}  # of a Service
         self._found: dict[str, tuple[str, ...]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._turns: dict[str, asyncio.Semaphore] = {}  # by namespace
         self._news = asyncio.Event()
 
     def follow(self, service: str, name: str | None) -> None:
@@ -37,6 +41,9 @@ class Names:
             if not self._services[old]:
                 del self._services[old]
                 self._found.pop(old, None)
+                asking = self._asking.pop(old, None)
+                if asking:
+                    asking.cancel()
             del self._name[service]
         if name is not None:
             self._name[service] = name
@@ -49,29 +56,33 @@ class Names:
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        room = asyncio.Semaphore(AT_ONCE)
-        while True:
-            self._news.clear()
-            new = [name for name in self._services if name not in self._found]
+        # Of its own: nobody else waits for names that take long.
+        threads = ThreadPoolExecutor(THREADS, "names")
+        try:
             async with asyncio.TaskGroup() as group:
-                for name in new or list(self._services):
-                    group.create_task(self._ask(name, room))
-            if not new:
-                try:
-                    async with asyncio.timeout(AGAIN_S):
-                        await self._news.wait()
-                except TimeoutError:
-                    pass
+                while True:
+                    self._news.clear()
+                    for name in self._services.keys() - self._asking.keys():
+                        self._asking[name] = group.create_task(self._keep(name, threads))
+                    await self._news.wait()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask(self, name: str, room: asyncio.Semaphore) -> None:
-        async with room:
-            try:
-                answers = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as error:
-                log.warning("name not resolved", name=name, error=str(error))
-                answers = None
-        if name not in self._services:
-            return
+    async def _keep(self, name: str, threads: Executor) -> None:
+        """One namespace's names wait for each other, never for another one's."""
+        while True:
+            namespace = min(self._services[name]).partition("/")[0]
+            async with self._turns.setdefault(namespace, asyncio.Semaphore(AT_ONCE)):
+                await self._ask(name, threads)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _ask(self, name: str, threads: Executor) -> None:
+        ask = partial(socket.getaddrinfo, name, None, type=socket.SOCK_STREAM)
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(threads, ask)
+        except (OSError, ValueError) as error:  # also of what is no name at all
+            log.warning("name not resolved", name=name, error=str(error))
+            answers = None
         before = self._found.get(name)
         found = before or () if answers is None else reachable({str(entry[4][0]) for entry in answers})
         if found != before:

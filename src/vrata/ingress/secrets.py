@@ -13,6 +13,8 @@ from functools import partial
 
 import aiohttp
 import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.haproxy import certificates
@@ -27,6 +29,7 @@ from vrata.kube.objects import ConfigMap, PartialObject, Secret
 
 RETRY_S = 1.0
 AT_ONCE = 16
+RSA_BITS_MAX = 4096
 # What a Secret has: PEM in HAProxy's form, or users, or who is trusted, or what is wrong with it (reason, message).
 Found = str | Users | Trust | Headers | tuple[str, str]
 
@@ -145,6 +148,8 @@ def _tried(key: SecretKey, found: Trust | tuple[str, str]) -> Trust | tuple[str,
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=found.authority)
         if isinstance(found, Trust) and found.certificate:
             _try(found.certificate)
+    except InvalidInput as error:
+        return "InvalidSecret", f"Secret {key.partition(';')[0]!r}, {error}"
     except ssl.SSLError as error:
         remedy = "use certificates that TLS 1.2 takes"
         return "InvalidSecret", f"Secret {key.partition(';')[0]!r} can not be used ({error.reason}); {remedy}"
@@ -152,7 +157,13 @@ def _tried(key: SecretKey, found: Trust | tuple[str, str]) -> Trust | tuple[str,
 
 
 def _try(pem: str) -> None:
-    """ssl.SSLError for what OpenSSL, which HAProxy uses, too, does not serve: keys that are too short, weak digests."""
+    """ssl.SSLError for what OpenSSL, which HAProxy uses, too, does not serve: keys that are too short, weak digests.
+
+    InvalidInput for a key that keeps HAProxy's threads, which are everybody's, busy: 16,384 bits take it a second each time.
+    """
+    key = x509.load_pem_x509_certificate(pem.encode()).public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size > RSA_BITS_MAX:
+        raise InvalidInput("private_key", f"RSA, {key.key_size} bits", f"use RSA of at most {RSA_BITS_MAX} bits, or EC")
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # readable for us alone
         file.write(pem)
         file.flush()

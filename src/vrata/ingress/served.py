@@ -1,12 +1,12 @@
 """Names of the files that HAProxy has certificates in: which Secret's, with which content, for which hosts. Pure.
 
 A name is a digest of all of it, so what HAProxy lists is what it serves, and anything new is another file beside the old
-one. A certificate for very many hosts is in several files, for a list of names must go through the socket at once.
+one. A certificate for many hosts is in several files, for a list of names must go through the socket at once.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vrata.ingress.model import Certificate, SecretKey
@@ -16,18 +16,28 @@ LIST = "list-00000000.txt"
 _PREFIX, _SUFFIX, _SECRET = "crt-", ".pem", 16
 _AUTHORITY, _CLIENT = "ca-", "peer-"
 _OTHER = re.compile(rf"({_AUTHORITY}|{_CLIENT})[0-9a-f]+\{_SUFFIX}", re.ASCII)
-_HOSTS_A_FILE = 200
 _BYTES = 13_000  # of what one command may bring (`vrata.haproxy.runtime`)
+_NAMES_BYTES = 6_000  # of a file's hosts, well below that
 
 
 def file_names(secret: SecretKey, wholes: Iterable[Certificate]) -> dict[str, Certificate]:
     """Name → what is in the file."""
-    parts = [
-        replace(whole, hosts=whole.hosts[start : start + _HOSTS_A_FILE])
-        for whole in wholes
-        for start in range(0, len(whole.hosts), _HOSTS_A_FILE)
-    ]
+    parts = [replace(whole, hosts=hosts) for whole in wholes for hosts in _shared(whole.hosts)]
     return {_name(_PREFIX, secret, "\0".join((part.authority, part.pem, *part.hosts))): part for part in parts}
+
+
+def _shared(hosts: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """As many at a time as one file may have."""
+    some: list[str] = []
+    size = 0
+    for host in hosts:
+        size += len(host) + 1
+        if size > _NAMES_BYTES:
+            yield tuple(some)
+            some, size = [], len(host) + 1
+        some.append(host)
+    if some:
+        yield tuple(some)
 
 
 def authority_file(secret: SecretKey, pem: str) -> str:

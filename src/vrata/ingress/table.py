@@ -22,7 +22,7 @@ from vrata.ingress.model import (
     RowKey,
     SecretKey,
 )
-from vrata.ingress.policy import CAREFUL, guards_of, join
+from vrata.ingress.policy import CAREFUL, guards_of, join, too_long
 from vrata.ingress.rows import ANY, pattern_of, prefix_row
 
 K = TypeVar("K")
@@ -286,8 +286,10 @@ class Table:
         elif main.route.canary:
             message = f"{at}: its host and path have an older canary beside Ingress {owner}; remove one of the two"
             problems.append(Problem(ingress, "CanaryConflict", message))
+        elif too_long(policy := join(main.route.policy, claim.route.policy)):
+            message = f"{at}: what it asks for and what Ingress {owner} does are too long together; name fewer things"
+            problems.append(Problem(ingress, "CanaryTooLong", message))
         else:
-            policy = join(main.route.policy, claim.route.policy)
             route = main.route._replace(canary=claim.route.backend, policy=policy)
             found[key] = owner, replace(main, route=route)
 

@@ -4,10 +4,12 @@ scenarios of SIG Network's ingress-controller-conformance: default backend, host
 import json
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.support.pki import issue
 
 from vrata.sandbox.demo.manifests import echo_deployment, service
 from vrata.sandbox.demo.stage import Stage
@@ -209,6 +211,113 @@ async def test_default_backend(site: Site) -> None:
     assert await site.ask("row-18.example", "/aaa") == "first"
     await site.stage.kubectl("delete", "ingress/fallback")
     await site.until("nobody.example", "/any", "404")
+
+
+async def test_a_rule_without_paths_leaves_its_host_to_the_default_backend(site: Site) -> None:
+    """«If a defaultBackend is set with no rules, or none of the hosts or paths match»; such a rule has none."""
+    bare = {"host": "bare.example"}
+    rules = (bare, rule("beside.example", ("Exact", "/only", "first")))
+    await site.stage.apply(ingress("bare", *rules, defaultBackend=backend("fallback")))
+    await site.until("beside.example", "/only", "first")
+    await site.until("bare.example", "/any", "fallback")
+    assert await site.ask("beside.example", "/other") == "fallback"
+    await site.stage.kubectl("delete", "ingress/bare")
+    await site.until("bare.example", "/any", "404")
+
+
+async def test_a_rule_without_a_host_is_for_all_of_them_that_have_no_other(site: Site) -> None:
+    await site.stage.apply(
+        ingress("named", rule("named.example", ("Prefix", "/a", "first"))),
+        ingress("unnamed", rule("", ("Prefix", "/a/b", "second"))),
+    )
+    await site.until("any.example", "/a/b", "second")
+    assert await site.ask("named.example", "/a/b") == "first"
+    assert await site.ask("any.example", "/a") == "404"
+    await site.stage.kubectl("delete", "ingress/named", "ingress/unnamed")
+
+
+async def test_tls_with_a_certificate_for_each_name_and_a_default_one(site: Site, tmp_path: Path) -> None:
+    """Two Secrets of one Ingress, told apart by the name in the handshake; HTTP is sent to HTTPS; HTTP/2 is spoken."""
+    names = ("one.tls.example", "two.tls.example")
+    trusted = {}
+    for name in names:
+        identity = issue(name, name)
+        trusted[name] = tmp_path / name
+        trusted[name].write_text(identity.cert_pem)
+        data = {"tls.crt": identity.cert_pem, "tls.key": identity.key_pem}
+        metadata = {"name": name.replace(".", "-")}
+        await site.stage.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": metadata,
+                "type": "kubernetes.io/tls",
+                "stringData": data,
+            }
+        )
+    tls = [{"hosts": [name], "secretName": name.replace(".", "-")} for name in names]
+    await site.stage.apply(
+        ingress(
+            "tls",
+            rule(names[0], ("Prefix", "/", "first")),
+            rule(names[1], ("Prefix", "/", "second")),
+            rule("other.tls.example", ("Prefix", "/", "third")),
+            tls=tls,
+        )
+    )
+
+    async def ask(name: str, *options: str) -> tuple[int, str]:
+        status, said = await site.stage.curl(
+            "client",
+            f"https://{name}/",
+            "--resolve",
+            f"{name}:443:{site.address}",
+            "-w",
+            "\\n%{http_version}\\n%{http_code}",
+            *options,
+        )
+        return status, said
+
+    for name, served in zip(names, ("first", "second"), strict=True):
+        own = ("--cacert", str(trusted[name]))
+
+        async def verified(name: str = name, own: tuple[str, str] = own) -> str:
+            return (await ask(name, *own))[1]
+
+        said = await site.stage.wait(f"{name} has its certificate", verified)
+        assert json.loads(said.rpartition("\n")[0])["service"] == served
+        assert said.endswith("\n2")
+    assert (await ask(names[1], "--cacert", str(trusted[names[0]])))[0] == 0
+    assert await site.ask(names[0], "/x") == "308"
+    assert (await ask("other.tls.example"))[0] == 0, "nobody vouches for the default one"
+    assert json.loads((await ask("other.tls.example", "-k"))[1].rpartition("\n")[0])["service"] == "third"
+
+
+async def test_the_status_is_removed_with_the_class_and_written_again_when_it_returns(site: Site) -> None:
+    mine: Json = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "passing"}}
+    mine["spec"] = {"controller": "vrata.dev/ingress-controller"}
+    entry = ingress("passing", rule("passing.example", ("Prefix", "/", "first")), class_name="passing")
+
+    async def addresses() -> list[str]:
+        found = (await site.stage.object("ingress", "passing")).get("status", {}).get("loadBalancer", {})
+        return [one["ip"] for one in found.get("ingress") or []]
+
+    async def there() -> bool:
+        return await addresses() == [site.address]
+
+    async def gone() -> bool:
+        return not await addresses()
+
+    await site.stage.apply(mine, entry)
+    await site.until("passing.example", "/", "first")
+    await site.stage.wait("the status has the address", there)
+    await site.stage.kubectl("delete", "ingressclass/passing")
+    await site.until("passing.example", "/", "404")
+    await site.stage.wait("and no more", gone)
+    await site.stage.apply(mine)
+    await site.until("passing.example", "/", "first")
+    await site.stage.wait("the status has the address again", there)
+    await site.stage.kubectl("delete", "ingress/passing", "ingressclass/passing")
 
 
 async def test_a_rate_is_of_both_replicas_together(site: Site) -> None:

@@ -149,6 +149,7 @@ class Site:
         self.cluster, self.directory = cluster, directory / "haproxy"
         self.log = directory / "log"
         self.http, self.https, self.health = free_port(), free_port(), free_port()
+        self.program = ["vrata"]
         self.options = ("--no-proxy-protocol", *options)
         self._environment = environment(haproxy)
         self._haproxy = HaproxyProcess(self.directory)
@@ -156,7 +157,8 @@ class Site:
 
     def start(self) -> None:
         """Start (again) and wait until HAProxy says that it is well."""
-        argv = [*UNPRIVILEGED, sys.executable, "-m", "vrata", "ingress", "--kubeconfig", str(self.cluster.kubeconfig)]
+        argv = [*UNPRIVILEGED, sys.executable, "-m", *self.program, "ingress"]
+        argv += ["--kubeconfig", str(self.cluster.kubeconfig)]
         argv += ["--publish-service", "default/front", "--http-port", str(self.http), "--health-port", str(self.health)]
         argv += ["--https-port", str(self.https), *self.options, "--directory", str(self.directory)]
         with self.log.open("ab") as log:

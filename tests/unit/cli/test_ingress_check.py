@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from vrata.base.errors import InvalidInput
 from vrata.cli.ingress import command
 
 MANIFESTS = """
@@ -53,3 +55,23 @@ def test_neither_files_nor_the_cluster_says_what_to_give() -> None:
     result = CliRunner().invoke(command, ["check"])
     assert result.exit_code != 0
     assert "--cluster" in str(result.exception)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "b: *c", "{{ helm }}", "a: 2026-99-99", "\x01", "[" * 5000])
+def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "good.yaml").write_text(MANIFESTS)
+    (tmp_path / "torn.yaml").write_text(text)
+    result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
+    assert isinstance(result.exception, InvalidInput)
+    assert "torn.yaml" in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "text", ["metadata: x", "metadata: {annotations: [a]}", "metadata: [a]", "metadata:", "metadata: {annotations: x}"]
+)
+def test_an_ingress_that_is_none_has_no_annotations(tmp_path: Path, text: str) -> None:
+    (tmp_path / "odd.yaml").write_text(f"kind: Ingress\n{text}\n---\nkind: List\nitems: 5\n")
+    result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
+    assert result.exit_code == 0, result.exception
+    assert "1 Ingresses; annotations: none" in result.stdout

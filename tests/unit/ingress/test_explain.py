@@ -49,6 +49,7 @@ def test_a_conflict_is_told() -> None:
     assert "problem      Ingress default/young:" in said("a.example", young, old)
 
 
-def test_what_is_no_url_is_refused() -> None:
+@pytest.mark.parametrize("url", ["ftp://x", "", "http://", "http://[::1", "http://[x]/"])
+def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"https://shop\.example/cart"):
-        said("ftp://x")
+        said(url)

@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
+from typing import Any
 
 import msgspec
+import pytest
 from tests.unit.ingress.objects import WEB
 
 from vrata.ingress.endpoints import servers_of
@@ -48,6 +52,35 @@ async def test_services_are_told_of_the_addresses_of_their_name() -> None:
             names.follow("default/b", "192.0.2.2")
             assert await told.get() == {"default/b"}
     finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_names_that_take_long_keep_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither another namespace's, nor whoever checks passwords in a thread."""
+    answers, real = threading.Event(), socket.getaddrinfo
+
+    def slow(name: str, *words: Any, **more: Any) -> Any:
+        if name.startswith("slow"):
+            answers.wait(30)
+            raise socket.gaierror
+        return real(name, *words, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    told: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    names = Names(told.put_nowait)
+    for number in range(40):
+        names.follow(f"greedy/{number}", f"slow-{number}.example")
+    running = asyncio.create_task(names.run())
+    try:
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(lambda: None)
+            names.follow("team/a", "192.0.2.1")
+            assert await told.get() == {"team/a"}
+            await asyncio.to_thread(lambda: None)
+    finally:
+        answers.set()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

@@ -4,13 +4,14 @@ import base64
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.pki import issue
 
 from vrata.ingress.model import SecretKey
-from vrata.ingress.secrets import found_in
+from vrata.ingress.secrets import RSA_BITS_MAX, found_in
 from vrata.ingress.trust import AUTHORITY, PEER
 from vrata.ingress.users import FILE, MAP
 from vrata.kube.objects import ObjectMeta, Secret
@@ -44,6 +45,16 @@ def test_a_key_of_a_kind_that_nobody_knows(part: str) -> None:
     assert CURVE in unknown[part]
     unknown[part] = unknown[part].replace(CURVE, CURVE[:-1] + b"\x63")
     read({name: encoded(value) for name, value in unknown.items()})
+
+
+@pytest.mark.parametrize("use", ["", PEER])
+def test_a_key_that_keeps_everybodys_threads_busy_is_refused(use: str) -> None:
+    large = issue("large.example", key=rsa.generate_private_key(65537, RSA_BITS_MAX + 64))
+    parts = {"tls.crt": large.cert_pem, "tls.key": large.key_pem}
+    data = {name: encoded(text.encode()) for name, text in parts.items()}
+    found = found_in(SecretKey(f"team/one{use}"), Secret(metadata=ObjectMeta(name="one", namespace="team"), data=data))
+    assert isinstance(found, tuple)
+    assert "at most 4096 bits" in found[1]
 
 
 @given(st.sampled_from([CERTIFICATE, KEY]), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=3))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 Parser = Callable[[str], object]
 MAX_TEXT = 2048
 MAX_REGEX = 512
+MAX_TIME_MS = 24 * 86_400_000  # HAProxy's own bound is 2**31
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&*+.^_|~-]{1,128}", re.ASCII)
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
@@ -88,9 +89,12 @@ def size_bytes(text: str) -> int:
 def time_ms(text: str) -> int:
     """Milliseconds; a bare number is seconds, as nginx has it."""
     match = _TIME.fullmatch(text)
-    if not match:
-        raise ValueError("write a time in seconds, such as 60")
-    return int(match[1]) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}[match[2] or "s"]
+    time = (
+        int(match[1]) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}[match[2] or "s"] if match else MAX_TIME_MS + 1
+    )
+    if time > MAX_TIME_MS:
+        raise ValueError("write a time in seconds, such as 60; at most 24 days")
+    return time
 
 
 def _matching(pattern: re.Pattern[str], remedy: str) -> Parser:
