@@ -28,6 +28,7 @@ from vrata.ingress.annotations.table import ROWS, Row
 from vrata.ingress.controller import Controller
 from vrata.ingress.headers import HEADERS, headers_in
 from vrata.ingress.model import Scheme, SecretKey, Settings
+from vrata.ingress.places import is_slot
 from vrata.ingress.plan import Reload
 from vrata.ingress.render import HOSTS, OWNERS, POLICIES, map_path, patterns_map, render_config, routes_of
 from vrata.ingress.secrets import found_in
@@ -56,7 +57,7 @@ LONG = {
     "slow-start": "576h",
     "rewrite-target": "/" + "%" * 2047,
 }
-PLACE = re.compile(r"to-https|~|[bht]-\d{6}(\+[bht]-\d{6})?(\|[bht]-\d{6})?(/p-[0-9a-f]+(/.*)?)?")
+PLACE = re.compile(r"to-https|~|[bhct]-\d{6}(\+[bhct]-\d{6})?(\|[bhct]-\d{6})?(/p-[0-9a-f]+(/.*)?)?")
 SERVER = re.compile(r"  server s-[0-9a-z_-]+ [0-9a-f.:\[\]]+:[0-9]+( [0-9a-z./()_*-]+)*")
 ROUTE = re.compile(r"[a-z0-9.*-]+/[!-\[\]-~]*\x01?")
 POLICY = re.compile(r"([a-z-]+=[A-Za-z0-9%/:*,._~-]+ ?)+")
@@ -154,8 +155,8 @@ class Fed:
         assert running
         assert owners == {str(slot): str(key) for slot, key in running.owners.items()}
         backends = set((await proxy.haproxy.runtime.ask("show backend")).split("\n")[1:])
-        fixed = {"to-https", "limits", "limits-connections", "errors"}
-        assert all(re.fullmatch(r"[bht]-\d{6}", one) for one in backends - fixed - {HOSTS, "MASTER"}), backends
+        fixed = set(re.findall(r"^backend (\S+)", render_config(SETTINGS, {}, (), str(self.directory)), re.MULTILINE))
+        assert all(map(is_slot, backends - fixed - {HOSTS, "MASTER"})), backends
         calm = {scheme: (await self.rows(routes_of(scheme)))["calm.example/"] for scheme in Scheme}
         assert calm[Scheme.HTTPS].startswith(next(slot for slot in owners if owners[slot] == "default/web:80"))
 
@@ -163,7 +164,7 @@ class Fed:
         """The configuration has lines of servers, of backends, of listeners, and those that it always has."""
         always = set(render_config(SETTINGS, {}, (), str(self.directory)).split("\n"))
         for line in (self.directory / "haproxy.cfg").read_text().split("\n"):
-            known = line in always or SERVER.fullmatch(line) or re.fullmatch(r"backend [bht]-\d{6} from [bht]", line)
+            known = line in always or SERVER.fullmatch(line) or re.fullmatch(r"backend [bhct]-\d{6} from [bhct]", line)
             pinned = line == "  use-server %[var(txn.server)] if { var(txn.server) -m found }"
             stream = re.fullmatch(r"frontend tcp-\d+(-proxied)? from tcp|  bind :\d+( accept-proxy)?", line)
             assert known or pinned or stream or line.startswith("  use_backend %[str(tcp-"), line
