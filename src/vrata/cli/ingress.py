@@ -36,6 +36,13 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     "--proxy-protocol/--no-proxy-protocol", default=True, show_default=True, help="Expected from the balancer."
 )
 @click.option(
+    "--proxy-protocol-from",
+    "proxies",
+    metavar="NETWORK",
+    multiple=True,
+    help="Expected from these only, such as 10.0.0.0/24; others come without. May be repeated.  [default: from everybody]",
+)
+@click.option(
     "--drain", "drain_s", default=25, show_default=True, help="Seconds that requests under way may take at the end."
 )
 @click.option(
@@ -89,6 +96,7 @@ def command(
     https_port: int,
     health_port: int,
     operations_port: int | None,
+    proxies: tuple[str, ...],
     drain_s: int,
     spare_backends: int,
     tcp_services: str | None,
@@ -120,6 +128,12 @@ def command(
         replica = str(ipaddress.ip_address(replica)) if replica else ""
     except ValueError as error:
         raise InvalidInput("--replica", replica, "give the address of this pod") from error
+    try:
+        networks = tuple(str(ipaddress.ip_network(one)) for one in proxies)
+    except ValueError as error:
+        raise InvalidInput("--proxy-protocol-from", ", ".join(proxies), "write networks as 10.0.0.0/24") from error
+    if networks and not proxy_protocol:
+        raise InvalidInput("--proxy-protocol-from", networks[0], "leave out --no-proxy-protocol beside it")
     lease_namespace, _, lease_name = (lease or "").partition("/")
     if lease is not None and not (lease_namespace and lease_name):
         raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
@@ -133,6 +147,7 @@ def command(
         https_port=https_port,
         health_port=health_port,
         accept_proxy=proxy_protocol,
+        proxies=networks,
         drain_s=drain_s,
         spare_slots=spare_backends,
         tcp_services=tcp_services or "",

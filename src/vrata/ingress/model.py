@@ -162,6 +162,7 @@ class Settings:
     https_port: int = 8443
     health_port: int = 8081
     accept_proxy: bool = True
+    proxies: tuple[str, ...] = ()  # networks whose word counts for that; none: everybody's
     connect_timeout_ms: int = 500  # then another pod is tried; a lost SYN would be sent again only after a second
     client_timeout_ms: int = 60_000
     server_timeout_ms: int = 60_000

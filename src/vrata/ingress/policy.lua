@@ -253,7 +253,6 @@ local function check_client(txn, policy, headers)
   local used = txn.f:ssl_c_used()
   used = used == true or used == 1
   local wrong = used and txn.f:ssl_c_verify() or 0
-  for _, name in ipairs{"verify", "subject-dn", "issuer-dn", "cert"} do txn.http:req_del_header("ssl-client-" .. name) end
   if txn:get_var("txn.scheme") == "https"
     and (txn:get_var("sess.name") ~= host or txn:get_var("sess.authority") ~= policy["client-authority"]) then
     return refuse(txn, 421, "this connection was made for another name")
@@ -304,9 +303,14 @@ local function be_careful(txn)
   if other ~= path then txn:set_var("req.other", other) end
 end
 
--- Who comes in without the auth service's word says nothing in its name.
+-- Nobody but the auth service says something in its name, also not with `_`, which many a pod reads as `-`.
 local function unvouched(txn, policy)
-  for _, name in ipairs(policy["auth-headers"] or {}) do txn.http:req_del_header(name) end
+  local theirs = {}
+  for _, name in ipairs(policy["auth-headers"] or {}) do theirs[(name:lower():gsub("_", "-"))] = true end
+  if not next(theirs) then return end
+  for name in pairs(txn.http:req_get_headers()) do
+    if theirs[(name:gsub("_", "-"))] then txn.http:req_del_header(name) end
+  end
 end
 
 -- HAProxy goes on after an error in here; `done` tells its rules that there was none.
@@ -443,9 +447,9 @@ core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", functi
       txn:set_var("txn.auth_cookies", table.concat(cookies, "\n"))
       txn:set_var("txn.respond", true)
     end
+    unvouched(txn, policy)
     for _, name in ipairs(policy["auth-headers"] or {}) do
       local values = response.headers and response.headers[name:lower()]
-      txn.http:req_del_header(name)
       if values then txn.http:req_set_header(name, values[0]) end
     end
   elseif status == 401 and policy["auth-signin"] then

@@ -51,25 +51,26 @@ def render_config(
     `slots` are in use; `spare` are for backends to come, unless this HAProxy adds those when they do.
     """
     others = sorted(replicas)
-    proxy = " accept-proxy" if settings.accept_proxy else ""
     # Clients with certificates that nobody vouches for come in, for a route to decide what they get.
-    encrypted = f":{settings.https_port:d}{proxy}"
-    # Behind the frontend that looks at names it hears of clients' addresses by the PROXY protocol in any case.
-    inner = f"unix@{directory}/{INNER} mode 600 accept-proxy" if settings.ssl_passthrough else encrypted
     tls = " ".join(
         [*bind_words(BindTls(certificates=LIST), f"{directory}/tls"), "ca-ignore-err all crt-ignore-err all"]
     )
+    if settings.ssl_passthrough:
+        # Behind the frontend that looks at names it hears of clients' addresses by the PROXY protocol in any case.
+        encrypted = f"  bind unix@{directory}/{INNER} mode 600 accept-proxy {tls}\n"
+    else:
+        encrypted = _bind(settings, settings.https_port, tls)
     parts = [
         _head(settings, directory, others),
-        _frontend(Scheme.HTTP, f":{settings.http_port:d}{proxy}", directory, settings),
-        _frontend(Scheme.HTTPS, f"{inner} {tls}", directory, settings),
+        _frontend(Scheme.HTTP, _bind(settings, settings.http_port), directory, settings),
+        _frontend(Scheme.HTTPS, encrypted, directory, settings),
         _LIMITS,
         _CONNECTIONS,
         *([_HOSTS.format(size=settings.host_metrics)] if settings.host_metrics else []),
         _SLOTS,
         _streams(settings, ports, directory),
         _peers(settings, directory, others),
-        *([_passthrough(encrypted, directory)] if settings.ssl_passthrough else []),
+        *([_passthrough(_bind(settings, settings.https_port), directory)] if settings.ssl_passthrough else []),
     ]
     spare = tuple(spare)
     parts += [_slot(slot, servers, f"{directory}/tls") for slot, servers in slots.items()]
@@ -77,6 +78,15 @@ def render_config(
     # Whoever reads this knows what it can do; it may be another HAProxy than the one that runs.
     parts += [".if version_before(3.4)", *(_slot(slot, (), "") for slot in spare if slot[0] in LIVE), ".endif\n"]
     return "\n".join(parts)
+
+
+def _bind(settings: Settings, port: int, words: str = "", *, proxied: bool | None = None) -> str:
+    """Who comes with the PROXY protocol says the client's address by it; of others their own address counts."""
+    proxied = settings.accept_proxy if proxied is None else proxied
+    trusted = " ".join(settings.proxies)
+    line = " ".join(("  bind", f":{port:d}", *(["accept-proxy"] if proxied and not trusted else []), words)).rstrip()
+    rule = f"  tcp-request connection expect-proxy layer4 if {{ src {trusted} }}\n" if proxied and trusted else ""
+    return f"{line}\n{rule}"
 
 
 def routes_of(scheme: Scheme) -> str:
@@ -151,6 +161,10 @@ frontend errors from all
 """
 
 
+# Names under which pods are told what no client can say of itself.
+_OURS = "'^(forwarded|http2-settings|x[-_](forwarded[-_].*|real[-_]ip|scheme)|ssl[-_]client[-_].*)$'"
+
+
 def _frontend(scheme: Scheme, bind: str, directory: str, settings: Settings) -> str:
     end = END.encode("unicode_escape").decode()
     lookup = f"concat(/{end}),map_beg({map_path(directory, routes_of(scheme))})"
@@ -160,24 +174,26 @@ def _frontend(scheme: Scheme, bind: str, directory: str, settings: Settings) -> 
     count = "  http-request track-sc2 {0} table " + HOSTS + " {1}\n" if settings.host_metrics else ""
     return f"""\
 frontend {scheme} from all
-  bind {bind}
+{bind}\
   # All requests of a connection say the same: as texts they need not be written out again for each.
   tcp-request session set-var(sess.client) src,concat()
   tcp-request session set-var(sess.port) dst_port,concat()
 {_clients(directory) if scheme is Scheme.HTTPS else ""}{_access_log(settings, directory)}\
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
-  http-request set-header X-Forwarded-For %[var(sess.client)]
-  http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  http-request set-header X-Forwarded-Port %[var(sess.port)]
-  http-request set-header X-Forwarded-Proto {scheme}
-  http-request set-header X-Real-IP %[var(sess.client)]
+  # Many a pod reads `_` as `-`. Without its settings no pod changes to HTTP/2 (RFC 7540, 3.2.1), where no rule would hold.
+  http-request del-header {_OURS} -m reg
+  http-request add-header X-Forwarded-For %[var(sess.client)]
+  http-request add-header X-Forwarded-Host %[req.hdr(host)]
+  http-request add-header X-Forwarded-Port %[var(sess.port)]
+  http-request add-header X-Forwarded-Proto {scheme}
+  http-request add-header X-Real-IP %[var(sess.client)]
   # Nearly every request names its host as the map does and leads to a slot, the name of which has 8 characters.
   http-request set-var(txn.slot) base,{lookup}
 {count.format("req.hdr(host),field(1,/)", known)}\
   http-request allow {known}
   http-request set-var(req.path) path
-  http-request set-var(req.host) req.hdr(host),field(1,:),lower
+  http-request set-var(req.host) req.hdr(host),field(1,:),lower,rtrim(.)
 {_look_up(scheme, directory, lookup)}\
   http-request set-var(req.host) var(req.host),regsub(^[^.]*,{ANY}) {missed}
 {_look_up(scheme, directory, lookup)}\
@@ -355,9 +371,9 @@ def _streams(settings: Settings, ports: Iterable[Port], directory: str) -> str:
 """
     parts = [f"defaults tcp\n{common}", f"defaults {Kind.TCP}\n{common}  balance roundrobin\n"]
     for port in sorted(ports):
-        words = " accept-proxy" if port.proxied else ""
+        bind = _bind(settings, port.number, proxied=port.proxied)
         slot = f"%[str({port.name}),map_str({map_path(directory, STREAMS)})]"
-        parts.append(f"frontend {port.name} from tcp\n  bind :{port.number:d}{words}\n  use_backend {slot}\n")
+        parts.append(f"frontend {port.name} from tcp\n{bind}  use_backend {slot}\n")
     return "\n".join(parts)
 
 
@@ -366,7 +382,7 @@ def _passthrough(bind: str, directory: str) -> str:
     found = f"req.ssl_sni,lower,map_str({map_path(directory, THROUGH)})"
     return f"""\
 frontend names from tcp
-  bind {bind}
+{bind}\
   tcp-request inspect-delay 5s
   tcp-request content accept if {{ req.ssl_hello_type 1 }}
   use_backend %[{found}] if {{ {found} -m found }}

@@ -53,7 +53,7 @@ SPARES: dict[str, tuple[Slot, ...]] = {
 CONFIGURATIONS: dict[str, tuple[Settings, dict[Slot, tuple[Server, ...]]]] = {
     "nothing": (Settings(accept_proxy=False), {}),
     "one-spare": (Settings(), {ONE: (POD,)}),
-    "passthrough": (Settings(ssl_passthrough=True), {ONE: (POD,)}),
+    "passthrough": (Settings(ssl_passthrough=True, proxies=("10.10.0.0/24", "fd00::/64")), {ONE: (POD,)}),
     "replicas": (Settings(replica="10.20.0.6", host_metrics=1000), {ONE: (POD,)}),
     "everything": (
         Settings(http_port=80, health_port=81, threads=1, drain_s=25, client_timeout_ms=1_000),

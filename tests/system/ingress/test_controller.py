@@ -34,7 +34,8 @@ def test_exact_wins_over_prefix_and_the_longer_prefix_over_the_shorter(site: Sit
         "/shop/exact/": "two",
     }.items():
         assert site.pod("paths.example", path) == pod, path
-    assert site.pod("PATHS.example:8080", "/shop") == "two"
+    for host in ("PATHS.example:8080", "paths.example.", "paths.example.:8080"):
+        assert site.pod(host, "/shop") == "two", host
 
 
 def test_a_wildcard_serves_one_label_and_yields_to_the_full_name(site: Site) -> None:
@@ -253,9 +254,26 @@ def test_the_proxy_protocol_brings_the_clients_address_and_sigterm_drains(kubern
             proxied.stop()
 
 
-def _through_proxy(port: int, path: str) -> bytes:
+def test_only_who_is_trusted_says_the_clients_address(kubernetes: Cluster, site: Site) -> None:
+    """Others come without the PROXY protocol; what they say by it is no HTTP."""
+    site.apply(ingress("proxied", ("proxied.example", "Prefix", "/", "web")))
+    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
+        words = ("--proxy-protocol", "--proxy-protocol-from", "127.0.0.2", "--proxy-protocol-from", "127.1.0.0/16")
+        trusting = Site(kubernetes, Path(folder), *words)
+        try:
+            trusting.start()
+            trusting.until("proxied.example", "/", "one")
+            for source in ("127.0.0.2", "127.1.2.3"):
+                assert b'"198.51.100.7"' in _through_proxy(trusting.http, "/", source), source
+            assert _through_proxy(trusting.http, "/", "127.0.0.1").startswith(b"HTTP/1.1 400")
+            assert trusting.ask("proxied.example", "/")[1]["headers"]["X-Forwarded-For"] == ["127.0.0.1"]
+        finally:
+            trusting.stop()
+
+
+def _through_proxy(port: int, path: str, source: str = "127.0.0.1") -> bytes:
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+    with socket.create_connection(("127.0.0.1", port), 5, source_address=(source, 0)) as connection:
         connection.sendall(b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 80\r\n")
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: proxied.example\r\nConnection: close\r\n\r\n".encode())
         while data := connection.recv(65536):
