@@ -34,7 +34,7 @@ class Found(NamedTuple):
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(names: tuple[str, ...], kubeconfig: Path | None, output: str, *, cluster: bool) -> None:
-    """Say which annotations of Ingresses work here; end with 1 if any does not."""
+    """Say which annotations of Ingresses work here, and what else is wrong; end with 1 if anything is."""
     if bool(names) == cluster:
         raise InvalidInput("--filename", ", ".join(names) or None, "name manifests, or give --cluster, and not both")
     found = read_cluster(kubeconfig) if cluster else read_files(names)
