@@ -1,23 +1,31 @@
-"""`vrata ingress check`: what the annotations of Ingresses in manifests will do here."""
+"""`vrata ingress check`: what Ingresses, and their annotations, will do here."""
 
 import asyncio
 import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 import yaml
 
 from vrata.base.errors import InvalidInput, VrataError
-from vrata.ingress.annotations.parse import NGINX, OURS, parse_annotations
+from vrata.ingress.annotations.parse import NGINX, OURS
 from vrata.ingress.annotations.table import TABLE
-
-Found = tuple[str, Mapping[str, str]]
+from vrata.ingress.claims import read_ingress
+from vrata.kube.objects import Ingress, IngressSpec, ObjectMeta
 
 EXAMPLES = "Examples: vrata ingress check -f manifests/     vrata ingress check --cluster --output json"
+
+
+class Found(NamedTuple):
+    """An Ingress, the annotations that its class has for it, and what the API server will say of a torn one."""
+
+    ingress: Ingress
+    defaults: Mapping[str, str] = {}
+    torn: str = ""
 
 
 @click.command(epilog=EXAMPLES)
@@ -26,13 +34,13 @@ EXAMPLES = "Examples: vrata ingress check -f manifests/     vrata ingress check 
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(names: tuple[str, ...], kubeconfig: Path | None, output: str, *, cluster: bool) -> None:
-    """Say which annotations of Ingresses work here; end with 1 if any does not."""
+    """Say which annotations of Ingresses work here, and what else is wrong; end with 1 if anything is."""
     if bool(names) == cluster:
         raise InvalidInput("--filename", ", ".join(names) or None, "name manifests, or give --cluster, and not both")
     found = read_cluster(kubeconfig) if cluster else read_files(names)
     if not found and not cluster:
         raise InvalidInput("--filename", ", ".join(names), "give at least one manifest of kind Ingress")
-    reports = [report(name, annotations) for name, annotations in found]
+    reports = [report(one) for one in found]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
     else:
@@ -42,7 +50,7 @@ def command(names: tuple[str, ...], kubeconfig: Path | None, output: str, *, clu
 
 
 def read_cluster(kubeconfig: Path | None) -> list[Found]:
-    """Names and annotations of all Ingresses, with those that their classes have for them."""
+    """All Ingresses of the cluster."""
 
     async def work() -> list[Found]:
         import aiohttp
@@ -50,7 +58,7 @@ def read_cluster(kubeconfig: Path | None) -> list[Found]:
         from vrata.ingress.parameters import defaults_of, read_parameters
         from vrata.kube import config, resources
         from vrata.kube.client import Kube
-        from vrata.kube.objects import Ingress, IngressClass
+        from vrata.kube.objects import IngressClass
 
         async with Kube(config.load(kubeconfig)) as kube:
             try:
@@ -60,22 +68,26 @@ def read_cluster(kubeconfig: Path | None) -> list[Found]:
             except (aiohttp.ClientError, OSError) as error:
                 raise VrataError(f"the API server does not answer: {error}", remedy="check --kubeconfig") from error
         by_name = {one.metadata.name: one for one in classes}
-        return [
-            (one.metadata.key, {**defaults_of(one, by_name, parameters)[0], **one.metadata.annotations})
-            for one in ingresses
-        ]
+        return [Found(one, defaults_of(one, by_name, parameters)[0]) for one in ingresses]
 
     return asyncio.run(work())
 
 
 def read_files(names: tuple[str, ...]) -> list[Found]:
-    """Names and annotations of the Ingresses in manifests."""
-    found: list[Found] = []
-    for body in (body for name in names for file, text in read_texts(name) for body in read_ingresses(file, text)):
-        metadata = _mapping(body.get("metadata"))
-        annotations = {str(key): str(text) for key, text in _mapping(metadata.get("annotations")).items()}
-        found.append((f"{metadata.get('namespace') or 'default'}/{metadata.get('name')}", annotations))
-    return found
+    """The Ingresses in manifests."""
+    texts = [one for name in names for one in read_texts(name)]
+    return [_found(body) for file, text in texts for body in read_ingresses(file, text)]
+
+
+def _found(body: dict[str, Any]) -> Found:
+    written = _mapping(body.get("metadata"))
+    name, namespace = str(written.get("name")), str(written.get("namespace") or "default")
+    annotations = {str(key): str(text) for key, text in _mapping(written.get("annotations")).items()}
+    metadata = ObjectMeta(name, namespace, annotations=annotations)
+    try:
+        return Found(Ingress(metadata, msgspec.convert(body.get("spec") or {}, IngressSpec)))
+    except msgspec.ValidationError as error:
+        return Found(Ingress(metadata), torn=f"spec: {error}; mend it, for the API server refuses it")
 
 
 def _mapping(value: object) -> dict[Any, Any]:
@@ -83,16 +95,22 @@ def _mapping(value: object) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def report(name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
+def report(found: Found) -> dict[str, Any]:
     """Verdicts and problems of one Ingress."""
-    options, problems = parse_annotations(name, annotations)
+    annotations = {**found.defaults, **found.ingress.metadata.annotations}
+    claims = read_ingress(found.ingress, found.defaults)
     verdicts = []
     for key in sorted(annotations):
         row = TABLE.get(key.removeprefix(NGINX).removeprefix(OURS)) if key.startswith((NGINX, OURS)) else None
         if row:
             verdicts.append({"annotation": key, "verdict": str(row.support), "note": row.note})
-    said = [problem.message for problem in problems]
-    return {"ingress": name, "left_out": options.refused, "annotations": verdicts, "problems": said}
+    said = [*([found.torn] if found.torn else []), *(problem.message for problem in claims.problems)]
+    return {
+        "ingress": found.ingress.metadata.key,
+        "left_out": claims.left_out,
+        "annotations": verdicts,
+        "problems": said,
+    }
 
 
 def read_texts(name: str) -> list[tuple[str, str]]:

@@ -8,10 +8,10 @@ from urllib.parse import unquote, urlsplit
 from vrata.base.errors import InvalidInput
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import EXTERNAL, port_of, servers_of, service_of
-from vrata.ingress.model import BackendKey, Route, RowKey
+from vrata.ingress.model import BackendKey, Problem, Route, RowKey
 from vrata.ingress.parameters import defaults_of
 from vrata.ingress.render import server_address
-from vrata.ingress.rows import END, candidates, find_rows, host_of
+from vrata.ingress.rows import ANY, END, candidates, find_rows, host_of
 from vrata.ingress.table import NOTHING, Table
 from vrata.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Service
 
@@ -37,13 +37,28 @@ def explain(cluster: Cluster, url: str) -> list[str]:
         raise InvalidInput("URL", url, "use one such as https://shop.example/cart")
     host, path = parts.hostname.lower(), parts.path or "/"
     classes = {one.metadata.name: one for one in cluster.classes}
-    table = Table()
-    for ingress in cluster.ingresses:
-        if is_ours(ingress, classes)[0] and not ingress.metadata.deletion_timestamp:
-            defaults, _ = defaults_of(ingress, classes, cluster.parameters)
-            table.put(ingress.metadata.key, read_ingress(ingress, defaults))
+    table, names = Table(), tuple(candidates(host))
+    problems: list[Problem] = []
+    for ingress in (one for one in cluster.ingresses if not one.metadata.deletion_timestamp):
+        mine, wrong = is_ours(ingress, classes)
+        told, hosts = [wrong] if wrong else [], _named(ingress)
+        if mine:
+            defaults, wrong = defaults_of(ingress, classes, cluster.parameters)
+            claims = read_ingress(ingress, defaults)
+            table.put(ingress.metadata.key, claims)
+            told, hosts = [*claims.problems, *([wrong] if wrong else [])], hosts | claims.hosts.keys()
+        problems += told if hosts.intersection(names) else []
     table.settle()
-    return list(_explained(cluster, table, parts.scheme, host, path))
+    problems += [one for name in names for one in table.hosts.get(name, NOTHING).problems]
+    return [
+        *_explained(cluster, table, parts.scheme, host, path),
+        *(f"problem      Ingress {one.ingress}: {one.message}" for one in problems),
+    ]
+
+
+def _named(ingress: Ingress) -> set[str]:
+    """The hosts that an Ingress is written for, served or not."""
+    return {rule.host.lower() or ANY for rule in ingress.spec.rules} or {ANY}
 
 
 def _explained(cluster: Cluster, table: Table, scheme: str, host: str, path: str) -> Iterator[str]:
@@ -63,8 +78,6 @@ def _explained(cluster: Cluster, table: Table, scheme: str, host: str, path: str
             yield from _served(cluster, scheme, route)
         else:
             yield f"passed over  {told}, {at} of Ingress {ingress}: the rule above is nearer"
-    for problem in (one for name in candidates(host) for one in table.hosts.get(name, NOTHING).problems):
-        yield f"problem      Ingress {problem.ingress}: {problem.message}"
 
 
 def _found(table: Table, host: str, path: str) -> list[tuple[str, str, str, Route]]:

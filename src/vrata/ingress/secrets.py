@@ -30,6 +30,7 @@ from vrata.kube.objects import ConfigMap, PartialObject, Secret
 RETRY_S = 1.0
 AT_ONCE = 16
 RSA_BITS_MAX = 4096
+PARTS = {"certificate": "tls.crt", "private_key": "tls.key"}  # of a Secret of type kubernetes.io/tls
 # What a Secret has: PEM in HAProxy's form, or users, or who is trusted, or what is wrong with it (reason, message).
 Found = str | Users | Trust | Headers | tuple[str, str]
 
@@ -124,16 +125,17 @@ def found_in(key: SecretKey, secret: Secret | None) -> Found:
     if ";" in key:
         return users_in(key, secret) if is_users(key) else _tried(key, trust_in(key, secret))
     parts = {}
-    for part in ("tls.crt", "tls.key"):
+    for field, part in PARTS.items():
         try:
-            parts[part] = base64.b64decode(secret.data[part], validate=True)
+            parts[field] = base64.b64decode(secret.data[part], validate=True)
         except (KeyError, ValueError):
             return "InvalidSecret", f"Secret {key!r} has no {part}; put the PEM there (kubectl create secret tls)"
     try:
-        pem = certificates.bundle(parts["tls.crt"], parts["tls.key"], None, None)
+        pem = certificates.bundle(parts["certificate"], parts["private_key"], None, None)
         _try(pem)
     except InvalidInput as error:
-        return "InvalidSecret", f"Secret {key!r}, {error}"
+        part = PARTS.get(error.field, error.field)
+        return "InvalidSecret", f"Secret {key!r}, {part}: {error.value!r} is not usable; {error.remedy}"
     except ssl.SSLError as error:
         return (
             "InvalidSecret",

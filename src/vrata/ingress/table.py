@@ -253,11 +253,11 @@ class Table:
                 at = claim.at.removesuffix(".backend")
                 message = f"{at}: its host and path belong to the older Ingress {owner}; use another host or path"
                 problems.append(Problem(ingress, "PathConflict", message))
+        canaries: dict[str, str] = {}
         for ingress, claim in asked:
             if claim.role is Role.CANARY:
-                self._add_canary(
-                    found, pattern_of(host, claim.pattern) if patterned else claim.row, ingress, claim, problems
-                )
+                key = pattern_of(host, claim.pattern) if patterned else claim.row
+                self._add_canary(found, canaries, key, (ingress, claim), problems)
         if host == ANY:
             self._default(found, by_age, problems, patterned=patterned)
         return patterned, found
@@ -273,8 +273,13 @@ class Table:
 
     @staticmethod
     def _add_canary(
-        found: dict[str, tuple[str, Claim]], key: str, ingress: str, claim: Claim, problems: list[Problem]
+        found: dict[str, tuple[str, Claim]],
+        canaries: dict[str, str],
+        key: str,
+        asked: tuple[str, Claim],
+        problems: list[Problem],
     ) -> None:
+        ingress, claim = asked
         at = claim.at.removesuffix(".backend")
         owner, main = found.get(key, ("", None))
         if main is None:
@@ -283,15 +288,15 @@ class Table:
         elif owner.partition("/")[0] != ingress.partition("/")[0]:
             message = f"{at}: its host and path are Ingress {owner}'s, of another namespace; make the canary there"
             problems.append(Problem(ingress, "CanaryElsewhere", message))
-        elif main.route.canary:
-            message = f"{at}: its host and path have an older canary beside Ingress {owner}; remove one of the two"
+        elif key in canaries:
+            message = f"{at}: its host and path have the older canary {canaries[key]}; remove one of the two"
             problems.append(Problem(ingress, "CanaryConflict", message))
         elif too_long(policy := join(main.route.policy, claim.route.policy)):
             message = f"{at}: what it asks for and what Ingress {owner} does are too long together; name fewer things"
             problems.append(Problem(ingress, "CanaryTooLong", message))
         else:
             route = main.route._replace(canary=claim.route.backend, policy=policy)
-            found[key] = owner, replace(main, route=route)
+            found[key], canaries[key] = (owner, replace(main, route=route)), ingress
 
     def _certificate(self, host: str, by_age: list[str], problems: list[Problem]) -> SecretKey | None:
         """Of the oldest Ingress that names one; those that the host leads to come before those that only name it."""

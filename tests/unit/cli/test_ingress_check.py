@@ -25,6 +25,18 @@ items:
       other.example/x: "1"
 """
 
+WRONG = """
+kind: Ingress
+metadata: {name: regex, annotations: {nginx.ingress.kubernetes.io/use-regex: "true"}}
+spec:
+  rules:
+  - host: a.example
+    http: {paths: [{path: /(a+)+$, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
+---
+kind: Ingress
+metadata: {name: alone, annotations: {nginx.ingress.kubernetes.io/auth-type: basic}}
+"""
+
 
 def test_report_has_each_verdict_and_problem(tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text(MANIFESTS)
@@ -36,6 +48,26 @@ def test_report_has_each_verdict_and_problem(tmp_path: Path) -> None:
     assert report["left_out"]
     assert verdicts == {"limit-rps": "differently", "server-snippet": "no"}
     assert len(report["problems"]) == 1
+
+
+def test_what_the_controller_will_say_of_paths_and_of_annotations_together_is_said(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(WRONG)
+    result = CliRunner().invoke(command, ["check", "-f", str(tmp_path), "--output", "json"])
+    assert result.exit_code == 1
+    regex, alone = json.loads(result.stdout)
+    assert not regex["left_out"]
+    assert "spec.rules[0].http.paths[0].path: '/(a+)+$' can not be matched" in regex["problems"][0]
+    assert alone["left_out"]
+    assert "auth-type, auth-secret: one needs the other" in alone["problems"][0]
+
+
+def test_a_spec_that_the_api_server_will_not_take_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+    torn = "{kind: Ingress, metadata: {name: torn}, spec: {rules: [{host: 5}]}}"
+    (tmp_path / "web.yaml").write_text(f"{torn}\n---{WRONG}")
+    result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "Ingress default/torn\n  problem: spec: Expected `str`, got `int` - at `$.rules[0].host`" in result.stdout
+    assert "Ingress default/regex\n" in result.stdout
 
 
 def test_ingress_without_annotations_ends_with_0(tmp_path: Path) -> None:

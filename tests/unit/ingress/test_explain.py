@@ -49,6 +49,19 @@ def test_a_conflict_is_told() -> None:
     assert "problem      Ingress default/young:" in said("a.example", young, old)
 
 
+def test_what_keeps_an_ingress_of_the_host_out_is_told_and_nothing_of_other_hosts() -> None:
+    bad = {"nginx.ingress.kubernetes.io/server-snippet": "return 200;"}
+    shut = make_ingress("shut", ("a.example", "Prefix", "/"), annotations=bad)
+    lost = make_ingress("lost", ("a.example", "Prefix", "/"), class_name="vrta")
+    path = make_ingress("path", ("a.example", "Prefix", "no-path"))
+    text = said("http://a.example/", shut, lost, path)
+    assert "answer       404" in text
+    assert "problem      Ingress default/shut: nginx.ingress.kubernetes.io/server-snippet: is not supported" in text
+    assert "problem      Ingress default/lost: spec.ingressClassName: no IngressClass 'vrta'" in text
+    assert "problem      Ingress default/path: spec.rules[0].http.paths[0].path: 'no-path'" in text
+    assert "problem" not in said("http://b.example/", shut, lost, path)
+
+
 @pytest.mark.parametrize("url", ["ftp://x", "", "http://", "http://[::1", "http://[x]/"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"https://shop\.example/cart"):

@@ -47,6 +47,13 @@ def test_a_key_of_a_kind_that_nobody_knows(part: str) -> None:
     read({name: encoded(value) for name, value in unknown.items()})
 
 
+def test_a_key_of_another_certificate_is_told_by_the_name_it_has_in_the_secret() -> None:
+    data = {"tls.crt": encoded(CERTIFICATE), "tls.key": encoded(issue("other.example").key_pem.encode())}
+    found = found_in(SecretKey("team/one"), Secret(metadata=ObjectMeta(name="one", namespace="team"), data=data))
+    remedy = "give the key that belongs to the certificate"
+    assert found == ("InvalidSecret", f"Secret 'team/one', tls.key: '(secret)' is not usable; {remedy}")
+
+
 @pytest.mark.parametrize("use", ["", PEER])
 def test_a_key_that_keeps_everybodys_threads_busy_is_refused(use: str) -> None:
     large = issue("large.example", key=rsa.generate_private_key(65537, RSA_BITS_MAX + 64))

@@ -190,7 +190,9 @@ def test_a_canary_joins_the_route_of_another_ingress_whichever_is_older() -> Non
     second = annotated("second", "shop", "03", ("h.example", "/"), canary="true", canary_weight="9")
     table.put("default/second", read_ingress(second))
     table.settle()
-    assert [problem.reason for problem in table.hosts["h.example"].problems] == ["CanaryConflict"]
+    (problem,) = table.hosts["h.example"].problems
+    assert (problem.ingress, problem.reason) == ("default/second", "CanaryConflict")
+    assert "older canary default/canary;" in problem.message
     table.put("default/canary", None)
     table.put("default/second", None)
     table.settle()

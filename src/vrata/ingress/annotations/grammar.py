@@ -22,6 +22,7 @@ _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
 _AUTHORITY = rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?"
 _URL = re.compile(rf"https?://({_AUTHORITY})(?:\$request_uri|/[A-Za-z0-9/._~!&*+,;=:@%?#$-]*)?", re.ASCII)
+_VARIABLE_HOST = re.compile(r"https?://[^/]*\$(?!request_uri)", re.ASCII)
 _OBJECT = re.compile(rf"(?:{_LABEL}/)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9 !#$&()*+,./:;<=>?@^_|~-]{1,256}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12})([kKmMgG]?)", re.ASCII)
@@ -182,6 +183,8 @@ def origin(text: str) -> object:
 
 def service_url(text: str) -> object:
     """An address that the proxy itself asks: nobody on its own machine or link (metadata services are there)."""
+    if _VARIABLE_HOST.match(text):
+        raise ValueError("name the service, without a variable: http://NAME.NAMESPACE.svc.cluster.local:PORT/PATH")
     found = _URL.fullmatch(str(url(text)))
     assert found
     name = found[1].partition(":")[0]

@@ -219,3 +219,13 @@ def test_the_proxys_own_machine_is_never_asked(name: str, rest: str) -> None:
         assert "not the proxy's own machine" in problem.message
         assert options.mirror is None
         assert options.external_auth is None
+
+
+@pytest.mark.parametrize(
+    "url", ["https://$host/oauth2/auth", "http://auth.$namespace.svc:80/auth", "http://$host$request_uri"]
+)
+def test_who_is_asked_is_named_and_no_variable(url: str) -> None:
+    options, (problem,) = parse_annotations("team/web", {f"{NGINX}auth-url": url})
+    assert options.refused
+    assert url in problem.message
+    assert "name the service, without a variable" in problem.message
