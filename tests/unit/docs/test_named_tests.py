@@ -21,7 +21,7 @@ def is_there(name: str) -> bool:
     return any(path.endswith(end) or f"def {name}(" in text for path, text in TESTS.items())
 
 
-@pytest.mark.parametrize("page", ["ingress.md", "api.md"])
+@pytest.mark.parametrize("page", ["ingress.md", "ingress-annotations.md", "api.md"])
 def test_every_test_that_a_page_names_is_there(page: str) -> None:
     names = set(named(page))
     assert len(names) > 10
