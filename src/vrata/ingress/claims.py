@@ -90,6 +90,7 @@ def read_ingress(
     if reading.through and not passthrough:
         remedy = "start the controller with --ssl-passthrough"
         reading.tell("UnsupportedAnnotation", f"ssl-passthrough: is off, so the Ingress is left out; {remedy}")
+        reading.shut = True
     elif not reading.options.refused:
         reading.read()
     created = ingress.metadata.creation_timestamp
@@ -156,7 +157,11 @@ class _Reading:
         if not self._may_be_open():
             return
         if too_long(self._policy):
-            self.tell("InvalidAnnotation", "annotations: together they are too long; name fewer networks or origins")
+            self.tell(
+                "InvalidAnnotation",
+                "annotations: together they are too long, so the Ingress is left out; name fewer networks or origins",
+            )
+            self.shut = True
             return
         self._tls()
         self._fall_back()

@@ -208,7 +208,13 @@ def test_tls_that_is_not_ended_here_goes_by_name_alone() -> None:
     assert "give each rule a host" in claims.problems[0].message
     claims = read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), annotations=words), passthrough=False)
     assert not claims.hosts
+    assert claims.left_out
     assert "--ssl-passthrough" in claims.problems[0].message
+
+
+def test_what_asks_for_too_much_at_once_is_left_out() -> None:
+    networks = ",".join(f"10.{number}.{other}.0/24" for number in range(4) for other in range(256))
+    assert "name fewer networks" in told(whitelist_source_range=networks)
 
 
 def test_a_default_backend_is_of_the_same_namespace() -> None:
