@@ -323,7 +323,8 @@ async def test_the_status_is_removed_with_the_class_and_written_again_when_it_re
 async def test_a_rate_is_of_both_replicas_together(site: Site) -> None:
     """Each alone would let in as many; the manifest makes them peers."""
     limited = ingress("limited", rule("limited.example", ("Prefix", "/", "first")))
-    limited["metadata"]["annotations"] = {"nginx.ingress.kubernetes.io/limit-rpm": "8"}
+    words = {"limit-rpm": "8", "limit-burst-multiplier": "1"}
+    limited["metadata"]["annotations"] = {f"nginx.ingress.kubernetes.io/{name}": value for name, value in words.items()}
     await site.stage.apply(limited)
     await site.until("limited.example", "/", "first")
     found = [await site.ask("limited.example", "/") for _ in range(24)]
