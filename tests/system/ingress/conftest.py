@@ -43,3 +43,11 @@ def site(kubernetes: Cluster, echoes: Echoes) -> Iterator[Site]:
             yield made
         finally:
             made.stop()
+
+
+@pytest.fixture
+def no_reload(site: Site) -> Iterator[None]:
+    """What a test does reloads nothing."""
+    before = site.reloads()
+    yield
+    assert site.reloads() == before

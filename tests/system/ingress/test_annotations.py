@@ -13,12 +13,7 @@ from tests.support.kubernetes import wait_for
 from tests.support.pki import issue
 from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, ingress, reachable, service
 
-
-@pytest.fixture(autouse=True)
-def no_reload(site: Site) -> Iterator[None]:
-    before = site.reloads()
-    yield
-    assert site.reloads() == before
+pytestmark = pytest.mark.usefixtures("no_reload")
 
 
 def serve(site: Site, host: str, annotations: dict[str, str], *, path: str = "/", kind: str = "Prefix") -> None:

@@ -1,23 +1,24 @@
 """What annotations say more exactly: attributes of cookies, headers of CORS, codes, who is exempt."""
 
-from collections.abc import Iterator
-
 import pytest
 from tests.support.kubernetes import wait_for
 from tests.support.pki import issue
 from tests.system.ingress.site import Site, ingress, secret
 
-
-@pytest.fixture(autouse=True)
-def no_reload(site: Site) -> Iterator[None]:
-    before = site.reloads()
-    yield
-    assert site.reloads() == before
+pytestmark = pytest.mark.usefixtures("no_reload")
 
 
 def serve(site: Site, host: str, annotations: dict[str, str]) -> None:
     """An Ingress named as its host, with Service `web`."""
     site.apply(ingress(host, (host, "Prefix", "/", "web"), annotations=annotations))
+
+
+def serve_both(site: Site, name: str) -> None:
+    """A host over HTTP and HTTPS."""
+    host = f"{name}.example"
+    path, words = (host, "Prefix", "/", "web"), {"ssl-redirect": "false"}
+    site.apply(secret(name, issue(name, host)), ingress(name, path, tls={name: [host]}, annotations=words))
+    wait_for(lambda: site.certificate(host) == name, "the certificate is served")
 
 
 def test_a_session_cookie_is_for_where_and_as_long_as_it_says(site: Site) -> None:
@@ -68,16 +69,7 @@ def test_a_redirect_has_the_code_asked_for(site: Site) -> None:
 
 
 def test_http_is_served_beside_https_where_that_is_asked_for(site: Site) -> None:
-    site.apply(
-        secret("plain", issue("plain", "plain.example")),
-        ingress(
-            "plain",
-            ("plain.example", "Prefix", "/", "web"),
-            tls={"plain": ["plain.example"]},
-            annotations={"ssl-redirect": "false"},
-        ),
-    )
-    wait_for(lambda: site.certificate("plain.example") == "plain", "the certificate is served")
+    serve_both(site, "plain")
     assert site.pod("plain.example") == "one"
 
 
@@ -89,18 +81,9 @@ def test_who_is_exempt_has_no_limit(site: Site) -> None:
 
 
 def test_https_is_remembered_by_browsers_where_it_is_asked_for(site: Site) -> None:
-    site.apply(
-        secret("strict", issue("strict", "strict.example")),
-        ingress(
-            "strict",
-            ("strict.example", "Prefix", "/", "web"),
-            tls={"strict": ["strict.example"]},
-            annotations={"ssl-redirect": "false"},
-        ),
-    )
+    serve_both(site, "strict")
     site.cluster.kubectl("annotate", "ingress", "strict", "vrata.dev/hsts=max-age=60")
     header = "strict-transport-security"
-    wait_for(lambda: site.certificate("strict.example") == "strict", "the certificate is served")
     wait_for(lambda: site.request_encrypted("strict.example")[1].get(header) == "max-age=60", "it is said")
     assert header not in site.request("GET", "strict.example", "/")[1]
 

@@ -9,12 +9,7 @@ import pytest
 from tests.support.kubernetes import wait_for
 from tests.system.ingress.site import Echoes, Json, Site, ingress
 
-
-@pytest.fixture(autouse=True)
-def no_reload(site: Site) -> Iterator[None]:
-    before = site.reloads()
-    yield
-    assert site.reloads() == before
+pytestmark = pytest.mark.usefixtures("no_reload")
 
 
 def serve(site: Site, host: str, annotations: dict[str, str]) -> None:
