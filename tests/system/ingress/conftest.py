@@ -45,6 +45,13 @@ def site(kubernetes: Cluster, echoes: Echoes) -> Iterator[Site]:
             made.stop()
 
 
+@pytest.fixture(autouse=True)
+def nobodys_hosts(kubernetes: Cluster) -> Iterator[None]:
+    """Each test's Ingresses go with it: an older one would keep its hosts from the next."""
+    yield
+    kubernetes.kubectl("delete", "ingress", "--all")
+
+
 @pytest.fixture
 def no_reload(site: Site) -> Iterator[None]:
     """What a test does reloads nothing."""

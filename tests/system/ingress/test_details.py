@@ -75,8 +75,8 @@ def test_http_is_served_beside_https_where_that_is_asked_for(site: Site) -> None
 
 def test_who_is_exempt_has_no_limit(site: Site) -> None:
     serve(site, "exempt.example", {"limit-rpm": "1", "limit-burst-multiplier": "1", "limit-allowlist": "127.0.0.0/8"})
-    serve(site, "counted.example", {"limit-rpm": "1", "limit-burst-multiplier": "1", "limit-allowlist": "192.0.2.0/24"})
-    wait_for(lambda: site.ask("counted.example", "/")[0] == 429, "others have one")
+    serve(site, "others.example", {"limit-rpm": "1", "limit-burst-multiplier": "1", "limit-allowlist": "192.0.2.0/24"})
+    wait_for(lambda: site.ask("others.example", "/")[0] == 429, "others have one")
     assert {site.ask("exempt.example", "/")[0] for _ in range(8)} == {200}
 
 

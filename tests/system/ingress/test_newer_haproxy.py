@@ -121,6 +121,7 @@ def test_a_restarted_controller_finds_what_was_added_live(newer: Site, echoes: E
 def test_a_reload_keeps_what_was_added_live(newer: Site, echoes: Echoes) -> None:
     newer.apply(*served(["stays"], echoes.port("four")))
     newer.until("stays.example", "/", "four")
+    wait_for(lambda: set(newer.places().values()) == {"default/stays:80"}, "what others used is free again")
     worker, owned = newer.worker(), newer.places()
     port = free_port()
     with newer.load("stays.example") as seen:
