@@ -1,8 +1,8 @@
 """`make bench-ingress`: the Ingress controller beside hand-written HAProxy and nginx, and Traefik: same objects, same pods.
 
 Everything is on one machine: an API server, the controllers, a fast backend that listens on all of 127.0.0.0/8, so that
-each pod has an address of its own. Proxies take turns in short rounds. A figure is the median of its rounds, a ratio the
-median of those within one round, so that what else the machine does falls on both.
+each pod has an address of its own. Proxies take turns of less than a second (`bench.proxies`), so that what else the
+machine does falls on all of them.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ from bench.proxies import (
     Running,
     free_port,
     haproxy_here,
+    measured,
     nginx_here,
-    requests,
     traefik,
 )
 from bench.rows import Row, percentile, row
@@ -48,7 +48,6 @@ OWN = 1_000  # hosts that have a Service each
 SHARES = {1: 0.95, 1_000: 0.93, 10_000: 0.90}  # of a hand-written HAProxy
 TIMES_TRAEFIK = {1: 3.0, 1_000: 4.0, 10_000: 8.0}
 MANY, PODS = 10_000, 10  # Ingresses and Services, and endpoints of each Service
-ROUNDS, ROUND_S = 10, 2
 TRIALS, PEER_TRIALS = 100, 20  # Traefik takes seconds for each
 CHANGES, CHANGES_S = 50, 20.0
 CERTIFICATES = 50
@@ -183,9 +182,8 @@ async def ground() -> AsyncIterator[Ground]:
             server.kill()
 
 
-async def _throughput(it: Ground, hosts: range) -> dict[str, list[Load]]:
-    """What each proxy did in each round; one before the first warms them up."""
-    seen: dict[str, list[Load]] = {}
+async def _throughput(it: Ground, hosts: range) -> dict[str, Load]:
+    """What each proxy does with requests for these hosts; asked for some of them before, so that none is cold."""
     alone, retrying = BY_HAND.format(port=PEER_PORT, pod=POD_PORT), BY_HAND.format(port=PEER_PORT + 1, pod=POD_PORT)
     nginx, theirs = NGINX.format(port=PEER_PORT + 2, pod=POD_PORT), traefik(it.kubeconfig, it.folder)
     with haproxy_here(alone), haproxy_here(retrying + RETRIES), nginx_here(nginx), theirs as peer:
@@ -193,28 +191,22 @@ async def _throughput(it: Ground, hosts: range) -> dict[str, list[Load]]:
         for number in hosts[:: -max(1, len(hosts) // 10)]:
             for port in (it.port, peer.port):
                 await until_answers(port, f"host-{number}.example")
-        for number in range(ROUNDS + 1):
-            for name, port in ports.items():
-                found = await requests(it.folder, port, hosts, ROUND_S)
-                if number:
-                    seen.setdefault(name, []).append(found)
-    print(len(hosts), {name: [round(one.rate) for one in found] for name, found in seen.items()}, flush=True)
+        seen = await measured(it.folder, ports, hosts)
+    print(len(hosts), seen, flush=True)
     return seen
 
 
-def _rates(label: str, seen: dict[str, list[Load]], goals: dict[str, float]) -> list[Row]:
+def _rates(label: str, seen: dict[str, Load], goals: dict[str, float]) -> list[Row]:
     """Requests a second and the latency of the slowest hundredth, beside each peer; goals are ratios."""
     rows = []
     ours = seen.pop(OURS)
-    rate, tail = (statistics.median(found) for found in zip(*ours, strict=True))
     for peer, theirs in seen.items():
-        its_rate, its_tail = (statistics.median(found) for found in zip(*theirs, strict=True))
-        ratio = statistics.median(one.rate / other.rate for one, other in zip(ours, theirs, strict=True))
-        goal, name = goals.get(peer), f"{label}_{peer.replace(', ', '_').replace(' ', '_').lower()}"
+        ratio, goal = ours.rate / theirs.rate, goals.get(peer)
+        name = f"{label}_{peer.replace(', ', '_').replace(' ', '_').lower()}"
         met = goal is None or ratio >= goal
         rows += [
-            Row(f"requests_{name}", round(rate), "1/s", goal, met, peer, round(its_rate), round(ratio, 4)),
-            row(f"p99_{name}", tail, "ms", None, peer=peer, peer_value=its_tail),
+            Row(f"requests_{name}", round(ours.rate), "1/s", goal, met, peer, round(theirs.rate), round(ratio, 4)),
+            row(f"p99_{name}", ours.p99_ms, "ms", None, peer=peer, peer_value=theirs.p99_ms),
         ]
     return rows
 

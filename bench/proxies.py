@@ -1,9 +1,13 @@
 """The proxies that the Ingress controller is measured beside, as somebody would run them, and the load on all of them."""
 
+import asyncio
 import base64
 import contextlib
+import random
 import re
+import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -84,6 +88,8 @@ end
 """
 STEP = 7_919  # a prime, so that neighbours in the map are not neighbours in time
 CONNECTIONS = 64
+TURNS, TURN_S, REST_S = 30, 0.4, 0.05
+RUNS, RUN_S = 5, 2  # for the latency
 
 
 class Load(NamedTuple):
@@ -107,19 +113,71 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def requests(folder: Path, port: int, hosts: range, time_s: int) -> Load:
-    """Requests for all of these hosts in turn, from connections that are kept."""
+async def measured(folder: Path, ports: dict[str, int], hosts: range) -> dict[str, Load]:
+    """What each proxy does with requests for all of these hosts in turn, from connections that are kept."""
     script = folder / "hosts.lua"
     script.write_text(HOSTS.format(first=hosts.start, count=len(hosts), step=STEP))
-    argv = ("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{time_s}s", "--latency", "-s", str(script))
-    text = await run(*argv, f"http://127.0.0.1:{port}/", timeout_s=60)
-    if "Non-2xx" in text or "Socket errors" in text:
+    rates = await _rates(script, ports)
+    tails = await _tails(script, ports)
+    return {name: Load(rates[name], tails[name]) for name in ports}
+
+
+async def _rates(script: Path, ports: dict[str, int]) -> dict[str, float]:
+    """Requests a second.
+
+    This machine is faster at one moment than at the next. So each proxy has a wrk of its own, of which one runs at a time:
+    all get their turn within seconds, in another order each time, and a rate is over all turns.
+    """
+    loads = {name: _start(_wrk(script, port, 3600)) for name, port in ports.items()}
+    ran_s = dict.fromkeys(ports, 0.0)
+    for one in loads.values():
+        one.send_signal(signal.SIGSTOP)
+    for _ in range(TURNS):
+        for name in random.sample(sorted(ports), len(ports)):
+            began = time.monotonic()
+            loads[name].send_signal(signal.SIGCONT)
+            await asyncio.sleep(TURN_S)
+            loads[name].send_signal(signal.SIGSTOP)
+            ran_s[name] += time.monotonic() - began
+            await asyncio.sleep(REST_S)  # what was under way ends
+    counts = {name: _said(r"(\d+) requests in", _ended(one))[1] for name, one in loads.items()}
+    return {name: float(count) / ran_s[name] for name, count in counts.items()}
+
+
+async def _tails(script: Path, ports: dict[str, int]) -> dict[str, float]:
+    """The latency of the slowest hundredth, ms: the median of several runs."""
+    seen: dict[str, list[float]] = {name: [] for name in ports}
+    for _ in range(RUNS):
+        for name, port in ports.items():
+            found = _said(r"99%\s+([0-9.]+)(us|ms|s)", await run(*_wrk(script, port, RUN_S), timeout_s=60))
+            seen[name].append(float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]])
+    return {name: statistics.median(found) for name, found in seen.items()}
+
+
+def _start(argv: tuple[str, ...]) -> subprocess.Popen[str]:
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+
+def _ended(load: subprocess.Popen[str]) -> str:
+    """What it says at its end, which comes once its first thread hears a signal: others may be the first to."""
+    load.send_signal(signal.SIGCONT)
+    while load.poll() is None:
+        load.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    return load.communicate()[0]
+
+
+def _wrk(script: Path, port: int, time_s: int) -> tuple[str, ...]:
+    load = ("-t", "1", "-c", str(CONNECTIONS), "-d", f"{time_s}s", "--timeout", "60s", "--latency", "-s", str(script))
+    return ("wrk", *load, f"http://127.0.0.1:{port}/")
+
+
+def _said(pattern: str, text: str) -> re.Match[str]:
+    """What wrk says of a load that all went well; RuntimeError if it did not."""
+    found = re.search(pattern, text)
+    if not found or "Non-2xx" in text or "Socket errors" in text:
         raise RuntimeError(text)
-    rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
-    tail = re.search(r"99%\s+([0-9.]+)(us|ms|s)", text)
-    assert rate
-    assert tail
-    return Load(float(rate[1]), float(tail[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[tail[2]])
+    return found
 
 
 @contextlib.contextmanager
