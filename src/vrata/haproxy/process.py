@@ -27,6 +27,8 @@ STOP_TIMEOUT_S = 2.0
 _POLL_S = 0.01
 _LOG_TAIL = 2000
 _SECRET = 0o600  # private keys
+# Buffers that a thread has no room for go to a cache of all threads, not to malloc() and back (management guide, -dM).
+_SHARED_CACHE = "-dMglobal"
 
 
 class HaproxyProcess:
@@ -108,7 +110,7 @@ class HaproxyProcess:
     def spawn(self) -> DaemonId:
         """Start the master and record it, without waiting until it listens (`wait_started`)."""
         self.log_path.unlink(missing_ok=True)
-        argv = [self._binary, "-W", "-S", f"{self.master_path},mode,600", "-f", str(self.config_path)]
+        argv = [self._binary, _SHARED_CACHE, "-W", "-S", f"{self.master_path},mode,600", "-f", str(self.config_path)]
         started = daemon.spawn(argv, log=self.log_path, netns=self.netns)
         if self._nice is not None:  # workers inherit it
             with contextlib.suppress(PermissionError, ProcessLookupError):

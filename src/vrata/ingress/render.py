@@ -136,6 +136,10 @@ defaults all
   option redispatch 1
   retries 3
   retry-on conn-failure empty-response
+.if version_atleast(3.4)
+  # What may have to be sent again is kept in a small copy, not in one of a whole buffer.
+  option use-small-buffers l7-retries
+.endif
   timeout connect {settings.connect_timeout_ms:d}ms
   timeout client {settings.client_timeout_ms:d}ms
   timeout server {settings.server_timeout_ms:d}ms
