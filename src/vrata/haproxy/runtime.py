@@ -15,6 +15,8 @@ from vrata.base.errors import VrataError
 TIMEOUT_S = 5.0
 PAYLOAD_BYTES = 14_000
 _RETRY_S = 0.01
+# An added server has zeros for defaults: without these each request would get a connection of its own.
+_KEEPS_CONNECTIONS = "pool-max-conn -1 pool-purge-delay 5s"
 _ROW = re.compile(r"[^\s\0]+ [^\n\r\0]*")
 _LIMIT = 64 * 1024 * 1024
 
@@ -82,9 +84,8 @@ class RuntimeClient:
 
     async def add_server(self, backend: str, server: str, endpoint: str, options: Sequence[str]) -> None:
         """Add a server and put it into service, its health check included."""
-        await self.tell(
-            f"add server {backend}/{server} {endpoint} {' '.join(options)}", "New server registered", "[WARNING]"
-        )
+        words = " ".join((endpoint, *options, _KEEPS_CONNECTIONS))
+        await self.tell(f"add server {backend}/{server} {words}", "New server registered", "[WARNING]")
         if "check" in options:
             await self.tell(f"enable health {backend}/{server}")
         if "agent-check" in options:

@@ -1,5 +1,7 @@
 """The Ingress controller with a real HAProxy: routes, endpoints, reloads, crashes, the way out."""
 
+import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.support.kubernetes import Cluster, wait_for
 from tests.system.ingress.site import PUBLISHED, Echoes, Json, Site, endpoint, free_port, ingress, service
+
+from vrata.haproxy.runtime import parse_statistics
 
 
 def test_exact_wins_over_prefix_and_the_longer_prefix_over_the_shorter(site: Site) -> None:
@@ -95,6 +99,18 @@ def test_endpoints_and_routes_come_and_go_without_a_reload(site: Site, echoes: E
     assert seen.good > 20
     assert not seen.bad
     assert (site.worker(), site.reloads()) == (worker, reloads)
+
+
+def test_a_pod_that_was_added_live_gets_all_requests_on_few_connections(site: Site, echoes: Echoes) -> None:
+    site.apply(service("kept"), endpoint("kept", "three", echoes.port("three")))
+    site.apply(ingress("kept", ("kept.example", "Prefix", "/", "kept")))
+    site.until("kept.example", "/", "three")
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", site.http, timeout=5)) as client:
+        for _ in range(50):
+            client.request("GET", "/", headers={"Host": "kept.example"})
+            assert client.getresponse().read()
+    (pod,) = parse_statistics(site.answer(f"show stat {site.owner_of('default/kept:80')} 4 -1"))
+    assert int(pod["reuse"]) > 5 * int(pod["connect"])
 
 
 def test_a_pod_that_swallows_connections_costs_no_request(site: Site) -> None:
