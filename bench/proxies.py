@@ -169,7 +169,8 @@ def _ended(load: subprocess.Popen[str]) -> str:
 
 def _wrk(script: Path, port: int, time_s: int) -> tuple[str, ...]:
     load = ("-t", "1", "-c", str(CONNECTIONS), "-d", f"{time_s}s", "--timeout", "60s", "--latency", "-s", str(script))
-    return ("wrk", *load, f"http://127.0.0.1:{port}/")
+    # It goes with whoever started it, however that ends: one that is left behind would be in all later figures.
+    return ("setpriv", "--pdeathsig", "KILL", "wrk", *load, f"http://127.0.0.1:{port}/")
 
 
 def _said(pattern: str, text: str) -> re.Match[str]:
