@@ -161,10 +161,10 @@ def _start(argv: tuple[str, ...]) -> subprocess.Popen[str]:
 def _ended(load: subprocess.Popen[str]) -> str:
     """What it says at its end, which comes once its first thread hears a signal: others may be the first to."""
     load.send_signal(signal.SIGCONT)
-    while load.poll() is None:
+    while True:
         load.send_signal(signal.SIGINT)
-        time.sleep(0.05)
-    return load.communicate()[0]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return load.communicate(timeout=0.05)[0]
 
 
 def _wrk(script: Path, port: int, time_s: int) -> tuple[str, ...]:
