@@ -1,5 +1,6 @@
 """A real HAProxy through the handles that the host agent and the Ingress controller share."""
 
+import asyncio
 import os
 import signal
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support.fabric import wait_until
 from tests.support.haproxy import NEWER, SYSTEM, present
+from tests.support.pki import issue
 
 from vrata.base.errors import VrataError
 from vrata.haproxy.process import HaproxyProcess
@@ -101,6 +103,38 @@ async def test_a_backend_is_added_as_often_as_one_says_and_refused_by_those_that
     else:
         with pytest.raises(RuntimeFailed, match="Unknown command"):
             await process.runtime.add_backend("live", "all")
+
+
+async def test_certificates_are_taken_while_somebody_else_looks_at_them(process: HaproxyProcess) -> None:
+    runtime, one = process.runtime, issue("one", "one.example")
+    for number in range(200):  # so that showing them takes a while
+        await runtime.ask(f"new ssl cert {process.directory}/{number:0100d}.pem")
+
+    async def look() -> None:
+        while True:
+            assert len((await runtime.ask("show ssl cert")).splitlines()) > 200
+
+    async with asyncio.TaskGroup() as group:
+        others = [group.create_task(look()) for _ in range(2)]
+        for number in range(30):
+            await runtime.add_certificate(f"{process.directory}/{number}.pem", one.cert_pem + one.key_pem)
+        for other in others:
+            other.cancel()
+
+
+@pytest.mark.parametrize(("kind", "add"), [("cert", "add_certificate"), ("ca-file", "add_authority")])
+async def test_a_certificate_is_taken_after_somebody_died_amid_another(
+    process: HaproxyProcess, kind: str, add: str
+) -> None:
+    runtime, pem = process.runtime, {name: issue(name, name, authority=True) for name in ("dead", "new")}
+    whole = {name: one.cert_pem + (one.key_pem if kind == "cert" else "") for name, one in pem.items()}
+    dead, new = (f"{process.directory}/{name}.pem" for name in whole)
+    await runtime.ask(f"new ssl {kind} {dead}")
+    assert "ransaction created" in await runtime.ask(f"set ssl {kind} {dead} <<\n{whole['dead']}\n")
+    await getattr(runtime, add)(new, whole["new"])
+    assert "Subject: /CN=new" in await runtime.ask(f"show ssl {kind} {new}")
+    await getattr(runtime, add)(dead, whole["dead"])
+    assert "Subject: /CN=dead" in await runtime.ask(f"show ssl {kind} {dead}")
 
 
 async def test_a_killed_master_is_noticed_and_takes_its_worker_along(process: HaproxyProcess) -> None:

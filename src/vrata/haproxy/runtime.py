@@ -17,6 +17,8 @@ PAYLOAD_BYTES = 14_000
 _RETRY_S = 0.01
 # An added server has zeros for defaults: without these each request would get a connection of its own.
 _KEEPS_CONNECTIONS = "pool-max-conn -1 pool-purge-delay 5s"
+_LOCKED = "perations on certificates are currently locked!"
+_TRANSACTION = re.compile(r"ransaction (?:created for \S+ |updated for \S+ |is about ')(\S+?)['!]")
 _ROW = re.compile(r"[^\s\0]+ [^\n\r\0]*")
 _LIMIT = 64 * 1024 * 1024
 
@@ -35,24 +37,33 @@ class RuntimeClient:
     async def ask(self, command: str) -> str:
         """Send one command line (`;` separates several) and return the answer, whatever it says.
 
-        VrataError if nobody listens or no answer comes in time.
+        One about certificates is sent again while somebody else's, be it only `show ssl cert`, locks this one out. VrataError
+        if nobody listens or no answer comes in time.
         """
         if len(command.encode()) > PAYLOAD_BYTES + 1024:
             raise RuntimeFailed(f"HAProxy 2.6 would not take a command of {len(command)} characters", retriable=False)
         try:
             async with asyncio.timeout(self._timeout_s):
-                reader, writer = await asyncio.open_unix_connection(self.path, limit=_LIMIT)
-                try:
-                    writer.write(command.encode() + b"\n")
-                    # Without the half-close the master keeps the connection open after its answer.
-                    writer.write_eof()
-                    return (await reader.read()).decode(errors="replace").strip("\n")
-                finally:
-                    writer.close()
+                answer = await self._exchange(command)
+                # Answers about anything else may have such words in them because a user wrote them.
+                while command.split(" ", 2)[1:2] == ["ssl"] and _LOCKED in answer:
+                    await asyncio.sleep(_RETRY_S)
+                    answer = await self._exchange(command)
+                return answer
         except TimeoutError as error:
             raise VrataError(f"{self.path}: HAProxy gave no answer within {self._timeout_s} s") from error
         except OSError as error:
             raise VrataError(f"{self.path}: HAProxy does not answer ({error.strerror or error})") from error
+
+    async def _exchange(self, command: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(self.path, limit=_LIMIT)
+        try:
+            writer.write(command.encode() + b"\n")
+            # Without the half-close the master keeps the connection open after its answer.
+            writer.write_eof()
+            return (await reader.read()).decode(errors="replace").strip("\n")
+        finally:
+            writer.close()
 
     async def tell(self, command: str, *expected: str) -> str:
         """Send a command whose answer must be empty or begin with one of `expected`; RuntimeFailed otherwise."""
@@ -97,8 +108,15 @@ class RuntimeClient:
 
         One transaction: RuntimeFailed leaves the old content in use. `content` may hold no empty line.
         """
-        answer = await self.ask(f"set ssl {kind} {path} <<\n{content.strip()}\n")
-        if "transaction" not in answer.lower():
+        command = f"set ssl {kind} {path} <<\n{content.strip()}\n"
+        answer = await self.ask(command)
+        found = _TRANSACTION.search(answer)
+        if found and found[1] != path:
+            # Somebody was killed before the commit; HAProxy has one transaction at a time, and 2.6 takes this for a part of it.
+            await self.ask(f"abort ssl {kind} {found[1]}")
+            answer = await self.ask(command)
+            found = _TRANSACTION.search(answer)
+        if not found or found[1] != path:
             raise RuntimeFailed(f"HAProxy refused `set ssl {kind} {path}`: {answer.strip()}")
         answer = await self.ask(f"commit ssl {kind} {path}")
         if "Success!" not in answer:
