@@ -90,6 +90,8 @@ STEP = 7_919  # a prime, so that neighbours in the map are not neighbours in tim
 CONNECTIONS = 64
 TURNS, TURN_S, REST_S = 30, 0.4, 0.05
 RUNS, RUN_S = 5, 2  # for the latency
+# As the controller starts its own: Linux shares the processor among sessions first (sched(7), «autogroup»).
+OWN_SESSION = True
 
 
 class Load(NamedTuple):
@@ -130,17 +132,21 @@ async def _rates(script: Path, ports: dict[str, int]) -> dict[str, float]:
     """
     loads = {name: _start(_wrk(script, port, 3600)) for name, port in ports.items()}
     ran_s = dict.fromkeys(ports, 0.0)
-    for one in loads.values():
-        one.send_signal(signal.SIGSTOP)
-    for _ in range(TURNS):
-        for name in random.sample(sorted(ports), len(ports)):
-            began = time.monotonic()
-            loads[name].send_signal(signal.SIGCONT)
-            await asyncio.sleep(TURN_S)
-            loads[name].send_signal(signal.SIGSTOP)
-            ran_s[name] += time.monotonic() - began
-            await asyncio.sleep(REST_S)  # what was under way ends
-    counts = {name: _said(r"(\d+) requests in", _ended(one))[1] for name, one in loads.items()}
+    try:
+        for one in loads.values():
+            one.send_signal(signal.SIGSTOP)
+        for _ in range(TURNS):
+            for name in random.sample(sorted(ports), len(ports)):
+                began = time.monotonic()
+                loads[name].send_signal(signal.SIGCONT)
+                await asyncio.sleep(TURN_S)
+                loads[name].send_signal(signal.SIGSTOP)
+                ran_s[name] += time.monotonic() - began
+                await asyncio.sleep(REST_S)  # what was under way ends
+        counts = {name: _said(r"(\d+) requests in", _ended(one))[1] for name, one in loads.items()}
+    finally:
+        for one in loads.values():
+            one.kill()
     return {name: float(count) / ran_s[name] for name, count in counts.items()}
 
 
@@ -198,7 +204,7 @@ def traefik(kubeconfig: Path, folder: Path) -> Iterator[Running]:
         "--global.checknewversion=false",
     ]
     with (folder / "traefik.log").open("ab") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder, start_new_session=OWN_SESSION)
     try:
         yield Running(port, process.pid)
     finally:
@@ -221,7 +227,9 @@ def _here(text: str, *argv: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
         file = Path(folder) / "config"
         file.write_text(text)
-        process = subprocess.Popen([*argv, str(file)], cwd=folder, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*argv, str(file)], cwd=folder, stderr=subprocess.DEVNULL, start_new_session=OWN_SESSION
+        )
         try:
             time.sleep(0.5)
             yield
