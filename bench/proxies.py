@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import yaml
 
@@ -90,8 +90,6 @@ STEP = 7_919  # a prime, so that neighbours in the map are not neighbours in tim
 CONNECTIONS = 64
 TURNS, TURN_S, REST_S = 30, 0.4, 0.05
 RUNS, RUN_S = 5, 2  # for the latency
-# As the controller starts its own: Linux shares the processor among sessions first (sched(7), «autogroup»).
-OWN_SESSION = True
 
 
 class Load(NamedTuple):
@@ -204,12 +202,20 @@ def traefik(kubeconfig: Path, folder: Path) -> Iterator[Running]:
         "--global.checknewversion=false",
     ]
     with (folder / "traefik.log").open("ab") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder, start_new_session=OWN_SESSION)
+        process = _proxy(argv, folder, log)
     try:
         yield Running(port, process.pid)
     finally:
         process.kill()
         process.wait()
+
+
+def _proxy(argv: list[str], folder: Path, log: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    """In a session of its own, as the controller starts its HAProxy: Linux shares the processor among sessions first.
+
+    See sched(7), «The autogroup feature».
+    """
+    return subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder, start_new_session=True)
 
 
 def haproxy_here(text: str) -> contextlib.AbstractContextManager[None]:
@@ -227,9 +233,7 @@ def _here(text: str, *argv: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
         file = Path(folder) / "config"
         file.write_text(text)
-        process = subprocess.Popen(
-            [*argv, str(file)], cwd=folder, stderr=subprocess.DEVNULL, start_new_session=OWN_SESSION
-        )
+        process = _proxy([*argv, str(file)], Path(folder), subprocess.DEVNULL)
         try:
             time.sleep(0.5)
             yield

@@ -51,7 +51,8 @@ class RuntimeClient:
                     answer = await self._exchange(command)
                 return answer
         except TimeoutError as error:
-            raise VrataError(f"{self.path}: HAProxy gave no answer within {self._timeout_s} s") from error
+            said = "gave no answer, or kept its certificates locked, for"
+            raise VrataError(f"{self.path}: HAProxy {said} {self._timeout_s} s") from error
         except OSError as error:
             raise VrataError(f"{self.path}: HAProxy does not answer ({error.strerror or error})") from error
 
