@@ -13,20 +13,21 @@ help:  ## Show this help
 setup:  ## Install missing system packages and the locked Python environment
 	@tools/setup
 
-.PHONY: check
-check: setup  ## Lint, types, layers and unit tests; run before every commit (under a minute)
+.PHONY: lint
+lint:  # what `check` and `test` share
 	ruff check .
 	ruff format --check .
 	lint-imports --no-cache
 	mypy
-	pytest -q tests/unit
+
+.PHONY: check
+check: setup lint  ## Lint, types, layers and unit tests; run before every commit (under a minute)
+	pytest -q -n logical tests/unit
 
 .PHONY: test
-test: setup check  ## Everything: check, Octavia's API tests, the provider on Octavia itself, then all other tests
-	python tools/conformance-octavia keystone_default_roles
-	python tools/interop-octavia
-	tools/newer-haproxy
-	pytest tests/golden tests/api tests/provider tests/system tests/e2e
+test:  ## Everything, side by side: check, Octavia's API tests, the provider on Octavia itself, all other tests (as root)
+	@tools/setup test
+	@exec tools/isolated tools/test
 
 .PHONY: demo
 demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers, failover
@@ -59,6 +60,9 @@ lock:  ## Resolve dependencies anew into requirements.lock (hashes, no index add
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/interop-octavia.lock \
 	  tools/interop-octavia.in
+	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/interop-openstacksdk.lock \
+	  tools/interop-openstacksdk.in
 
 .PHONY: conformance-octavia
 conformance-octavia: setup  ## Octavia's own API tests (632) against the cloud, in four modes of roles
@@ -67,6 +71,20 @@ conformance-octavia: setup  ## Octavia's own API tests (632) against the cloud, 
 .PHONY: interop-octavia
 interop-octavia: setup  ## The provider's tests against OpenStack's own Octavia, installed from PyPI
 	python tools/interop-octavia
+
+.PHONY: interop-gophercloud
+interop-gophercloud: setup  ## gophercloud's acceptance tests against the cloud (needs Go and its module proxy)
+	python tools/interop-gophercloud
+
+.PHONY: interop-openstacksdk
+interop-openstacksdk: setup  ## openstacksdk's functional tests against the cloud, installed from PyPI
+	python tools/interop-openstacksdk
+
+.PHONY: interop-kubernetes
+interop-kubernetes:  ## Kubernetes-facing suites and kube-proxy's comparison on a genuine Kubernetes (needs Go and its module proxy)
+	@tools/setup kubernetes
+	python tools/kubernetes_cluster.py
+	tools/isolated python tools/interop-kubernetes
 
 .PHONY: clean
 clean:  ## Remove the environment and build results (running sandboxes stay: `vrata down`)

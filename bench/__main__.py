@@ -9,7 +9,19 @@ import sys
 
 from bench.rows import report
 
-NAMES = ("road", "cloud", "balancer", "failover", "established", "rebuild", "steady", "provider", "ingress", "churn")
+NAMES = (
+    "road",
+    "cloud",
+    "balancer",
+    "failover",
+    "established",
+    "rebuild",
+    "steady",
+    "provider",
+    "ingress",
+    "churn",
+    "node",
+)
 
 
 def main(names: list[str]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.support.cloud import Cloud as ServedCloud
 
+from bench import outage
 from bench.ground import SERVICE, Ground, Json, backends, ground, haproxy
 from bench.rows import Row, percentile, row
 from vrata.haproxy.runtime import RuntimeClient
@@ -53,7 +54,7 @@ async def measure() -> list[Row]:
         rows += await _members(it)
         rows += await _reading(it)
     rows.append(await asyncio.to_thread(_listing))
-    return rows
+    return [*rows, *await outage.measure()]
 
 
 async def _creation(it: Ground) -> Row:

@@ -14,7 +14,7 @@ from typing import Any
 from vrata.net.command import inside, run
 from vrata.provider.cloud import Cloud
 from vrata.sandbox.demo.stage import LBAAS, Stage
-from vrata.sandbox.lifecycle import Sandbox
+from vrata.sandbox.lifecycle import Sandbox, silent
 from vrata.sandbox.model import Options, worker_address
 
 Json = dict[str, Any]
@@ -114,7 +114,7 @@ async def ground(name: str, advert_interval_ms: int = 50, *, hosts: int = 2) -> 
     sandbox = Sandbox(options)
     stage = Stage(sandbox, say=print)
     try:
-        await sandbox.up(lambda _title, _seconds: None)
+        await sandbox.up(silent)
         async with stage.tenant() as cloud:
             subnets = await cloud.find("network", "/v2.0/subnets", "subnets", name="tenant")
             yield Ground(stage, cloud, subnets[0]["id"], worker_address(0))

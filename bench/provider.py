@@ -317,7 +317,7 @@ async def _thousand() -> list[Row]:
 
 async def _restart() -> list[Row]:
     async with large(0, MANY_NODES) as it, Cloud("standin", it.clouds) as cloud:
-        nodes, _ = await it.kube.list(resources.NODES, Node)
+        nodes = (await it.kube.list(resources.NODES, Node)).objects
         system = await it.kube.get(resources.NAMESPACES, Namespace, "kube-system")
         settings = Settings(cluster=CLUSTER, cluster_uid=system.metadata.uid if system else "")
         await at_once(MANY, lambda number: _settled(it.kube, cloud, settings, nodes, f"web-{number}"))

@@ -8,7 +8,7 @@ from vrata.cli.demo import tell
 from vrata.sandbox.demo.manifests import echo_deployment
 from vrata.sandbox.demo.stage import Stage
 from vrata.sandbox.demo.story import apply_until_answer, cut_active_host
-from vrata.sandbox.lifecycle import Sandbox
+from vrata.sandbox.lifecycle import Sandbox, silent
 from vrata.sandbox.model import Options
 
 OCTAVIA_ADVERT_MS = 1000  # keepalived as Octavia configures it
@@ -19,7 +19,7 @@ async def peer_gap_ms() -> float:
     sandbox = Sandbox(Options(name="bench-peer", advert_interval_ms=OCTAVIA_ADVERT_MS))
     stage = Stage(sandbox, say=print)
     try:
-        await sandbox.up(lambda _title, _seconds: None)
+        await sandbox.up(silent)
         await stage.apply(echo_deployment("hello"))
         await apply_until_answer(stage, "shop", "hello")
         await stage.pair_of("shop")

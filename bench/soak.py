@@ -41,7 +41,7 @@ from vrata.sandbox import network
 from vrata.sandbox.demo.manifests import echo_deployment, service
 from vrata.sandbox.demo.stage import LBAAS, Stage
 from vrata.sandbox.demo.story import nothing_is_left
-from vrata.sandbox.lifecycle import Sandbox
+from vrata.sandbox.lifecycle import Sandbox, silent
 from vrata.sandbox.model import Options, worker_address
 from vrata.sandbox.overview import resident_mib
 
@@ -200,7 +200,7 @@ async def site(name: str) -> AsyncIterator[Ground]:
     sandbox = Sandbox(Options(name=name, hosts=3, workers=2))
     stage = Stage(sandbox, say=print)
     try:
-        await sandbox.up(lambda _title, _seconds: None)
+        await sandbox.up(silent)
         async with stage.tenant() as cloud:
             subnets = await cloud.find("network", "/v2.0/subnets", "subnets", name="tenant")
             yield Ground(stage, cloud, subnets[0]["id"], worker_address(0))

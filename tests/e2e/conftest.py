@@ -28,7 +28,7 @@ async def stage(sandbox_home: Path) -> AsyncIterator[Stage]:
     outside = os.environ.get("VRATA_TEST_KUBECONFIG", "")
     sandbox = Sandbox(Options(name="e2e", kubeconfig=outside))
     try:
-        await sandbox.up(lambda title, seconds: print(f"{title}: {seconds:.1f} s"))
+        await sandbox.up(print)
         yield Stage(sandbox, say=print)
     finally:
         await sandbox.down()

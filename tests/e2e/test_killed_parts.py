@@ -8,6 +8,7 @@ import pytest
 from vrata.net import daemon
 from vrata.sandbox.demo.manifests import echo_deployment, service
 from vrata.sandbox.demo.stage import Stage
+from vrata.sandbox.lifecycle import silent
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,7 +29,7 @@ async def test_no_part_that_dies_takes_a_service_with_it(stage: Stage) -> None:
             assert record.is_alive(), f"{name} runs before it is killed"
             daemon.send(record.process, signal.SIGKILL)
             await asyncio.sleep(0.5)  # under load for a while without it
-    await stage.sandbox.up(lambda _title, _seconds: None)
+    await stage.sandbox.up(silent)
     assert all(stage.sandbox.parts.is_running(name) for name in known)
     result = await stage.finish_probe(probe)
     assert result["sent"] > 100

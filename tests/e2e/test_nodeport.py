@@ -5,6 +5,8 @@ import json
 import pytest
 
 from vrata.net.command import CommandFailed, run
+from vrata.nodeport.controller import LEAVING_TAINT
+from vrata.nodeport.model import TABLE
 from vrata.sandbox.demo.manifests import Json, echo_deployment, service
 from vrata.sandbox.demo.stage import Stage
 
@@ -22,7 +24,7 @@ async def pods_seen(stage: Stage, url: str, times: int = 20) -> set[str]:
 
 async def test_a_cluster_ip_spreads_over_all_pods_and_refuses_when_there_is_none(stage: Stage) -> None:
     await stage.apply(echo_deployment("spread", replicas=3), service("spread", "ClusterIP"))
-    await stage.kubectl("rollout", "status", "deployment/spread", "--timeout=30s")
+    await stage.kubectl("rollout", "status", "deployment/spread", "--timeout=90s")
     ip = (await stage.object("service", "spread"))["spec"]["clusterIP"]
 
     async def all_three() -> bool:
@@ -44,7 +46,7 @@ async def test_a_cluster_ip_spreads_over_all_pods_and_refuses_when_there_is_none
 
 async def test_a_pod_reaches_itself_and_its_neighbours_through_its_service(stage: Stage) -> None:
     await stage.apply(echo_deployment("mirror", replicas=1), service("mirror", "ClusterIP"))
-    await stage.kubectl("rollout", "status", "deployment/mirror", "--timeout=30s")
+    await stage.kubectl("rollout", "status", "deployment/mirror", "--timeout=90s")
     ip = (await stage.object("service", "mirror"))["spec"]["clusterIP"]
     await stage.until_answers("worker-0", f"http://{ip}/")
     pods = json.loads(await stage.kubectl("get", "pods", "-l", "app=mirror", "-o", "json"))["items"]
@@ -56,7 +58,7 @@ async def test_local_policy_keeps_the_client_address_and_tells_by_its_health_por
     await stage.apply(
         echo_deployment("local", replicas=1), service("local", "LoadBalancer", externalTrafficPolicy="Local")
     )
-    await stage.kubectl("rollout", "status", "deployment/local", "--timeout=30s")
+    await stage.kubectl("rollout", "status", "deployment/local", "--timeout=90s")
     spec = (await stage.object("service", "local"))["spec"]
     pod = json.loads(await stage.kubectl("get", "pods", "-l", "app=local", "-o", "json"))["items"][0]
     here = stage.sandbox.layout.machine(pod["spec"]["nodeName"])
@@ -67,7 +69,8 @@ async def test_local_policy_keeps_the_client_address_and_tells_by_its_health_por
     status, _ = await stage.curl("master-0", f"http://{there.address}:{node_port}/")
     assert status == 0
     status, text = await stage.curl("master-0", f"http://{here.address}:{health_port}/healthz")
-    assert (status, json.loads(text)["localEndpoints"]) == (200, 1)
+    assert status == 200
+    assert (json.loads(text)["localEndpoints"], json.loads(text)["serviceProxyHealthy"]) == (1, True)
     status, _ = await stage.curl("master-0", f"http://{there.address}:{health_port}/healthz")
     assert status == 503
     address = await stage.address_of("local")
@@ -76,7 +79,7 @@ async def test_local_policy_keeps_the_client_address_and_tells_by_its_health_por
 
 async def test_client_affinity_stays_with_one_pod(stage: Stage) -> None:
     await stage.apply(echo_deployment("sticky", replicas=3), service("sticky", "NodePort", sessionAffinity="ClientIP"))
-    await stage.kubectl("rollout", "status", "deployment/sticky", "--timeout=30s")
+    await stage.kubectl("rollout", "status", "deployment/sticky", "--timeout=90s")
     port = (await stage.object("service", "sticky"))["spec"]["ports"][0]["nodePort"]
     worker = stage.sandbox.layout.machine("worker-0")
     url = f"http://{worker.address}:{port}/"
@@ -95,7 +98,7 @@ def udp_deployment(name: str) -> Json:
 async def test_udp_follows_its_pod(stage: Stage) -> None:
     ports = [{"name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP"}]
     await stage.apply(udp_deployment("udp"), service("udp", "NodePort", ports=ports))
-    await stage.kubectl("rollout", "status", "deployment/udp", "--timeout=30s")
+    await stage.kubectl("rollout", "status", "deployment/udp", "--timeout=90s")
     port = (await stage.object("service", "udp"))["spec"]["ports"][0]["nodePort"]
     worker = stage.sandbox.layout.machine("worker-1")
     script = (
@@ -113,10 +116,42 @@ async def test_udp_follows_its_pod(stage: Stage) -> None:
     first = await stage.wait("the UDP port answers", answer)
     assert first.strip().endswith("hello")
     await stage.kubectl("rollout", "restart", "deployment/udp")
-    await stage.kubectl("rollout", "status", "deployment/udp", "--timeout=30s")
+    await stage.kubectl("rollout", "status", "deployment/udp", "--timeout=90s")
 
     async def other_pod() -> bool:
         now = await answer()
         return bool(now) and now != first
 
     await stage.wait("the same flow reaches the new pod", other_pod)
+
+
+async def test_rules_that_somebody_flushed_are_back_by_themselves(stage: Stage) -> None:
+    """`nft flush ruleset` on a node: ClusterIP and NodePort were dead there for as long as the proxy ran."""
+    await stage.apply(echo_deployment("flushed", replicas=1), service("flushed", "NodePort"))
+    await stage.kubectl("rollout", "status", "deployment/flushed", "--timeout=90s")
+    port = (await stage.object("service", "flushed"))["spec"]["ports"][0]["nodePort"]
+    worker = stage.sandbox.layout.machine("worker-0")
+    await stage.until_answers("master-0", f"http://{worker.address}:{port}/")
+    await run("nft", "delete", "table", "ip", TABLE, netns=worker.netns)
+    assert (await stage.curl("master-0", f"http://{worker.address}:{port}/"))[0] == 0
+    await stage.until_answers("master-0", f"http://{worker.address}:{port}/")
+    _, figures = await stage.curl("worker-0", "http://127.0.0.1:10249/metrics")
+    assert "vrata_node_repairs_total 1.0" in figures
+    assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
+
+
+async def test_the_proxy_says_whether_a_node_may_be_sent_new_connections(stage: Stage) -> None:
+    worker = stage.sandbox.layout.machine("worker-1")
+    url = f"http://{worker.address}:10256"
+    status, text = await stage.curl("master-0", f"{url}/healthz")
+    assert (status, json.loads(text)["nodeEligible"]) == (200, True)
+    await stage.kubectl("taint", "node", "worker-1", f"{LEAVING_TAINT}=x:PreferNoSchedule")
+
+    async def refused() -> bool:
+        return (await stage.curl("master-0", f"{url}/healthz"))[0] == 503
+
+    try:
+        await stage.wait("it says that the node goes", refused)
+        assert (await stage.curl("master-0", f"{url}/livez"))[0] == 200
+    finally:
+        await stage.kubectl("taint", "node", "worker-1", f"{LEAVING_TAINT}-")

@@ -21,7 +21,7 @@ async def test_a_service_gets_a_public_address_and_gives_it_back(stage: Stage) -
     await stage.apply(echo_deployment("shop"), service("shop", "LoadBalancer"))
     address = await stage.address_of("shop")
     await stage.until_answers("client", f"http://{address}/")
-    await stage.kubectl("delete", "service", "shop", "--timeout=30s")
+    await stage.kubectl("delete", "service", "shop", "--timeout=90s")
     async with stage.admin() as cloud:
         assert not await cloud.find("network", "/v2.0/floatingips", "floatingips", floating_ip_address=address)
     status, _ = await stage.curl("client", f"http://{address}/")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.fabric import wait_until
-from tests.support.haproxy import NEWER, SYSTEM, present
+from tests.support.haproxy import BINARIES, SYSTEM, adds_backends, present
 from tests.support.pki import issue
 
 from vrata.base.errors import VrataError
@@ -32,7 +32,7 @@ backend b
 """
 
 
-@pytest.fixture(params=[SYSTEM, NEWER], ids=["system", "newer"])
+@pytest.fixture(params=list(BINARIES.values()), ids=list(BINARIES))
 async def process(request: pytest.FixtureRequest) -> AsyncIterator[HaproxyProcess]:
     with tempfile.TemporaryDirectory(prefix="vr-") as name:
         made = HaproxyProcess(Path(name), binary=present(request.param))
@@ -94,7 +94,9 @@ async def test_servers_come_and_go_at_run_time(process: HaproxyProcess) -> None:
 async def test_a_backend_is_added_as_often_as_one_says_and_refused_by_those_that_can_not(
     process: HaproxyProcess,
 ) -> None:
-    if "add backend " in await process.runtime.ask("help"):
+    able = "add backend " in await process.runtime.ask("help")
+    assert able == adds_backends(process._binary)
+    if able:
         for _ in range(2):
             await process.runtime.add_backend("live", "all")
         assert "live" in (await process.runtime.ask("show backend")).splitlines()
@@ -140,13 +142,13 @@ async def test_a_certificate_is_taken_after_somebody_died_amid_another(
 
 
 async def test_a_killed_master_is_noticed_and_takes_its_worker_along(process: HaproxyProcess) -> None:
-    ended: list[bool] = []
+    ended: list[int | None] = []
     master = process.running()
     assert master
     worker = int((await process.runtime.information())["Pid"])
-    watch = process.watch(master, lambda: ended.append(True))
+    watch = process.watch(master, ended.append)
     os.kill(master.pid, signal.SIGKILL)
-    await wait_until(lambda: bool(ended), "the watch calls back")
+    await wait_until(lambda: ended == [-signal.SIGKILL], "the watch calls back with the status")
     await wait_until(lambda: not Path(f"/proc/{worker}/exe").exists(), "the worker ends")
     watch.close()
 

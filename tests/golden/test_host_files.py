@@ -1,13 +1,16 @@
 """Every file the host writes is read by the daemon it is for, and compared with what it was."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.support.everything import certificate, everything
+from tests.support.haproxy import BINARIES, present
 from tests.support.instances import balancer, gateway
+from tests.support.pki import issue
 
 from vrata.base.errors import VrataError
 from vrata.base.wire import Firewall, FirewallRule, Listener, Member, Pool
@@ -17,11 +20,13 @@ from vrata.host import adverts
 from vrata.host.firewall import compile_firewall
 from vrata.host.forwarding import compile_forwarding
 from vrata.host.handover import compile_handover
+from vrata.host.pair_guard import compile_pair_guard
 from vrata.host.render import render_conntrackd, render_haproxy, render_nat, render_router, render_routes
 from vrata.host.rules import Table, render_change
 from vrata.vrrp.render import render_router as render_keepalived
 
 FILES = Path(__file__).parent / "files"
+OTHER_KEY = issue("www.example.org").cert_pem + issue("www.example.org").key_pem
 
 
 def same_as_before(name: str, text: str) -> None:
@@ -34,7 +39,7 @@ def same_as_before(name: str, text: str) -> None:
 
 
 async def test_haproxy_reads_every_branch_of_its_configuration(tmp_path: Path) -> None:
-    text = render_config(render_haproxy(balancer(), "/run/vrata"))
+    text = render_config(render_haproxy(balancer(), "/run/vrata", user_id=1_400_000_001))
     same_as_before("haproxy.cfg", text)
     await HaproxyProcess(tmp_path).check(text)
 
@@ -47,15 +52,23 @@ async def test_haproxy_reads_tls_l7_and_the_exporter(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # private keys included
 
 
-async def test_haproxy_names_the_certificate_that_it_can_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("binary", BINARIES.values(), ids=list(BINARIES))
+@pytest.mark.parametrize(
+    ("pem", "reason"),
+    [("-----BEGIN CERTIFICATE-----\nx", ""), (OTHER_KEY, "inconsistencies between private key and certificate.*")],
+    ids=["no certificate", "another's key"],
+)
+async def test_haproxy_names_the_certificate_that_it_can_not_read(
+    tmp_path: Path, pem: str, reason: str, binary: str
+) -> None:
     listener = everything().listeners[1]
     assert listener.tls
-    broken = msgspec.structs.replace(certificate("www.example.org", "secret-7"), pem="-----BEGIN CERTIFICATE-----\nx")
+    broken = msgspec.structs.replace(certificate("www.example.org", "secret-7"), pem=pem)
     tls = msgspec.structs.replace(listener.tls, default_certificate=broken)
     desired = balancer(listeners=(msgspec.structs.replace(listener, tls=tls),), pools=everything().pools)
     config = render_haproxy(desired, str(tmp_path))
-    with pytest.raises(VrataError, match="cert of secret-7"):
-        await HaproxyProcess(tmp_path).check(render_config(config), config.files)
+    with pytest.raises(VrataError, match=f"{reason}cert of secret-7"):
+        await HaproxyProcess(tmp_path, binary=present(binary)).check(render_config(config), config.files)
 
 
 async def test_haproxy_refuses_a_backend_that_does_not_exist(tmp_path: Path) -> None:
@@ -73,6 +86,9 @@ def test_keepalived_reads_its_configuration(tmp_path: Path) -> None:
     path.write_text(text.replace("dev external", "dev lo"))
     said = subprocess.run(["keepalived", "-t", "-l", "-f", path], capture_output=True, text=True, check=False).stderr
     assert "Unknown keyword" not in said
+    assert "insecure" not in said
+    for program in re.findall(r'script "(\S+)', text):  # keepalived 2.3 disables a script that is reached by a link
+        assert Path(program).resolve() == Path(program)
     path.write_text(text.replace("virtual_router_id 7", "virtual_router_id 700"))
     refused = subprocess.run(["keepalived", "-t", "-l", "-f", path], capture_output=True, text=True, check=False)
     assert refused.returncode != 0
@@ -130,7 +146,8 @@ def test_nftables_reads_kernel_listeners_and_firewalls() -> None:
         ),
         pools=(keeps, Pool(id="q", protocol="UDP", lb_algorithm="SOURCE_IP", members=members)),
     )
-    text = render_change(None, compile_firewall(desired)) + render_change(None, compile_forwarding(desired))
+    tables = (compile_firewall(desired), compile_forwarding(desired), compile_pair_guard(desired))
+    text = "".join(render_change(None, table) for table in tables)
     same_as_before("balancer.nft", text)
     checked = subprocess.run(["nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False)
     assert checked.stderr == ""

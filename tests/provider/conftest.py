@@ -29,10 +29,9 @@ def backing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 
 @pytest.fixture
 def nodes(cluster: Cluster) -> Iterator[None]:
-    for name, address in NODES.items():
-        body = node(name, address)
-        cluster.kubectl("apply", "-f", "-", stdin=body)
-        cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=body)
+    both = "\n---\n".join(node(name, address) for name, address in NODES.items())
+    cluster.kubectl("apply", "-f", "-", stdin=both)
+    cluster.set_status(both)
     yield
     cluster.kubectl("delete", "nodes", "--all")
 

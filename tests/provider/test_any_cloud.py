@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import yaml
+from openstack import exceptions
 from tests.support.cloud import Cloud, FakeHost
 from tests.support.kubernetes import Cluster, own_cluster, wait_for
-from tests.support.provider import free_port
+from tests.support.ports import free_port
 from tests.support.tenant import connect, make_networks
 
 DEADLINE_S = 120.0
@@ -97,13 +98,13 @@ class World:
         """End it."""
         if self._process:
             self._process.terminate()
-            assert self._process.wait(30) == 0, self.log.read_text()
+            assert self._process.wait(90) == 0, self.log.read_text()
             self._process = None
 
     def ask(self, path: str) -> str:
         """GET of the provider's own HTTP port; empty unless it says 200."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=60) as answer:
                 return str(answer.read().decode())
         except OSError:
             assert self._process
@@ -121,7 +122,7 @@ class World:
         status = {"addresses": [{"type": "InternalIP", "address": address}], "conditions": conditions}
         text = yaml.safe_dump({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status})
         self.cluster.kubectl("apply", "-f", "-", stdin=text)
-        self.cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=text)
+        self.cluster.set_status(text)
 
     def service(self, name: str, annotations: dict[str, str] | None = None, **spec: Any) -> None:
         """Apply a Service of type LoadBalancer."""
@@ -174,7 +175,10 @@ class World:
         seen: list[dict[str, Any]] = [{}]
 
         def found() -> bool:
-            seen.append(self.tree())
+            try:
+                seen.append(self.tree())
+            except exceptions.NotFoundException:  # a pool is replaced between two looks
+                return False
             return bool(seen[-1]) and wanted(seen[-1])
 
         try:

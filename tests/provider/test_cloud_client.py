@@ -1,8 +1,11 @@
 """The provider's client against our own cloud over real HTTPS: trust, logins, refusals for load, lost answers, bounds."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.cloud import ADMIN, DEMO, Cloud
@@ -11,6 +14,7 @@ from tests.support.pki import Identity, issue
 
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.provider import cloud as client
+from vrata.provider import session
 from vrata.provider.cloud import CloudError
 from vrata.provider.conf import parse_conf
 
@@ -83,6 +87,35 @@ class TestOneFront:
         async with cloud_of("\n".join(lines)) as cloud:
             with pytest.raises(CloudError, match=r"(?i)certificate"):
                 await cloud.find("network", NETWORKS, "networks")
+
+    @pytest.mark.parametrize("slow", ["_configure", "_tls", "_renew", "_find"])
+    async def test_a_login_cancelled_at_any_step_leaves_a_good_one_to_the_next_call(
+        self, conf: str, monkeypatch: pytest.MonkeyPatch, slow: str
+    ) -> None:
+        """The thread of a cancelled call goes on; the next call met a session without its TLS."""
+        holder: Any = session if slow == "_tls" else session.Session
+        original = getattr(holder, slow)
+        entered = threading.Event()
+
+        def delayed(*arguments: Any) -> Any:
+            if not entered.is_set():
+                entered.set()
+                time.sleep(0.5)
+            return original(*arguments)
+
+        monkeypatch.setattr(holder, slow, delayed)
+        async with cloud_of(conf) as cloud:
+            first = asyncio.create_task(cloud.connect("network"))
+            await asyncio.to_thread(entered.wait)
+            first.cancel()
+            await asyncio.wait({first})
+            assert await cloud.find("network", NETWORKS, "networks") == []
+
+    async def test_a_wrong_ca_file_is_named_each_time(self, conf: str) -> None:
+        async with cloud_of(conf.replace("ca.pem", "nothing.pem")) as cloud:
+            for _ in range(2):
+                with pytest.raises(InvalidInput, match=r"nothing\.pem"):
+                    await cloud.find("network", NETWORKS, "networks")
 
     async def test_tls_insecure_is_taken_at_its_word(self, conf: str) -> None:
         lines = [line for line in conf.splitlines() if not line.startswith("ca-file")]
@@ -205,7 +238,7 @@ async def test_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
     conf = f"[Global]\nauth-url={front.url}/identity/v3\nusername=demo\npassword={DEMO}\ntenant-name=demo\n"
     try:
         async with cloud_of(conf + "domain-id=default\n") as cloud:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while front.counted(lambda method, path: method == "POST" and path.endswith("/auth/tokens")) < 3:
                     await cloud.find("network", NETWORKS, "networks")
                     await asyncio.sleep(0.02)

@@ -114,7 +114,7 @@ def test_rights_are_exactly_those_that_are_used(
     try:
         first = start()
         cluster.kubectl("apply", "-f", "-", stdin=NODE)
-        cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=NODE)
+        cluster.set_status(NODE)
         cluster.kubectl("apply", "-f", "-", stdin=SERVICES)
         wait_for(lambda: cluster.get("service", "web").get("status", {}).get("loadBalancer"), "an address", DEADLINE_S)
         wait_for(lambda: told(cluster, "broken"), "what is wrong is told", DEADLINE_S)

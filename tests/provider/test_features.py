@@ -32,7 +32,7 @@ async def dual_nodes(it: Ground) -> None:
         body = json.loads(node(name, four))
         addresses = [one["ip_address"] for one in ports[name]["fixed_ips"] if ":" in one["ip_address"]]
         body["status"]["addresses"] += [{"type": "InternalIP", "address": one} for one in addresses]
-        await it.kubectl("replace", "--subresource=status", "-f", "-", stdin=json.dumps(body))
+        await it.set_status(json.dumps(body))
 
 
 @pytest.mark.parametrize("families", [["IPv4", "IPv6"], ["IPv6", "IPv4"]])
@@ -98,7 +98,7 @@ async def test_a_tls_reference_to_nothing_is_told_and_one_to_something_is_looked
     assert (listener["protocol"], listener["default_tls_container_ref"]) == ("TERMINATED_HTTPS", made["secret_ref"])
     assert asked(ground) == 1
     await ground.kubectl("annotate", "service", "web", f"{PREFIX}connection-limit=9")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while [one["connection_limit"] for one in await ground.read("listeners", name=listener["name"])] != [9]:
             await asyncio.sleep(0.05)
     await ground.rest()

@@ -115,7 +115,7 @@ async def test_what_that_controller_made_is_taken_over_without_a_change_of_servi
 
 async def active(it: Ground, balancer_id: str) -> None:
     """Wait until the cloud has finished."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while [one["provisioning_status"] for one in await it.read("loadbalancers", id=balancer_id)] != ["ACTIVE"]:
             await asyncio.sleep(0.05)
 

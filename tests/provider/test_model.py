@@ -138,9 +138,7 @@ class Model:
     async def set_ready(self, name: str, *, ready: bool) -> None:
         self.ready[name] = ready
         if name != SPARE or self.spare:
-            await self.it.kubectl(
-                "replace", "--subresource=status", "-f", "-", stdin=node(name, NODES[name], ready=ready)
-            )
+            await self.it.set_status(node(name, NODES[name], ready=ready))
 
     async def exclude(self, *, excluded: bool) -> None:
         self.excluded = excluded
@@ -153,7 +151,7 @@ class Model:
             self.spare, self.ready[SPARE], self.excluded = True, True, False
             body = node(SPARE, NODES[SPARE])
             await self.it.kubectl("apply", "-f", "-", stdin=body)
-            await self.it.kubectl("replace", "--subresource=status", "-f", "-", stdin=body)
+            await self.it.set_status(body)
 
     async def go(self) -> None:
         if self.spare:
@@ -190,7 +188,7 @@ def asked(model: Model, name: str, service: Json) -> Json:
         listeners[f"{outer}/{port['port']}"] = {
             "limit": wish.limit,
             "client_ms": wish.client_ms,
-            "ranges": sorted(wish.ranges),
+            "ranges": sorted(wish.ranges) or ["0.0.0.0/0"],
             "pool": (inner, wish.method, "SOURCE_IP" if wish.sticky else None),
             "members": model.members(port["nodePort"], health),
             "monitor": (kind, 5, 3, 1, 3) if wish.monitored else None,

@@ -16,6 +16,7 @@ from vrata.kube import config
 from vrata.kube.client import Kube
 from vrata.provider.call import COMPUTE, NOVA
 from vrata.provider.cloud import Cloud, CloudError
+from vrata.provider.nodes import controller, observe
 from vrata.provider.nodes.controller import NodeController
 from vrata.provider.nodes.model import NodeSettings
 from vrata.provider.nodes.plan import SHUTDOWN, UNINITIALIZED
@@ -84,8 +85,8 @@ async def site(cluster: Cluster, backing: tuple[str, Path | None]) -> AsyncItera
     ):
         flavor = {"name": f"size-{uuid.uuid4().hex[:6]}", "vcpus": 2, "ram": 2048, "disk": 10}
         made = await admin.request("POST", COMPUTE, f"{NOVA}/flavors", body={"flavor": flavor})
-        controller = NodeController(kube, cloud, NodeSettings(), look_s=0.2)
-        running = asyncio.create_task(controller.run())
+        runner = NodeController(kube, cloud, NodeSettings(), look_s=0.2)
+        running = asyncio.create_task(runner.run())
         found = Site(cluster, cloud, admin, made["flavor"]["id"], {})
         try:
             yield found
@@ -148,6 +149,31 @@ async def test_a_node_that_is_not_ready_goes_with_its_server_and_a_ready_one_sta
         await site.remove(name)
     await site.until("dead", "it is deleted", lambda one: not one)
     assert site.cluster.run("get", "node", "alive").status == 0
+
+
+async def test_a_node_that_becomes_ready_while_the_cloud_is_asked_stays(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was deleted as it was remembered, not as it is."""
+    asked = asyncio.Event()
+
+    async def is_gone(cloud: Cloud, server: str) -> bool:
+        if not asked.is_set():
+            conditions = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+            arguments = ("patch", "node", "late", "--subresource=status", "--type=merge", "-p", json.dumps(conditions))
+            await asyncio.to_thread(site.cluster.kubectl, *arguments)
+            asked.set()
+        return await observe.is_gone(cloud, server)
+
+    monkeypatch.setattr(controller, "is_gone", is_gone)
+    server = await site.register("late")
+    await site.remove("late")
+    site.join("late", ready=False, provider_id=f"openstack:///{server}", new=False)
+    await asyncio.wait_for(asked.wait(), 60)
+    site.join("new", new=True)
+    await site.register("new")  # when this one is served, the pass over the other one has ended
+    await site.until("new", "it is initialized", lambda one: UNINITIALIZED not in taints(one))
+    assert site.cluster.run("get", "node", "late").status == 0
 
 
 async def test_a_cloud_that_has_lost_its_list_or_does_not_answer_deletes_nothing(

@@ -1,6 +1,7 @@
 """A quota that is reached, a subnet that is full, a role that is missing: the Service says so, others are served, and
 it is served when that is mended."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import pytest
 import yaml
 from tests.support import provided
 from tests.support.kubernetes import Cluster
-from tests.support.provided import Ground
+from tests.support.provided import NODES, Ground
 
+from vrata.provider import controller
 from vrata.provider.annotations import PREFIX
 from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud
@@ -40,6 +42,66 @@ async def test_a_quota_that_is_reached(ground: Ground, admin: Cloud) -> None:
     finally:
         await admin.request("PUT", BALANCING, path, body={"quota": {"load_balancer": -1}})
     await ground.served("over")
+
+
+async def test_what_is_refused_holds_up_nothing_else_of_its_service(ground: Ground, admin: Cloud) -> None:
+    """A new port that the quota forbids kept a node that had left in the pool of the old one."""
+    await ground.apply("web", annotations=INTERNAL)
+    await ground.served("web")
+    balancer = await ground.balancer("web")
+    used = len(await ground.read("listeners"))
+    [project] = await admin.find("identity", "/v3/projects", "projects", name="demo")
+    path = f"/v2.0/lbaas/quotas/{project['id']}"
+    await admin.request("PUT", BALANCING, path, body={"quota": {"listener": used}})
+    try:
+        ports = [{"name": "new", "port": 81}, {"name": "old", "port": 80}]
+        annotations = INTERNAL | {PREFIX + "connection-limit": "9"}
+        await ground.apply("web", annotations=annotations, ports=ports)
+        await ground.told("web", "SyncLoadBalancerFailed", "Quota has been met")
+        await _until_limit(ground, balancer["id"], 9)
+        await ground.apply("web", annotations=annotations | {PREFIX + "lb-method": "FASTEST"}, ports=ports)
+        await ground.told("web", "SyncLoadBalancerFailed", "lb-method", "FASTEST", "ROUND_ROBIN")
+        await ground.kubectl("delete", "node", "worker-1")
+        [pool] = await ground.read("pools", loadbalancer_id=balancer["id"])
+        async with asyncio.timeout(90):
+            while len(await ground.read(f"pools/{pool['id']}/members")) != len(NODES) - 1:
+                await asyncio.sleep(0.1)
+    finally:
+        await admin.request("PUT", BALANCING, path, body={"quota": {"listener": -1}})
+    await ground.apply("web", annotations=INTERNAL, ports=ports)
+    async with asyncio.timeout(90):
+        while len(await ground.read("listeners", loadbalancer_id=balancer["id"])) != len(ports):
+            await asyncio.sleep(0.1)
+    await ground.served("web")
+
+
+async def test_an_address_that_cannot_be_had_costs_none_that_is_had(ground: Ground) -> None:
+    """The floating IP was deleted before the POST of its successor failed."""
+    await ground.apply("web")
+    await ground.served("web")
+    [held] = await ground.addresses("web")
+    await ground.apply("web", loadBalancerIP="198.18.0.1")
+    await ground.told("web", "SyncLoadBalancerFailed", "198.18.0.1")
+    assert await ground.addresses("web") == [held]
+    [row] = await ground.floating()
+    assert (row["floating_ip_address"], bool(row["port_id"])) == (held, True)
+
+
+async def test_a_floating_ip_that_is_deleted_by_hand_is_back_in_seconds(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came back with the comparison of the whole project, up to five minutes later."""
+    monkeypatch.setattr(controller, "FLOATING_CHECK_S", 0.2)
+    await ground.stop()
+    await ground.start()
+    await ground.apply("web")
+    await ground.served("web")
+    [row] = await ground.floating()
+    await ground.by_hand("DELETE", NETWORK, f"/v2.0/floatingips/{row['id']}")
+    async with asyncio.timeout(90):
+        while not [one for one in await ground.floating() if one["port_id"]]:
+            await asyncio.sleep(0.1)
+    await ground.served("web")
 
 
 async def _until_limit(ground: Ground, balancer_id: str, limit: int) -> None:

@@ -28,7 +28,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     (tmp_path / "kubernetes").mkdir()
     with own_cluster(tmp_path / "kubernetes") as (own, _server):
         own.kubectl("apply", "-f", "-", stdin=NODE)
-        own.kubectl("replace", "--subresource=status", "-f", "-", stdin=NODE)
+        own.set_status(NODE)
         yield own
 
 
@@ -82,7 +82,7 @@ def test_ended_leader_gives_the_lease_back(cluster: Cluster, pair: tuple[Replica
 
     leader.process.send_signal(signal.SIGTERM)
 
-    assert leader.process.wait(30) == 0, leader.log.read_text()
+    assert leader.process.wait(90) == 0, leader.log.read_text()
     assert cluster.get("lease", "provider", "-n", "kube-system")["spec"]["holderIdentity"] != held["holderIdentity"]
     wait_for(waiting.leads, "the other one leads", DEADLINE_S)
     assert waiting.ask("/healthz") == (200, "ok\n")
@@ -103,7 +103,7 @@ def test_leader_that_stood_still_does_not_work_beside_its_successor(
 
     os.kill(leader.process.pid, signal.SIGCONT)
 
-    assert leader.process.wait(30) == 1, leader.log.read_text()
+    assert leader.process.wait(90) == 1, leader.log.read_text()
     assert "the lease is lost" in leader.log.read_text()
     assert leader.writes == before
     assert waiting.leads()

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 from tests.provider.conftest import node
+from tests.support.kubernetes import Cluster
 from tests.support.provided import NODES, Fault, Ground
 
+from vrata.kube import config, resources
+from vrata.kube.client import Kube
+from vrata.kube.events import Recorder
+from vrata.kube.objects import Service
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, PREFIX
 from vrata.provider.call import BALANCING, LBAAS, NETWORK
+from vrata.provider.telling import Telling
+from vrata.provider.writing import FINALIZER, Writing
 
 # A provider that is killed leaves connections to the collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -20,7 +27,7 @@ TWO_PORTS: dict[str, Any] = {"ports": [{"name": "a", "port": 80}, {"name": "b", 
 
 async def set_ready(it: Ground, name: str, *, ready: bool) -> None:
     body = node(name, NODES[name], ready=ready)
-    await it.kubectl("replace", "--subresource=status", "-f", "-", stdin=body)
+    await it.set_status(body)
 
 
 async def members(it: Ground, service: str) -> set[str]:
@@ -31,7 +38,7 @@ async def members(it: Ground, service: str) -> set[str]:
 
 
 async def until_members(it: Ground, service: str, *names: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while await members(it, service) != set(names):
             await asyncio.sleep(0.05)
 
@@ -85,6 +92,38 @@ async def test_a_change_of_nodes_is_one_write_and_no_question(ground: Ground) ->
     for counted in ("nodesync_latency_seconds", "update_loadbalancer_host_latency_seconds"):
         value = ground.cloud.metrics.registry.get_sample_value(f"service_controller_{counted}_count")
         assert value == len(names), counted
+
+
+async def test_the_members_of_many_ports_change_without_a_question_whoever_looks_meanwhile(ground: Ground) -> None:
+    """With 250 ports the five-minute look made each write a pass of its own that read every pool: 125,000 questions."""
+    ports = [{"name": f"p{number}", "port": 8000 + number} for number in range(12)]
+    await ground.apply("many", ports=ports)
+    await ground.served("many")
+    ground.cloud.calls.clear()
+    await set_ready(ground, "worker-1", ready=False)
+    assert ground.provider
+    while len([one for one in ground.cloud.calls if one[0] == "PUT"]) < len(ports):
+        await ground.provider.check_drift()
+    await ground.rest()
+    # Each look may make the pass under way begin again, but never one pass a pool.
+    assert ground.cloud.writes()[BALANCING] <= 2 * len(ports)
+    assert _members_read(ground) < len(ports) ** 2
+    # Seen by a whole pass, as after a restart: it reads once, and what follows reads nothing.
+    await ground.stop()
+    await set_ready(ground, "worker-1", ready=True)
+    ground.cloud.calls.clear()
+    await ground.start()
+    async with asyncio.timeout(90):
+        while ground.cloud.writes()[BALANCING] < len(ports):
+            await asyncio.sleep(0.05)
+    await until_members(ground, "many", *NODES)
+    await ground.rest()
+    assert ground.cloud.writes()[BALANCING] <= 2 * len(ports)
+    assert _members_read(ground) < len(ports) ** 2
+
+
+def _members_read(it: Ground) -> int:
+    return sum(method == "GET" and path.endswith("/members") for method, _, path in it.cloud.calls)
 
 
 async def test_local_policy_works_without_any_setting(ground: Ground) -> None:
@@ -159,6 +198,18 @@ async def test_what_was_changed_by_hand_comes_back(ground: Ground, what: str) ->
     assert (await ground.addresses("web") == [address]) is kept or not kept
 
 
+@pytest.mark.parametrize("shown", ['[{"ip":"192.0.2.1"}]', "null", '[{"hostname":"x.example"}]'])
+async def test_a_status_that_was_edited_by_hand_is_put_right(ground: Ground, shown: str) -> None:
+    await ground.apply("web")
+    await ground.served("web")
+    [address] = await ground.addresses("web")
+    patch = f'{{"status":{{"loadBalancer":{{"ingress":{shown}}}}}}}'
+    await ground.kubectl("patch", "service", "web", "--subresource=status", "--type=merge", "-p", patch)
+    async with asyncio.timeout(60):
+        while await ground.addresses("web") != [address]:
+            await asyncio.sleep(0.02)
+
+
 async def test_looking_for_drift_costs_lists_and_no_call_for_each_service(ground: Ground) -> None:
     names = [f"web-{number}" for number in range(4)]
     for name in names:
@@ -195,7 +246,7 @@ async def test_services_share_a_balancer(ground: Ground) -> None:
     assert ground.name("web") in await ground.told("greedy", "belongs to", "another port")
     await ground.kubectl("delete", "service", "greedy")  # or it takes the port as soon as it is free
     await ground.kubectl("delete", "service", "web", "more-0", "--wait=false")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while len(await ground.read("listeners", loadbalancer_id=shared["id"])) != 2:
             await asyncio.sleep(0.05)
     await ground.kubectl("delete", "services", "--all")
@@ -240,7 +291,7 @@ async def test_changes_of_affinity_limits_and_sources_apply(ground: Ground) -> N
         loadBalancerSourceRanges=["192.0.2.0/24"],
     )
     balancer = await ground.balancer("web")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             [listener] = await ground.read("listeners", loadbalancer_id=balancer["id"])
             [pool] = await ground.read("pools", loadbalancer_id=balancer["id"])
@@ -250,7 +301,7 @@ async def test_changes_of_affinity_limits_and_sources_apply(ground: Ground) -> N
             await asyncio.sleep(0.05)
     await ground.apply("web", annotations={})
     await ground.kubectl("annotate", "service", "web", f"{PREFIX}connection-limit-", f"{PREFIX}timeout-client-data-")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while [listener] != (found := await ground.read("listeners", loadbalancer_id=balancer["id"])):
             listener = found[0]
             if (listener["connection_limit"], listener["timeout_client_data"]) == (-1, 50_000):
@@ -281,7 +332,7 @@ async def test_nodes_lose_the_health_port_with_the_local_policy(ground: Ground) 
     await ground.apply("web", externalTrafficPolicy="Cluster")
     balancer = await ground.balancer("web")
     [pool] = await ground.read("pools", loadbalancer_id=balancer["id"])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while {one["monitor_port"] for one in await ground.read(f"pools/{pool['id']}/members")} != {None}:
             await asyncio.sleep(0.05)
     await ground.rest()
@@ -348,7 +399,7 @@ async def test_security_groups_follow_the_nodes_and_go_with_the_service(ground: 
 
     assert await guarded() == set(NODES)
     await set_ready(ground, "worker-1", ready=False)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while await guarded() != {"worker-0"}:
             await asyncio.sleep(0.05)
     await ground.kubectl("delete", "service", "web")
@@ -370,10 +421,30 @@ async def test_nothing_leaks_wherever_the_provider_dies(ground: Ground, done: bo
         await ground.until(lambda: ground.task and ground.task.done(), "it is killed")
         await ground.start()
         await ground.gone("web")
-        await ground.kubectl("wait", "--for=delete", "service/web", "--timeout=30s")
+        await ground.kubectl("wait", "--for=delete", "service/web", "--timeout=90s")
 
 
 async def crash(ground: Ground, after: int, *, done: bool) -> None:
     task = ground.task
     assert task
     ground.cloud.faults = [Fault(after=after, done=done, kill=task.cancel)]
+
+
+async def test_a_service_that_changed_meanwhile_keeps_its_finalizer(cluster: Cluster, namespace: str) -> None:
+    """It may want a load balancer again: without the finalizer its deletion would leave that behind."""
+    spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
+    body = {"metadata": {"name": "again", "finalizers": [FINALIZER]}, "spec": spec | {"type": "ClusterIP"}}
+    async with Kube(config.load(cluster.kubeconfig)) as kube:
+        writing = Writing(kube, Telling(Recorder(kube, "test")))
+        await kube.create(resources.SERVICES, body, namespace)
+        seen = await kube.get(resources.SERVICES, Service, "again", namespace)
+        assert seen
+        await kube.patch(resources.SERVICES, "again", {"spec": spec}, namespace)
+        await writing.release(seen, keep_id=False)
+        now = await kube.get(resources.SERVICES, Service, "again", namespace)
+        assert now
+        assert now.metadata.finalizers == (FINALIZER,)
+        await writing.release(now, keep_id=False)
+        later = await kube.get(resources.SERVICES, Service, "again", namespace)
+        assert later
+        assert later.metadata.finalizers == ()

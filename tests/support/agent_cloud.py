@@ -27,8 +27,10 @@ class AgentCloud:
     async def want(self, host: str, *instances: DesiredInstance) -> None:
         """Give a host another desired set."""
         async with self._changed:
-            revision = self._sets[host].revision + 1 if host in self._sets else 1
-            self._sets[host] = DesiredSet(revision=revision, instances=instances)
+            before = self._sets.get(host, DesiredSet(revision=0, instances=()))
+            known = {*before.leaving, *(one.id for one in before.instances)}
+            left = tuple(sorted(known - {one.id for one in instances}))
+            self._sets[host] = DesiredSet(revision=before.revision + 1, instances=instances, leaving=left)
             self._changed.notify_all()
 
     def seen(self, host: str, instance_id: str) -> InstanceReport | None:

@@ -105,6 +105,7 @@ def everything() -> DesiredInstance:
     return balancer(
         threads=2,
         max_connections=50_000,
+        reload_timeout_s=600,
         listeners=(
             Listener(
                 id="secure",

@@ -14,6 +14,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from tests.support.pauses import pause_s
+
 from vrata.base.clock import monotonic_s
 from vrata.base.ids import kernel_name
 from vrata.net import daemon, ip
@@ -125,11 +127,13 @@ def listen_in(netns: str, address: str, port: int = 0) -> socket.socket:
     return in_namespace(netns, lambda: socket.create_server((address, port), family=family, backlog=1024))
 
 
-async def wait_until(condition: Callable[[], bool], what: str | Callable[[], str], timeout_s: float = 30.0) -> float:
+async def wait_until(condition: Callable[[], bool], what: str | Callable[[], str], timeout_s: float = 90.0) -> float:
     """Wait for a condition, looking every few milliseconds; seconds it took, AssertionError with `what` if never."""
-    began = monotonic_s()
+    began = looked = monotonic_s()
     while not condition():
-        if monotonic_s() - began >= timeout_s:
+        now = monotonic_s()
+        if now - began >= timeout_s:
             raise AssertionError(f"not within {timeout_s} s: {what if isinstance(what, str) else what()}")
-        await asyncio.sleep(0.003)
+        await asyncio.sleep(pause_s(now - looked, 0.003))
+        looked = monotonic_s()
     return monotonic_s() - began

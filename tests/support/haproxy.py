@@ -1,15 +1,30 @@
-"""The HAProxies that tests run: the one on PATH, and a newer one that `tools/newer-haproxy` has fetched."""
+"""The HAProxies that tests run: the one on PATH, and one that adds backends while it runs.
+
+The second is the first where that can do it, else the one that `tools/newer-haproxy` has fetched.
+"""
 
 import os
+import subprocess
 from pathlib import Path
 
 SYSTEM = "haproxy"
-NEWER = str(Path(__file__).parents[2] / "build/haproxy-experimental/haproxy")
+_FETCHED = str(Path(__file__).parents[2] / "build/haproxy-experimental/haproxy")
+
+
+def adds_backends(binary: str) -> bool:
+    """Whether its command line has `add backend` (management guide, 9.3; -dK: the starter's options)."""
+    # Without a frontend it ends with an error, after it has listed its commands.
+    argv = [binary, "-dKcli", "-q", "-c", "-f", os.devnull]
+    return "add backend " in subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+ADDS_BACKENDS = SYSTEM if adds_backends(SYSTEM) else _FETCHED
+BINARIES = {"system": SYSTEM} | ({} if ADDS_BACKENDS == SYSTEM else {"adds-backends": ADDS_BACKENDS})
 
 
 def present(binary: str) -> str:
     """The same, if it is there."""
-    assert binary == SYSTEM or Path(binary).exists(), "there is no newer HAProxy; run tools/newer-haproxy"
+    assert binary == SYSTEM or Path(binary).exists(), "no HAProxy here adds backends; run tools/newer-haproxy"
     return binary
 
 

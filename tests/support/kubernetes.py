@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.pauses import pause_s
 
-START_S = 15.0
-WAIT_S = 15.0
-KUBECTL_S = 60.0
+START_S = 90.0
+WAIT_S = 90.0
+KUBECTL_S = 180.0
 SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"
 
 
@@ -67,6 +68,16 @@ class Cluster:
             raise KubectlFailed(f"kubectl {' '.join(args)} ended with {said.status}: {said.err or said.out}")
         return said.out
 
+    def set_status(self, manifests: str) -> None:
+        """Make the statuses of cluster-wide objects as in their manifests, also while a controller writes to them.
+
+        `kubectl replace` would be refused if that happens between its reading and its writing.
+        """
+        for body in yaml.safe_load_all(manifests):
+            patch = json.dumps({"status": body["status"]})
+            target = (body["kind"], body["metadata"]["name"], "--subresource=status", "--type=merge", "-p", patch)
+            self.kubectl("patch", *target)
+
     def get(self, *args: str) -> Any:
         """`kubectl get … -o json`, decoded."""
         return json.loads(self.kubectl("get", *args, "-o", "json"))
@@ -109,11 +120,13 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S)
     """Ask until the condition is true; AssertionError after the deadline."""
     deadline = time.monotonic() + timeout_s
     while True:
+        began = time.monotonic()
         found = condition()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
+        now = time.monotonic()
+        assert now < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(pause_s(now - began, 0.02))
 
 
 class OwnServer:
@@ -168,7 +181,7 @@ class OwnServer:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.terminate()
-        return self._process.wait(timeout=10)
+        return self._process.wait(timeout=60)
 
 
 @contextmanager

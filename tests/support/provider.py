@@ -1,7 +1,6 @@
 """A `vrata provider` process behind a front of its own, which shows what it asks of the cloud."""
 
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,14 +10,9 @@ from urllib.error import HTTPError
 
 from tests.support.cloud import DEMO, Cloud
 from tests.support.front import Front
+from tests.support.ports import free_port
 
 SUBNET = "11111111-1111-4111-8111-111111111111"  # any will do for a cloud without a network
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 class Replica:
@@ -43,7 +37,7 @@ class Replica:
     def ask(self, path: str) -> tuple[int, str]:
         """GET of its own HTTP port; status 0 while nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()

@@ -3,6 +3,8 @@
 import time
 from datetime import UTC, datetime
 
+_BEGAN_S = time.time() - time.monotonic()
+
 
 def now() -> datetime:
     """The current time, UTC, aware."""
@@ -12,6 +14,16 @@ def now() -> datetime:
 def monotonic_s() -> float:
     """Seconds on a clock that never jumps, for intervals and deadlines."""
     return time.monotonic()
+
+
+def thread_s() -> float:
+    """Processor time of this thread, seconds."""
+    return time.thread_time()
+
+
+def steady_s() -> float:
+    """Unix time that follows the clock as it was when this process began, and never jumps with it."""
+    return _BEGAN_S + time.monotonic()
 
 
 def rfc3339(moment: datetime) -> str:

@@ -4,8 +4,11 @@ The cloud writes `DesiredSet` and reads `HostReport`; the host agent does the op
 word for keep it (Octavia API v2). Every value here has been validated by the cloud; the host validates again what
 it renders. Unknown fields are ignored on both sides, so either may be upgraded first.
 
-    GET  /agent/v1/hosts/{host}/desired?since=REVISION&wait_s=SECONDS   200 DesiredSet | 204 nothing newer in time
-    PUT  /agent/v1/hosts/{host}/report                                 204 (also the heartbeat and the registration)
+    GET  /agent/v1/hosts/{host}/desired?since=REVISION&database=ID&wait_s=SECONDS   200 DesiredSet | 204 nothing newer
+    PUT  /agent/v1/hosts/{host}/report?boot=ID&number=N   204 (also the heartbeat and the registration)
+
+Of two reports of one boot of a host's machine the one with the higher number is the later one: an earlier one that
+comes late is dropped.
 
 Both carry `Authorization: Bearer SECRET`, the secret shared by the cloud and its hosts.
 """
@@ -75,6 +78,13 @@ class Leg(Wire, frozen=True, kw_only=True):
     routes: tuple[tuple[str, str], ...] = ()  # (destination CIDR, next hop) besides the default one
 
 
+class Neighbour(Wire, frozen=True, kw_only=True):
+    """Where another instance of the same owner sends from: the address and MAC address of its first leg."""
+
+    address: str
+    mac_address: str
+
+
 class Vrrp(Wire, frozen=True, kw_only=True):
     """The pair's VRRPv3 group, unicast between the fixed addresses of both instances' first legs."""
 
@@ -85,6 +95,7 @@ class Vrrp(Wire, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()  # empty: topology SINGLE, or no second host
     peer_instances: tuple[str, ...] = ()  # ids of the instances at `peers`, same order
     peer_macs: tuple[str, ...] = ()  # MAC addresses of their first legs, same order
+    neighbours: tuple[Neighbour, ...] = ()  # all that may be heard: peers, and instances that are about to leave
     joins: bool = False  # another instance serves already: this one is no candidate before it can, too
     ghosts: tuple[str, ...] = ()  # of instances on hosts that fell silent: they hear adverts too, in case they live
 
@@ -234,6 +245,7 @@ class DesiredInstance(Wire, frozen=True, kw_only=True):
     vrrp: Vrrp
     threads: int = 1  # of HAProxy
     max_connections: int | None = None  # of the whole instance; None: what the machine allows
+    reload_timeout_s: int = 86_400  # connections of before a reload of HAProxy go on for as long
     yields: int = 0  # each new value: give addresses and clients to the peer, once; connections that are there go on
     listeners: tuple[Listener, ...] = ()
     pools: tuple[Pool, ...] = ()
@@ -242,10 +254,14 @@ class DesiredInstance(Wire, frozen=True, kw_only=True):
 
 
 class DesiredSet(Wire, frozen=True, kw_only=True):
-    """All that one host shall carry; what is not in it must go."""
+    """All that one host must run; what is not in it must go, unless the host refuses the set (`vrata.host.trust`)."""
 
-    revision: int
+    revision: int  # never falls in one database
     instances: tuple[DesiredInstance, ...]
+    database: str = ""  # which database this comes from; empty: not known
+    leaving: tuple[str, ...] = ()  # ids of instances that the cloud knows and has taken away on purpose
+    broken: dict[str, str] = {}  # id of an instance that cannot be built -> why; it stays as it is and reports this
+    adopt: str = ""  # id of the refusal that an administrator has overruled
 
 
 class ListenerStats(Wire, frozen=True, kw_only=True):
@@ -293,8 +309,17 @@ class InstanceReport(Wire, frozen=True, kw_only=True):
     transitions: tuple[Transition, ...] = ()
 
 
+class Refusal(Wire, frozen=True, kw_only=True):
+    """The host keeps everything as it is, because it does not trust the desired set that it was sent."""
+
+    id: str
+    reason: str
+    lost_changes: bool = False  # the database is older than what the host has seen: lasts until an administrator adopts
+
+
 class HostReport(Wire, frozen=True, kw_only=True):
     """Heartbeat, registration and observation of one host in one message."""
 
     physical_networks: tuple[str, ...]
     instances: tuple[InstanceReport, ...]
+    refusal: Refusal | None = None

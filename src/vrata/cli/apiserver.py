@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from vrata.base.errors import VrataError
+from vrata.cli import types
 
 BACKLOG = 512
 
@@ -40,17 +41,40 @@ def _port_range(text: str) -> range:
     "--data-dir", type=click.Path(path_type=Path, file_okay=False), required=True, help="Database, CA, certificate."
 )
 @click.option(
-    "--listen", "listens", multiple=True, metavar="HOST:PORT", help="Where to listen; repeatable; port 0 is any."
+    "--listen",
+    "listens",
+    type=types.LISTEN,
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where to listen; repeatable; port 0 is any.",
 )
-@click.option("--listen-fd", "descriptors", multiple=True, type=int, metavar="N", help="An inherited listening socket.")
+@click.option(
+    "--listen-fd",
+    "descriptors",
+    type=types.DESCRIPTOR,
+    multiple=True,
+    metavar="N",
+    help="An inherited listening socket.",
+)
 @click.option(
     "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="Default: token in the data directory."
 )
 @click.option(
-    "--san", "sans", multiple=True, metavar="IP_OR_NAME", help="Further names of the certificate; repeatable."
+    "--san",
+    "sans",
+    type=types.WORD,
+    multiple=True,
+    metavar="IP_OR_NAME",
+    help="Further names of the certificate; repeatable.",
 )
-@click.option("--service-cidr", default="10.96.0.0/16", show_default=True, help="With a comma, one of IPv6, too.")
-@click.option("--node-port-range", default="30000-32767", show_default=True)
+@click.option(
+    "--service-cidr",
+    type=types.NETWORKS,
+    default="10.96.0.0/16",
+    show_default=True,
+    help="With a comma, one of IPv6, too.",
+)
+@click.option("--node-port-range", type=types.PORTS, default="30000-32767", show_default=True)
 @click.option(
     "--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Write a kubeconfig for the first listener."
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vrata.base.errors import VrataError
+from vrata.cli import types
 
 if TYPE_CHECKING:
     from vrata.provider.cloud import Cloud
@@ -19,8 +20,10 @@ def cloud_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--name`, `--os-cloud` and `--clouds-file`."""
     for option in (
         click.option("--clouds-file", type=click.Path(path_type=Path), help="clouds.yaml; default: the usual places."),
-        click.option("--os-cloud", envvar="OS_CLOUD", help="Entry of clouds.yaml, instead of a sandbox."),
-        click.option("--name", default="default", show_default=True, help="The sandbox."),
+        click.option(
+            "--os-cloud", type=types.WORD, envvar="OS_CLOUD", help="Entry of clouds.yaml, instead of a sandbox."
+        ),
+        click.option("--name", type=types.SANDBOX, default="default", show_default=True, help="The sandbox."),
     ):
         command = option(command)
     return command

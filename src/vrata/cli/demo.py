@@ -10,17 +10,23 @@ import msgspec
 
 from vrata.base import log
 from vrata.base.errors import VrataError
+from vrata.cli import progress, types
 
 UP_GOAL_S = 15.0
 MEMORY_GOAL_MIB = 1024.0
 
 
 @click.command(epilog="Example: vrata demo --keep   (leaves the sandbox `demo` running if a step fails)")
-@click.option("--name", default="demo", show_default=True, help="Name of the sandbox to bring up for it.")
+@click.option(
+    "--name", type=types.SANDBOX, default="demo", show_default=True, help="Name of the sandbox to bring up for it."
+)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build/demo.json"), show_default=True)
 @click.option("--keep", is_flag=True, help="Leave the sandbox running when a step fails, to look at.")
 def command(name: str, output: Path, *, keep: bool) -> None:
-    """Tell the whole story live, step by step; non-zero if a step is not true."""
+    """Tell the whole story live, step by step; non-zero if a step is not true or a figure other than a time misses its goal.
+
+    Times that miss their goals are shown: the machine may be slow.
+    """
     log.configure()
     sys.exit(0 if asyncio.run(tell(name, output, keep=keep)) else 1)
 
@@ -38,7 +44,7 @@ async def tell(name: str, output: Path, *, keep: bool) -> bool:
     try:
         begun = time.monotonic()
         click.secho("0. one command brings up a cloud and a cluster", bold=True)
-        await stage.sandbox.up(lambda title, seconds: click.echo(f"  ✓ {title:<34} {seconds:5.1f} s"))
+        await stage.sandbox.up(progress.show)
         stage.figure("up", time.monotonic() - begun, "s", UP_GOAL_S)
         stage.figure("idle_memory", idle_memory_mib(stage), "MiB", MEMORY_GOAL_MIB)
         for number, (title, step) in enumerate(STEPS, 1):
@@ -55,7 +61,8 @@ async def tell(name: str, output: Path, *, keep: bool) -> bool:
     finally:
         if stage.sandbox.paths.root.exists() and not keep:
             await stage.sandbox.down()
-    missed = [figure.id for figure in stage.figures if not figure.met]
+    missed = [figure.id for figure in stage.figures if not figure.met and not figure.slow]
+    slow = [figure.id for figure in stage.figures if figure.slow]
     rows = [
         {"id": figure.id, "value": figure.value, "unit": figure.unit, "goal": figure.goal, "met": figure.met}
         for figure in stage.figures
@@ -64,6 +71,8 @@ async def tell(name: str, output: Path, *, keep: bool) -> bool:
     output.write_bytes(msgspec.json.format(msgspec.json.encode({"figures": rows, "steps": steps}), indent=2) + b"\n")
     if missed:
         click.secho(f"figures missed: {', '.join(missed)}", fg="red")
+    if slow:
+        click.secho(f"slower than their goals on this machine: {', '.join(slow)}", fg="yellow")
     ok = true and not missed
     click.secho(f"\ndemo: {'ok' if ok else 'FAILED'}", bold=True, fg="green" if ok else "red")
     return ok

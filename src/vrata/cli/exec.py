@@ -4,6 +4,7 @@ import os
 
 import click
 
+from vrata.cli import types
 from vrata.net.command import inside
 
 
@@ -11,7 +12,7 @@ from vrata.net.command import inside
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="Examples: vrata exec client curl http://203.0.113.20     vrata exec worker-0 ip addr",
 )
-@click.option("--name", default="default", show_default=True)
+@click.option("--name", type=types.SANDBOX, default="default", show_default=True)
 @click.argument("machine")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(name: str, machine: str, argv: tuple[str, ...]) -> None:

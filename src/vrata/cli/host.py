@@ -11,18 +11,26 @@ from pathlib import Path
 import click
 
 from vrata.base.errors import InvalidInput, VrataError
+from vrata.cli import types
 from vrata.host.model import Settings
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_BRIDGE = re.compile(r"([A-Za-z0-9_.-]{1,64})=([A-Za-z0-9_.-]{1,15})")
 _DIRECTORY = re.compile(r"/[A-Za-z0-9_./@+-]{1,60}")  # 36 more make a socket path, and HAProxy takes 97
 
 
 @click.command()
-@click.option("--name", required=True, help="Name of this host, as the cloud shall know it.")
-@click.option("--cloud-url", required=True, help="Where the cloud listens, e.g. http://172.31.0.2:8780.")
+@click.option("--name", type=types.NAME, required=True, help="Name of this host, as the cloud shall know it.")
+@click.option(
+    "--cloud-url", type=types.URL, required=True, help="Where the cloud listens, e.g. http://172.31.0.2:8780."
+)
 @click.option("--secret-file", required=True, type=click.Path(path_type=Path), help="File with the hosts' secret.")
-@click.option("--bridge", "bridges", multiple=True, metavar="NETWORK=BRIDGE", help="Bridge of a physical network.")
+@click.option(
+    "--bridge",
+    "bridges",
+    type=types.BRIDGE,
+    multiple=True,
+    metavar="NETWORK=BRIDGE",
+    help="Bridge of a physical network.",
+)
 @click.option("--state-dir", required=True, type=click.Path(path_type=Path), help="Where the agent keeps its files.")
 def command(name: str, cloud_url: str, secret_file: Path, bridges: tuple[str, ...], state_dir: Path) -> None:
     """Run the agent of one host: it carries the instances that the cloud assigns to it.
@@ -34,17 +42,10 @@ def command(name: str, cloud_url: str, secret_file: Path, bridges: tuple[str, ..
 
     if os.geteuid() != 0:
         raise VrataError("the host agent builds namespaces and needs root", remedy="run it as root, e.g. with sudo")
-    if not _NAME.fullmatch(name):
-        raise InvalidInput("--name", name, "use letters, digits and _ . -")
     directory = str(state_dir.absolute())
     if not _DIRECTORY.fullmatch(directory):
         raise InvalidInput("--state-dir", directory, "use a plain path of at most 60 characters")
-    pairs = []
-    for bridge in bridges:
-        match = _BRIDGE.fullmatch(bridge)
-        if not match:
-            raise InvalidInput("--bridge", bridge, "write NETWORK=BRIDGE, e.g. tenant=br-tenant")
-        pairs.append((match[1], match[2]))
+    pairs = [(network, link) for network, _, link in (bridge.partition("=") for bridge in bridges)]
     try:
         secret = secret_file.read_text().strip()
     except OSError as error:

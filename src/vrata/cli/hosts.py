@@ -16,7 +16,7 @@ PATH = "/v2.0/vrata/hosts"
 @cloud_options
 @click.pass_context
 def command(context: click.Context, name: str, os_cloud: str | None, clouds_file: Path | None) -> None:
-    """List the hosts that carry balancers; drain one, use it again, forget it."""
+    """List the hosts that carry balancers; drain one, use it again, forget it, have it adopt this cloud's database."""
     if context.invoked_subcommand is None:
         show(name, os_cloud, clouds_file)
 
@@ -40,6 +40,9 @@ def show(name: str, os_cloud: str | None, clouds_file: Path | None) -> None:
         counts = (str(host["instances"]), str(host["active"]), f"{host['silent_s']} s ago")
         table.add_row(host["id"], state_of(host), *counts, ", ".join(host["physical_networks"]))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for host in hosts:
+        if host["refusal"]:
+            click.echo(f"{host['id']} keeps everything as it is: {host['refusal']}")
     if any(host["rebuilding_stopped"] for host in hosts):
         click.echo("More than half of the hosts are silent: nothing is rebuilt until some return or are forgotten.")
 
@@ -48,6 +51,8 @@ def state_of(host: dict[str, Any]) -> str:
     """One word for a host."""
     if not host["alive"]:
         return "dead"
+    if host["refusal"]:
+        return "refusing"
     if host["drained"]:
         return "draining" if host["moving"] else "drained"
     return "in use"
@@ -103,5 +108,20 @@ def forget(host: str, name: str, os_cloud: str | None, clouds_file: Path | None)
         async with admin(name, os_cloud, clouds_file) as cloud:
             await cloud.request("DELETE", "load-balancer", f"{PATH}/{host}")
         click.echo(f"{host}: forgotten")
+
+    asyncio.run(work())
+
+
+@command.command(epilog="Example: vrata hosts adopt host-a")
+@click.argument("host")
+@cloud_options
+def adopt(host: str, name: str, os_cloud: str | None, clouds_file: Path | None) -> None:
+    """Have a host take what the cloud says although it refuses to: what the cloud does not know is removed there."""
+
+    async def work() -> None:
+        async with admin(name, os_cloud, clouds_file) as cloud:
+            refused = (await cloud.get("load-balancer", f"{PATH}/{host}"))["host"]["refusal"]
+            await cloud.request("PUT", "load-balancer", f"{PATH}/{host}", body={"host": {"adopt": True}})
+        click.echo(f"{host}: adopts the cloud's database (it said: {refused})")
 
     asyncio.run(work())

@@ -1,18 +1,18 @@
 """`vrata ingress`: the Ingress controller, as a Deployment's container runs it."""
 
 import ipaddress
-import re
 import secrets
 import socket
 import tempfile
 from contextlib import AsyncExitStack
 from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from vrata.base.errors import InvalidInput
-from vrata.cli import ingress_check, ingress_explain, ingress_webhook
+from vrata.cli import ingress_check, ingress_explain, ingress_webhook, types
 from vrata.cli.operations import telling
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
@@ -24,13 +24,16 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
 @click.group(invoke_without_command=True, epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--manifest", is_flag=True, help="Print the manifest that installs the controller, and end.")
-@click.option("--publish-service", metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
+@click.option("--publish-service", type=types.KEY, metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
 @click.option(
-    "--lease", metavar="NAMESPACE/NAME", help="Of several replicas its holder writes Ingress statuses; all route."
+    "--lease",
+    type=types.KEY,
+    metavar="NAMESPACE/NAME",
+    help="Of several replicas its holder writes Ingress statuses; all route.",
 )
-@click.option("--http-port", default=8080, show_default=True)
-@click.option("--https-port", default=8443, show_default=True)
-@click.option("--health-port", default=8081, show_default=True, help="HAProxy's: /healthz, /metrics.")
+@click.option("--http-port", type=types.PORT, default=8080, show_default=True)
+@click.option("--https-port", type=types.PORT, default=8443, show_default=True)
+@click.option("--health-port", type=types.PORT, default=8081, show_default=True, help="HAProxy's: /healthz, /metrics.")
 @click.option("--operations-port", type=click.IntRange(0, 65535), help="This process': /healthz, /readyz, /metrics.")
 @click.option(
     "--proxy-protocol/--no-proxy-protocol", default=True, show_default=True, help="Expected from the balancer."
@@ -38,15 +41,30 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
 @click.option(
     "--proxy-protocol-from",
     "proxies",
+    type=types.NETWORK,
     metavar="NETWORK",
     multiple=True,
-    help="Expected from these only, such as 10.0.0.0/24; others come without. May be repeated.  [default: from everybody]",
+    help="Expected from these only, such as 10.0.0.0/24; others come without. May be repeated.  [default: the balancer in front]",
 )
 @click.option(
-    "--drain", "drain_s", default=25, show_default=True, help="Seconds that requests under way may take at the end."
+    "--forwarded-from",
+    "forwarded",
+    type=types.NETWORK,
+    metavar="NETWORK",
+    multiple=True,
+    help="Believe X-Forwarded-For from these, such as a CDN's networks; its last address counts. May be repeated.",
+)
+@click.option(
+    "--drain",
+    "drain_s",
+    type=click.IntRange(0, 86400),
+    default=25,
+    show_default=True,
+    help="Seconds that requests under way may take at the end.",
 )
 @click.option(
     "--spare-backends",
+    type=click.IntRange(0, 100_000),
     default=256,
     show_default=True,
     help="Prepared for Services to come; when they run out, HAProxy reloads, before 3.4. A quarter of those in use, if more.",
@@ -54,12 +72,14 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
 @click.option(
     "--tcp-services-configmap",
     "tcp_services",
+    type=types.KEY,
     metavar="NAMESPACE/NAME",
     help='Ports and TCP Services behind them, as ingress-nginx has it: "9000": "default/example:8080".',
 )
 @click.option(
     "--udp-services-configmap",
     "udp_services",
+    type=types.KEY,
     metavar="NAMESPACE/NAME",
     help='Ports and UDP Services behind them: "53": "kube-system/kube-dns:53".',
 )
@@ -67,11 +87,19 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     "--ssl-passthrough", is_flag=True, help="Serve Ingresses whose pods end TLS; all HTTPS takes a step more."
 )
 @click.option(
+    "--shared-hosts",
+    is_flag=True,
+    help="Rules of every namespace are for every host, as in ingress-nginx; else a host is its oldest Ingress' namespace's.",
+)
+@click.option(
     "--replica",
+    type=types.IP,
     metavar="ADDRESS",
     help="This pod's own; with it rate limits are shared with the other pods behind --publish-service.",
 )
-@click.option("--replicas-port", default=10102, show_default=True, help="Of all pods, where they share them.")
+@click.option(
+    "--replicas-port", type=types.PORT, default=10102, show_default=True, help="Of all pods, where they share them."
+)
 @click.option(
     "--host-metrics",
     type=click.IntRange(0, 1_000_000),
@@ -81,8 +109,23 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
 )
 @click.option(
     "--access-log",
+    type=types.ACCESS_LOG,
     metavar="TARGET",
     help="A JSON line for each request: ADDRESS:PORT (syslog over UDP) or a socket's path.",
+)
+@click.option(
+    "--header-bytes",
+    type=click.IntRange(8192, 1_048_576),
+    default=32_768,
+    show_default=True,
+    help="Headers of a request or an answer may take so many. Each request under way has one or two buffers of this size.",
+)
+@click.option(
+    "--header-count",
+    type=click.IntRange(64, 32_767),
+    default=256,
+    show_default=True,
+    help="A request or an answer may have so many headers.",
 )
 @click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
 @click.pass_context
@@ -97,6 +140,7 @@ def command(
     health_port: int,
     operations_port: int | None,
     proxies: tuple[str, ...],
+    forwarded: tuple[str, ...],
     drain_s: int,
     spare_backends: int,
     tcp_services: str | None,
@@ -105,10 +149,13 @@ def command(
     replicas_port: int,
     host_metrics: int,
     access_log: str | None,
+    header_bytes: int,
+    header_count: int,
     directory: Path | None,
     *,
     manifest: bool,
     ssl_passthrough: bool,
+    shared_hosts: bool,
     proxy_protocol: bool,
 ) -> None:
     """Run the Ingress controller."""
@@ -117,37 +164,24 @@ def command(
     if manifest:
         click.echo(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text(), nl=False)
         return
-    if not publish_service or "/" not in publish_service:
+    if not publish_service:
         raise InvalidInput("--publish-service", publish_service, "name the Service in front of it: NAMESPACE/NAME")
-    if access_log is not None and not re.fullmatch(r"/[\w./-]+|[\w.:\[\]-]+:[0-9]{1,5}", access_log, re.ASCII):
-        raise InvalidInput("--access-log", access_log, "name ADDRESS:PORT, or the path of a datagram socket")
-    for kind, services in (("tcp", tcp_services), ("udp", udp_services)):
-        if services is not None and not all(services.partition("/")):
-            raise InvalidInput(f"--{kind}-services-configmap", services, "name a ConfigMap: NAMESPACE/NAME")
-    try:
-        replica = str(ipaddress.ip_address(replica)) if replica else ""
-    except ValueError as error:
-        raise InvalidInput("--replica", replica, "give the address of this pod") from error
-    try:
-        networks = tuple(str(ipaddress.ip_network(one)) for one in proxies)
-    except ValueError as error:
-        raise InvalidInput("--proxy-protocol-from", ", ".join(proxies), "write networks as 10.0.0.0/24") from error
-    if networks and not proxy_protocol:
-        raise InvalidInput("--proxy-protocol-from", networks[0], "leave out --no-proxy-protocol beside it")
+    replica = replica or ""
+    if proxies and not proxy_protocol:
+        raise InvalidInput("--proxy-protocol-from", proxies[0], "leave out --no-proxy-protocol beside it")
     lease_namespace, _, lease_name = (lease or "").partition("/")
-    if lease is not None and not (lease_namespace and lease_name):
-        raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
     from vrata.ingress.controller import Controller
     from vrata.ingress.model import Settings
     from vrata.ingress.statuses import StatusWriter
     from vrata.kube.lease import Leadership, Times
 
+    connection = config.load(kubeconfig)
     settings = Settings(
         http_port=http_port,
         https_port=https_port,
         health_port=health_port,
         accept_proxy=proxy_protocol,
-        proxies=networks,
+        proxies=proxies,
         drain_s=drain_s,
         spare_slots=spare_backends,
         tcp_services=tcp_services or "",
@@ -156,12 +190,18 @@ def command(
         replicas_port=replicas_port,
         host_metrics=host_metrics,
         access_log=access_log or "",
+        header_bytes=header_bytes,
+        header_count=header_count,
         ssl_passthrough=ssl_passthrough,
+        shared_hosts=shared_hosts,
+        forbidden=tuple({*([replica] if replica else []), *_api_server(connection.server)}),
+        forwarded=forwarded,
+        resolver=Path("/etc/resolv.conf").exists(),
     )
     folder = directory or Path(tempfile.gettempdir()) / "vrata-ingress"
 
     async def serve() -> None:
-        async with Kube(config.load(kubeconfig)) as kube, AsyncExitStack() as stack:
+        async with Kube(connection) as kube, AsyncExitStack() as stack:
             identity = f"{socket.gethostname()}_{secrets.token_hex(8)}"
             leadership = (
                 Leadership(kube, lease_namespace, lease_name, identity, Times(LEASE_DURATION_S)) if lease else None
@@ -173,6 +213,15 @@ def command(
             await controller.run()
 
     run_until_signalled(serve)
+
+
+def _api_server(url: str) -> set[str]:
+    """The addresses that its name has now; those of its Service and its own are read from the cluster."""
+    try:
+        found = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {str(ipaddress.ip_address(str(address[0]).partition("%")[0])) for *_, address in found}
 
 
 command.add_command(ingress_explain.command, "explain")

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,11 @@ from vrata.base.errors import InvalidInput, VrataError
 from vrata.ingress.annotations.parse import NGINX, OURS
 from vrata.ingress.annotations.table import TABLE
 from vrata.ingress.claims import read_ingress
-from vrata.kube.objects import Ingress, IngressSpec, ObjectMeta
+from vrata.ingress.model import Claims
+from vrata.ingress.table import HOST_CONFLICT, TOO_COSTLY, Table
+from vrata.kube.objects import Ingress, IngressMeta, IngressSpec
 
+API_VERSION = "networking.k8s.io/v1"
 EXAMPLES = "Examples: vrata ingress check -f manifests/     vrata ingress check --cluster --output json"
 
 
@@ -25,22 +28,32 @@ class Found(NamedTuple):
 
     ingress: Ingress
     defaults: Mapping[str, str] = {}
-    torn: str = ""
+    torn: tuple[str, ...] = ()
 
 
 @click.command(epilog=EXAMPLES)
 @click.option("-f", "--filename", "names", multiple=True, help="Manifests or directories; - for standard input.")
 @click.option("--cluster", is_flag=True, help="All Ingresses of the cluster, whatever their class.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
+@click.option("--shared-hosts", is_flag=True, help="As the controller will be started.")
+@click.option("--ssl-passthrough", is_flag=True, help="Likewise: without it Ingresses whose pods end TLS are left out.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(names: tuple[str, ...], kubeconfig: Path | None, output: str, *, cluster: bool) -> None:
+def command(
+    names: tuple[str, ...],
+    kubeconfig: Path | None,
+    output: str,
+    *,
+    cluster: bool,
+    shared_hosts: bool,
+    ssl_passthrough: bool,
+) -> None:
     """Say which annotations of Ingresses work here, and what else is wrong; end with 1 if anything is."""
     if bool(names) == cluster:
         raise InvalidInput("--filename", ", ".join(names) or None, "name manifests, or give --cluster, and not both")
     found = read_cluster(kubeconfig) if cluster else read_files(names)
     if not found and not cluster:
         raise InvalidInput("--filename", ", ".join(names), "give at least one manifest of kind Ingress")
-    reports = [report(one) for one in found]
+    reports = report_all(found, shared_hosts=shared_hosts, passthrough=ssl_passthrough)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
     else:
@@ -62,8 +75,8 @@ def read_cluster(kubeconfig: Path | None) -> list[Found]:
 
         async with Kube(config.load(kubeconfig)) as kube:
             try:
-                ingresses, _ = await kube.list(resources.INGRESSES, Ingress)
-                classes, _ = await kube.list(resources.INGRESS_CLASSES, IngressClass)
+                ingresses = (await kube.list(resources.INGRESSES, Ingress)).objects
+                classes = (await kube.list(resources.INGRESS_CLASSES, IngressClass)).objects
                 parameters = await read_parameters(kube, classes)
             except (aiohttp.ClientError, OSError) as error:
                 raise VrataError(f"the API server does not answer: {error}", remedy="check --kubeconfig") from error
@@ -80,31 +93,68 @@ def read_files(names: tuple[str, ...]) -> list[Found]:
 
 
 def _found(body: dict[str, Any]) -> Found:
-    written = _mapping(body.get("metadata"))
+    torn: list[str] = []
+    if body.get("apiVersion") != API_VERSION:
+        said = f"apiVersion: {body.get('apiVersion')!r} is not served by any API server"
+        torn.append(f"{said}; write {API_VERSION}, with pathType and backend.service")
+    written = _mapping(body, "metadata", torn)
     name, namespace = str(written.get("name")), str(written.get("namespace") or "default")
-    annotations = {str(key): str(text) for key, text in _mapping(written.get("annotations")).items()}
-    metadata = ObjectMeta(name, namespace, annotations=annotations)
+    annotations = _texts(written, "annotations", torn)
+    _texts(written, "labels", torn)
+    metadata = IngressMeta(name, namespace, annotations=annotations)
     try:
-        return Found(Ingress(metadata, msgspec.convert(body.get("spec") or {}, IngressSpec)))
+        return Found(Ingress(metadata, msgspec.convert(body.get("spec") or {}, IngressSpec)), torn=tuple(torn))
     except msgspec.ValidationError as error:
-        return Found(Ingress(metadata), torn=f"spec: {error}; mend it, for the API server refuses it")
+        torn.append(f"spec: {error}; mend it, for the API server refuses it")
+        return Found(Ingress(metadata), torn=tuple(torn))
 
 
-def _mapping(value: object) -> dict[Any, Any]:
-    """What somebody has written where there should be one; the API server will say what is wrong."""
+def _mapping(parent: dict[Any, Any], field: str, torn: list[str]) -> dict[Any, Any]:
+    """A field that is one if it is there; else the API server refuses it."""
+    value = parent.get(field)
+    if value is not None and not isinstance(value, dict):
+        torn.append(f"{field}: {str(value)[:80]!r} is no mapping; write names with values")
     return value if isinstance(value, dict) else {}
 
 
-def report(found: Found) -> dict[str, Any]:
+def _texts(metadata: dict[Any, Any], field: str, torn: list[str]) -> dict[str, str]:
+    """Annotations or labels; what YAML takes for a number or a boolean is none of Kubernetes' texts without quotes."""
+    found: dict[str, str] = {}
+    for key, value in _mapping(metadata, field, torn).items():
+        plain = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+        if not isinstance(value, str) and value is not None:
+            torn.append(
+                f"metadata.{field}[{str(key)[:128]}]: {plain[:80]} is no text, so the API server refuses it; quote it"
+            )
+        found[str(key)] = plain
+    return found
+
+
+def report_all(found: list[Found], *, shared_hosts: bool, passthrough: bool) -> list[dict[str, Any]]:
+    """Verdicts and problems of each Ingress, also those that others bring about."""
+    table = Table(shared_hosts=shared_hosts)
+    claims = [read_ingress(one.ingress, one.defaults, passthrough=passthrough) for one in found]
+    for one, asked in zip(found, claims, strict=True):
+        table.put(one.ingress.metadata.key, asked)
+    refused: dict[str, list[str]] = {}
+    for host in table.settle().hosts.values():
+        for problem in host.problems:
+            if problem.reason in (HOST_CONFLICT, TOO_COSTLY):
+                refused.setdefault(problem.ingress, []).append(problem.message)
+    return [
+        report(one, asked, refused.get(one.ingress.metadata.key, ())) for one, asked in zip(found, claims, strict=True)
+    ]
+
+
+def report(found: Found, claims: Claims, refused: Iterable[str]) -> dict[str, Any]:
     """Verdicts and problems of one Ingress."""
     annotations = {**found.defaults, **found.ingress.metadata.annotations}
-    claims = read_ingress(found.ingress, found.defaults)
     verdicts = []
     for key in sorted(annotations):
         row = TABLE.get(key.removeprefix(NGINX).removeprefix(OURS)) if key.startswith((NGINX, OURS)) else None
         if row:
             verdicts.append({"annotation": key, "verdict": str(row.support), "note": row.note})
-    said = [*([found.torn] if found.torn else []), *(problem.message for problem in claims.problems)]
+    said = [*found.torn, *(problem.message for problem in claims.problems), *refused]
     return {
         "ingress": found.ingress.metadata.key,
         "left_out": claims.left_out,

@@ -12,7 +12,9 @@ from vrata.kube import config
 @click.command(epilog="Example: vrata ingress explain https://shop.example/cart")
 @click.argument("url")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
-def command(url: str, kubeconfig: Path | None) -> None:
+@click.option("--shared-hosts", is_flag=True, help="As the controller was started.")
+@click.option("--ssl-passthrough", is_flag=True, help="Likewise: without it Ingresses whose pods end TLS are left out.")
+def command(url: str, kubeconfig: Path | None, *, shared_hosts: bool, ssl_passthrough: bool) -> None:
     """Say which Ingress, rule, Service and pods serve URL, and which other rules it passes over."""
 
     async def work() -> None:
@@ -26,13 +28,15 @@ def command(url: str, kubeconfig: Path | None) -> None:
 
         async with Kube(config.load(kubeconfig)) as kube:
             try:
-                classes = tuple((await kube.list(resources.INGRESS_CLASSES, IngressClass))[0])
+                classes = tuple((await kube.list(resources.INGRESS_CLASSES, IngressClass)).objects)
                 cluster = Cluster(
-                    tuple((await kube.list(resources.INGRESSES, Ingress))[0]),
+                    tuple((await kube.list(resources.INGRESSES, Ingress)).objects),
                     classes,
-                    tuple((await kube.list(resources.SERVICES, Service))[0]),
-                    tuple((await kube.list(resources.ENDPOINT_SLICES, EndpointSlice))[0]),
+                    tuple((await kube.list(resources.SERVICES, Service)).objects),
+                    tuple((await kube.list(resources.ENDPOINT_SLICES, EndpointSlice)).objects),
                     await read_parameters(kube, classes),
+                    shared_hosts=shared_hosts,
+                    passthrough=ssl_passthrough,
                 )
             except (aiohttp.ClientError, OSError) as error:
                 raise VrataError(f"the API server does not answer: {error}", remedy="check --kubeconfig") from error

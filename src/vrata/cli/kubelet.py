@@ -4,20 +4,28 @@ from pathlib import Path
 
 import click
 
+from vrata.cli import types
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 from vrata.kube.client import Kube
 
 
 @click.command(epilog="Started by `vrata up`; see `vrata logs kubelet-worker-0`.")
-@click.option("--sandbox", required=True, help="Name of the sandbox, part of every kernel name.")
-@click.option("--node", required=True, help="Name of this node.")
-@click.option("--address", required=True, help="InternalIP of this node.")
-@click.option("--pod-cidr", default="", help="This node's pod network, e.g. 10.20.0.0/24; empty: no pods here.")
+@click.option("--sandbox", type=types.NAME, required=True, help="Name of the sandbox, part of every kernel name.")
+@click.option("--node", type=types.NODE, required=True, help="Name of this node.")
+@click.option("--address", type=types.IP, required=True, help="InternalIP of this node.")
+@click.option(
+    "--pod-cidr",
+    type=types.NETWORKS,
+    default="",
+    help="This node's pod network, e.g. 10.20.0.0/24; empty: no pods here.",
+)
 @click.option("--state-dir", type=click.Path(path_type=Path), required=True, help="Records and logs of pods.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), required=True)
-@click.option("--provider-id", default="", help="providerID of the Node object.")
-@click.option("--taint", multiple=True, metavar="KEY:EFFECT", help="Taint of the Node object (repeatable).")
+@click.option("--provider-id", type=types.WORD, default="", help="providerID of the Node object.")
+@click.option(
+    "--taint", type=types.TAINT, multiple=True, metavar="KEY:EFFECT", help="Taint of the Node object (repeatable)."
+)
 def command(
     sandbox: str,
     node: str,

@@ -3,12 +3,13 @@
 import click
 
 from vrata.base.errors import InvalidInput
+from vrata.cli import types
 
 
 @click.command(epilog="Examples: vrata logs provider     vrata logs host-a --tail 100")
 @click.argument("part")
-@click.option("--name", default="default", show_default=True)
-@click.option("--tail", default=0, help="Only the last N lines.")
+@click.option("--name", type=types.SANDBOX, default="default", show_default=True)
+@click.option("--tail", type=click.IntRange(0, 1_000_000_000), default=0, help="Only the last N lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on printing as it grows.")
 def command(part: str, name: str, tail: int, *, follow: bool) -> None:
     """Print the log of one part of the sandbox."""

@@ -2,11 +2,12 @@
 
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
 from vrata import __version__
-from vrata.base.errors import VrataError
+from vrata.base.errors import InvalidInput, VrataError
 
 # command -> module under vrata.cli with a click command named `command`, and the line `--help` shows
 COMMANDS = {
@@ -62,9 +63,25 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: every VrataError is one clear line on stderr and exit status 1."""
+    """Entry point. What is wrong is one line on stderr; the exit status is 2 for a wrong option or argument, else 1."""
     try:
-        cli()
+        sys.exit(cli(prog_name="vrata", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "vrata"
+        what = error.format_message().rstrip(".")
+        _end(f"{command}: {what} (see `{command} --help`)", error.exit_code)
+    except click.ClickException as error:
+        _end(f"vrata: {error.format_message()}", error.exit_code)
+    except click.Abort:
+        _end("vrata: ended", 1)
     except VrataError as error:
-        click.echo(f"vrata: {error}", err=True)
-        sys.exit(1)
+        wrong_option = isinstance(error, InvalidInput) and error.field.startswith("--")
+        _end(f"vrata: {error}", 2 if wrong_option else 1)
+
+
+def _end(line: str, status: int) -> NoReturn:
+    click.echo(" ".join(line.split()), err=True)
+    sys.exit(status)

@@ -5,9 +5,11 @@ import sys
 
 import click
 
+from vrata.cli import types
+
 
 @click.command(epilog="Example: vrata status")
-@click.option("--name", default="default", show_default=True)
+@click.option("--name", type=types.SANDBOX, default="default", show_default=True)
 def command(name: str) -> None:
     """Show the sandbox's parts, addresses and balancers."""
     from vrata.sandbox.lifecycle import Sandbox

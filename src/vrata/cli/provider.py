@@ -1,7 +1,6 @@
 """`vrata provider`: the cloud provider of one cluster."""
 
 import asyncio
-import ipaddress
 import os
 import secrets
 import socket
@@ -13,7 +12,7 @@ import click
 import structlog
 
 from vrata.base.errors import InvalidInput
-from vrata.cli import provider_plan, provider_sweep
+from vrata.cli import provider_plan, provider_sweep, types
 from vrata.cli.operations import telling
 from vrata.cli.provider_options import Given, given, with_cloud_options
 from vrata.cli.running import run_until_signalled
@@ -36,17 +35,27 @@ log = structlog.get_logger(__name__)
 @with_cloud_options
 @click.option(
     "--controllers",
+    type=types.several(types.one_of(CONTROLLERS), f"use some of {', '.join(CONTROLLERS)}"),
     default=",".join(DEFAULT),
     show_default=True,
     metavar="LIST",
     help=f"Of {','.join(CONTROLLERS)}; with commas.",
 )
 @click.option(
-    "--cluster-cidr", metavar="LIST", help="The pods' networks, with commas; the controller `route` needs them."
+    "--cluster-cidr",
+    type=types.NETWORKS,
+    metavar="LIST",
+    help="The pods' networks, with commas; the controller `route` needs them.",
 )
-@click.option("--lease", metavar="NAMESPACE/NAME", help="Of several replicas only the holder of this Lease works.")
 @click.option(
-    "--lease-duration-s", default=5, show_default=True, type=click.IntRange(2), help="A dead holder's is free."
+    "--lease", type=types.KEY, metavar="NAMESPACE/NAME", help="Of several replicas only the holder of this Lease works."
+)
+@click.option(
+    "--lease-duration-s",
+    type=click.IntRange(2, 86400),
+    default=5,
+    show_default=True,
+    help="The Lease of a replica that has stopped expires after so long; another one then takes over.",
 )
 @click.option("--http-port", type=click.IntRange(0, 65535), help="Serve /healthz, /readyz and /metrics there.")
 @click.pass_context
@@ -63,7 +72,7 @@ def command(
     """Run the cloud provider: Services of type LoadBalancer get balancers and addresses."""
     if context.invoked_subcommand:
         return
-    chosen, clusters = _chosen(controllers), _networks(cluster_cidr)
+    chosen, clusters = frozenset(controllers.split(",")), tuple(cluster_cidr.split(",")) if cluster_cidr else ()
     namespace, _, name = (lease or "").partition("/")
     if lease and not name:
         raise InvalidInput("--lease", lease, "name it NAMESPACE/NAME")
@@ -76,23 +85,6 @@ def command(
 
 command.add_command(provider_plan.command, "plan")
 command.add_command(provider_sweep.command, "sweep")
-
-
-def _chosen(controllers: str) -> frozenset[str]:
-    names = frozenset(controllers.split(","))
-    for unknown in sorted(names - set(CONTROLLERS)):
-        raise InvalidInput("--controllers", unknown, f"use some of {', '.join(CONTROLLERS)}")
-    return names
-
-
-def _networks(text: str | None) -> tuple[str, ...]:
-    given = tuple(one.strip() for one in (text or "").split(",") if one.strip())
-    for one in given:
-        try:
-            ipaddress.ip_network(one, strict=False)
-        except ValueError as error:
-            raise InvalidInput("--cluster-cidr", one, "use networks such as 10.244.0.0/16, with commas") from error
-    return given
 
 
 async def _serve(

@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from vrata.base.errors import InvalidInput, VrataError
+from vrata.cli import types
 from vrata.cli.provider_options import given, with_cloud_options
 from vrata.kube import config
 from vrata.kube.client import Kube
@@ -22,7 +23,9 @@ EXAMPLES = "Examples: vrata provider plan -f service.yaml     kubectl get svc -A
 @click.option(
     "-f", "--filename", required=True, type=click.Path(path_type=Path), help="Manifests; - for standard input."
 )
-@click.option("-n", "--namespace", default="default", show_default=True, help="Of manifests that name none.")
+@click.option(
+    "-n", "--namespace", type=types.NAME, default="default", show_default=True, help="Of manifests that name none."
+)
 @with_cloud_options
 def command(filename: Path, namespace: str, **options: Any) -> None:
     """Show the calls that Services in manifests would cause, and change nothing."""

@@ -5,14 +5,15 @@ from urllib.parse import urlsplit
 
 import click
 
+from vrata.cli import types
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config
 
 
 @click.command(epilog="Started by `vrata up --kubeconfig FILE`.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), required=True, help="Of the API server outside.")
-@click.option("--netns", required=True, help="Namespace to listen in.")
-@click.option("--listen", required=True, metavar="ADDRESS:PORT", help="Where to listen there.")
+@click.option("--netns", type=types.NAME, required=True, help="Namespace to listen in.")
+@click.option("--listen", type=types.LISTEN, required=True, metavar="ADDRESS:PORT", help="Where to listen there.")
 def command(kubeconfig: Path, netns: str, listen: str) -> None:
     """Carry TCP from inside the sandbox to an API server outside."""
     from vrata.sandbox.relay import listen_inside, relay

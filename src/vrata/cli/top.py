@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vrata.base.errors import VrataError
+from vrata.cli import types
 from vrata.cli.clouds import admin, cloud_options
 from vrata.cli.rates import EVENT_COLUMNS, PAIR_COLUMNS, Sample, event_rows, pair_rows
 
@@ -25,7 +26,7 @@ API = "/v2.0/vrata"
 
 
 @click.command(epilog="Examples: vrata top     vrata top --once --os-cloud production")
-@click.option("--interval", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", type=types.seconds(0.2, 60.0), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Print it once, with the rates of one interval, and end.")
 @cloud_options
 def command(name: str, os_cloud: str | None, clouds_file: Path | None, *, interval: float, once: bool) -> None:

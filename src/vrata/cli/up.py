@@ -7,21 +7,30 @@ from pathlib import Path
 import click
 
 from vrata.base import log
+from vrata.cli import progress, types
 
 
 @click.command(
     epilog="Examples: vrata up     vrata up --name second --workers 3     vrata up --kubeconfig FILE --no-controllers"
 )
-@click.option("--name", default="default", show_default=True, help="Several sandboxes can run side by side.")
-@click.option("--hosts", type=int, help="Machines that carry gateways and balancers.  [default: 2]")
-@click.option("--workers", type=int, help="Kubernetes nodes that run pods.  [default: 2]")
+@click.option(
+    "--name", type=types.SANDBOX, default="default", show_default=True, help="Several sandboxes can run side by side."
+)
+@click.option("--hosts", type=click.IntRange(1, 20), help="Machines that carry gateways and balancers.  [default: 2]")
+@click.option("--workers", type=click.IntRange(1, 50), help="Kubernetes nodes that run pods.  [default: 2]")
 @click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Use this API server instead of the sandbox's own.",
 )
-@click.option("--controllers/--no-controllers", default=None, help="Run the workload controllers.  [default: yes]")
-@click.option("--advert-interval-ms", type=int, help="Of VRRP; 3.6 of them make a takeover.  [default: 50]")
+@click.option(
+    "--controllers/--no-controllers",
+    default=None,
+    help="Run the workload controllers.  [default: those that the cluster does not have itself]",
+)
+@click.option(
+    "--advert-interval-ms", type=click.IntRange(10, 40950), help="Of VRRP; 3.6 of them make a takeover.  [default: 50]"
+)
 def command(
     name: str,
     hosts: int | None,
@@ -49,11 +58,8 @@ def command(
     options = sandbox.options
     begun = time.monotonic()
 
-    def progress(title: str, seconds: float) -> None:
-        click.echo(f"  ✓ {title:<34} {seconds:5.1f} s")
-
     click.echo(f"sandbox {name!r}: {options.hosts} hosts, 1 master, {options.workers} workers")
-    asyncio.run(sandbox.up(progress))
+    asyncio.run(sandbox.up(progress.show))
     click.echo(f"up after {time.monotonic() - begun:.1f} s; try:")
     option = "" if name == "default" else f" --name {name}"
     click.echo(f"  export KUBECONFIG=$(vrata kubeconfig{option})")

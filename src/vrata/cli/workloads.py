@@ -9,14 +9,18 @@ from vrata.kube import config
 from vrata.kube.client import Kube
 
 
-@click.command(epilog="Started by `vrata up`, unless --no-controllers leaves this to the cluster's own.")
+@click.command(epilog="Started by `vrata up`, unless --no-controllers is given.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), required=True)
-def command(kubeconfig: Path) -> None:
-    """Run the sandbox's Deployment, ReplicaSet and EndpointSlice controllers."""
+@click.option("--everything", is_flag=True, help="Also what the cluster has controllers of its own for.")
+def command(kubeconfig: Path, *, everything: bool) -> None:
+    """Run the sandbox's Deployment, ReplicaSet and EndpointSlice controllers.
+
+    What a kube-controller-manager or kube-scheduler of the cluster does is left to it.
+    """
     from vrata.sandbox.workloads.controller import Workloads
 
     async def serve() -> None:
         async with Kube(config.load(kubeconfig)) as kube:
-            await Workloads(kube).run()
+            await Workloads(kube, everything=everything).run()
 
     run_until_signalled(serve)

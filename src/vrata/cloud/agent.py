@@ -1,13 +1,15 @@
 """The cloud's side of the agent API (`vrata.base.wire`): desired sets down by long poll, reports up.
 
 A long poll ends the moment a transaction that touched its host has committed here; what another replica committed is
-seen within `replica_poll_s`. A report that says nothing new costs one UPDATE a second at most.
+seen within `replica_poll_s`. A report that says nothing new costs one UPDATE of its own row twice a second at most. Of a
+host's reports one is taken in at a time, and a later one supersedes what waits.
 """
 
 import asyncio
+import contextlib
 import hmac
-import time
 from collections import defaultdict
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -16,16 +18,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from vrata.base import wire
-from vrata.cloud.balancing import settle
+from vrata.base import clock, wire
+from vrata.base.asgi import TooLong, read_limited
+from vrata.cloud.balancing import intake, settle, transitions
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.desired import Builder
+from vrata.cloud.balancing.watch import Watch
 from vrata.cloud.settings import Settings
-from vrata.cloud.store import Store, Tx
+from vrata.cloud.store import ForHosts, Store, Tx
 
 log = structlog.get_logger(__name__)
 
 NAME_MAX = 255
+_REPORTS = msgspec.json.Decoder(wire.HostReport)
+REPORT_MAX = 16 * 1024 * 1024  # bytes: 200 instances with 1,000 members each
+REPORT_WAIT_S = 1.5  # an answer takes no longer: the host's next sign of life comes after it
+RETRY_S = 5.0  # a pair that cannot be made whole is looked at so often while the hosts stay the same
+TRIM_S = 10.0
 
 
 class Hub:
@@ -34,6 +43,7 @@ class Hub:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.unsettled = asyncio.Event()
         self.closing = False
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -44,6 +54,11 @@ class Hub:
         """Called from a store thread after a commit."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._fire, names)
+
+    def look_around(self) -> None:
+        """Called from a store thread: hosts changed, and pairs may have something to do."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.unsettled.set)
 
     def _fire(self, names: frozenset[str]) -> None:
         for name in names:
@@ -65,16 +80,38 @@ class Hub:
         self._fire(frozenset(self._events))
 
 
+def _database(tx: Tx) -> str:
+    return str(tx.value(sa.select(t.databases.c.id)))
+
+
+def _hosts(tx: Tx) -> tuple[tuple[Any, ...], ...]:
+    """What placement depends on."""
+    c = t.hosts.c
+    rows = tx.all(sa.select(c.name, c.alive, c.drained_at, c.physical_networks).order_by(c.name))
+    return tuple((row["name"], row["alive"], row["drained_at"], str(row["physical_networks"])) for row in rows)
+
+
+def _log_failure(taken: asyncio.Future[bool]) -> None:
+    if not taken.cancelled() and (error := taken.exception()) is not None:
+        log.warning("report_not_taken_in", error=str(error).partition("\n")[0])
+
+
 class Agents:
     """The two endpoints and the background work that hosts need."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self.store = store
+        self.store = ForHosts(store)
         self.settings = settings
         self.hub = Hub()
         self.builder = Builder(settings)
         self._last: dict[str, tuple[bytes, int]] = {}  # host -> report bytes, revision when it was taken in
         self._beat: dict[str, float] = {}
+        self._turns: dict[str, int] = {}  # host -> number of its last report: an earlier one gives way
+        self._queues: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._watch = Watch(settings.host_timeout_s, 2 * settings.sweep_interval_s)
+        self._hosts: tuple[tuple[Any, ...], ...] | None = None
+        self._tried: dict[str, float] = {}  # owner -> when it was settled in vain since hosts changed
+        self._trimmed = 0.0
 
     def routes(self) -> list[BaseRoute]:
         """Starlette routes of the agent API."""
@@ -100,17 +137,20 @@ class Agents:
         try:
             since = int(request.query_params.get("since", "0"))
             wait_s = min(float(request.query_params.get("wait_s", "0")), self.settings.poll_max_s)
+            if not wait_s >= 0:
+                raise ValueError
         except ValueError:
             return Response("since and wait_s are numbers\n", 400, media_type="text/plain")
-        deadline = time.monotonic() + wait_s
+        database = request.query_params.get("database", "")
+        deadline = clock.monotonic_s() + wait_s
         while True:
             event = self.hub.event(host)
-            revision = await self.store.read(lambda tx: self._revision(tx, host))
+            revision, here = await self.store.read(lambda tx: (self._revision(tx, host), _database(tx)))
             # A host may come with a revision from a database that is no more: anything but equal is news.
-            if revision and revision != since:
+            if revision and (revision != since or database not in {"", here}):
                 desired = await self.store.read(lambda tx: self.builder.desired(tx, host))
-                return Response(msgspec.json.encode(desired), media_type="application/json")
-            left = deadline - time.monotonic()
+                return Response(desired, media_type="application/json")
+            left = deadline - clock.monotonic_s()
             if left <= 0 or self.hub.closing:
                 return Response(status_code=204)
             try:
@@ -124,24 +164,49 @@ class Agents:
     async def _report(self, request: Request) -> Response:
         if refusal := self._refused(request):
             return refusal
-        host, raw = request.path_params["host"], await request.body()
+        host = request.path_params["host"]
+        boot = request.query_params.get("boot", "")[:64]
         try:
-            report = msgspec.json.decode(raw, type=wire.HostReport)
-        except msgspec.DecodeError as error:
+            raw = await read_limited(request, REPORT_MAX)
+        except TooLong as error:
+            return Response(f"{error}\n", 413, media_type="text/plain")
+        try:
+            report = _REPORTS.decode(raw)
+            number = int(request.query_params.get("number", "0"))
+        except (msgspec.DecodeError, ValueError) as error:
             return Response(f"report: {error}\n", 400, media_type="text/plain")
-        moment = time.time()
-        if await self._is_old_news(host, raw, moment):
+        self._watch.heard(host)
+        old = await self._is_old_news(host, raw)
+        if not old or clock.monotonic_s() - self._beat.get(host, 0.0) >= self.settings.heartbeat_interval_s:
+            if not await self.store.beat(lambda tx: settle.beat(tx, host, boot, number)):
+                return Response("a later report of this host has been heard\n", 409, media_type="text/plain")
+            self._beat[host] = clock.monotonic_s()
+        if old:
             return Response(status_code=204)
-
-        def work(tx: Tx) -> int:
-            settle.accept_report(tx, host, report, moment, self.settings)
-            return self._revision(tx, host) + (1 if host in tx.touched else 0)
-
-        revision = await self.store.write(work)
-        self._last[host], self._beat[host] = (raw, revision), moment
+        self._turns[host] = turn = self._turns.get(host, 0) + 1
+        taken = asyncio.ensure_future(self._take_in(host, raw, report, turn))
+        try:
+            done = await asyncio.wait_for(asyncio.shield(taken), REPORT_WAIT_S)
+        except TimeoutError:
+            taken.add_done_callback(_log_failure)
+            done = False
+        if not done:  # the host must not fall silent over it: its next report goes on with the same
+            return Response("the report is being taken in: send the next one\n", 503, media_type="text/plain")
         return Response(status_code=204)
 
-    async def _is_old_news(self, host: str, raw: bytes, moment: float) -> bool:
+    async def _take_in(self, host: str, raw: bytes, report: wire.HostReport, turn: int) -> bool:
+        """Take in a report after the one before it, unless a later one has come; False if the host must send another."""
+        async with self._queues[host]:
+            if self._turns[host] != turn:
+                return False
+            taken = await intake.take_in(
+                self.store, host, report, self.settings, superseded=lambda: self._turns[host] != turn
+            )
+            if taken:
+                self._last[host] = (raw, await self.store.read(lambda tx: self._revision(tx, host)))
+            return taken or self._turns[host] == turn
+
+    async def _is_old_news(self, host: str, raw: bytes) -> bool:
         """The same report as before, of a host that is known to be alive and has nothing new to do."""
         last = self._last.get(host)
         if last is None or last[0] != raw:
@@ -149,28 +214,43 @@ class Agents:
         known = await self.store.read(
             lambda tx: tx.one(sa.select(t.hosts.c.alive, t.hosts.c.revision).where(t.hosts.c.name == host))
         )
-        if known is None or not known["alive"] or known["revision"] != last[1]:
-            return False
-        if moment - self._beat.get(host, 0.0) >= self.settings.heartbeat_interval_s:
-            self._beat[host] = moment
-            beat = sa.update(t.hosts).where(t.hosts.c.name == host).values(last_seen=moment)
-            await self.store.write(lambda tx: tx.execute(beat))
-        return True
+        return known is not None and known["alive"] and known["revision"] == last[1]
 
     async def sweep(self) -> None:
-        """Look for hosts that fell silent and instances that move, for as long as the service runs."""
+        """Look for hosts that fell silent and for pairs that have something to do, for as long as the service runs."""
         while True:
-            await asyncio.sleep(self.settings.sweep_interval_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.hub.unsettled.wait(), self.settings.sweep_interval_s)
+            self.hub.unsettled.clear()
             try:
-                await self._look_around(time.time())
+                await self._look_around()
             except sa.exc.SQLAlchemyError as error:  # a full disk, a database that restarts: looked at again
-                log.warning("silent hosts not looked for", error=str(error).partition("\n")[0])
+                log.warning("hosts_not_looked_at", error=str(error).partition("\n")[0])
 
-    async def _look_around(self, moment: float) -> None:
-        if await self.store.read(lambda tx: settle.silent_hosts(tx, moment, self.settings)):
-            await self.store.write(lambda tx: settle.bury_silent(tx, moment, self.settings))
+    async def _look_around(self) -> None:
+        hosts = await self.store.read(_hosts)
+        if hosts != self._hosts:
+            changed = set() if self._hosts is None else {name for name, *_ in {*hosts} ^ {*self._hosts}}
+            self._hosts, self._tried = hosts, {}
+            for owner_id in await self.store.read(lambda tx: settle.owners_on(tx, changed)):
+                await self._settle(owner_id)
+        if not self.settings.noop:
+            silent = self._watch.look(await self.store.read(settle.beats), clock.monotonic_s())
+            if silent:
+                await self.store.write(lambda tx: settle.mark_dead(tx, silent))
         for owner_id in await self.store.read(settle.moving_owners):
-            await self.store.write(lambda tx, owner=owner_id: settle.settle(tx, owner, self.settings))  # type: ignore[misc]
+            await self._settle(owner_id)
+        due = clock.monotonic_s() - RETRY_S
+        for owner_id in await self.store.read(lambda tx: settle.restless(tx, self.settings)):
+            if self._tried.get(owner_id, due) <= due:
+                self._tried[owner_id] = clock.monotonic_s()
+                await self._settle(owner_id)
+        if clock.monotonic_s() - self._trimmed > TRIM_S:
+            self._trimmed = clock.monotonic_s()
+            await self.store.write(transitions.trim)
+
+    async def _settle(self, owner_id: str) -> None:
+        await self.store.write(lambda tx: settle.settle_free(tx, owner_id, self.settings))
 
     async def watch_replicas(self) -> None:
         """Wake polls for what other replicas committed (PostgreSQL only)."""

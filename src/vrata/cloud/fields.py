@@ -18,7 +18,8 @@ class Unset(Enum):
 
 
 UNSET = Unset.UNSET
-UUID = re.compile(r"^[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$")
+UUID = re.compile(r"^[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\Z")
+INT_MAX = 2**31 - 1  # of a column
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -36,7 +37,10 @@ class Problem(Exception):
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a body. `kind`: str, int, float, bool, uuid, ip, address, cidr, list, dict, strings, any."""
+    """One field of a body. `kind`: str, int, float, bool, uuid, ip, address, cidr, list, dict, strings, records, any.
+
+    Everything has a bound: numbers that of their column, texts `length`, lists and objects `items`.
+    """
 
     kind: str = "str"
     default: Any = UNSET
@@ -46,6 +50,7 @@ class Field:
     least: float | None = None
     most: float | None = None
     length: int = 255
+    items: int = 100
     lines: bool = False  # a text of several lines
     create: bool = True
     update: bool = True
@@ -102,10 +107,12 @@ def _number(field: Field, name: str, value: Any) -> Any:
         raise Problem("invalid", name, value, f"Wrong type. Expected '{field.kind}'") from error
     if isinstance(value, float) and field.kind == "int" and value != number:
         raise Problem("invalid", name, value, "Wrong type. Expected 'int', got 'float'")
-    if field.least is not None and number < field.least:
-        raise Problem("invalid", name, value, f"Value should be greater or equal to {_bound(field.least)}")
-    if field.most is not None and number > field.most:
-        raise Problem("invalid", name, value, f"Value should be lower or equal to {_bound(field.most)}")
+    least = -INT_MAX if field.least is None else field.least
+    most = INT_MAX if field.most is None else field.most
+    if not number >= least:  # so that what is no number fails, too
+        raise Problem("invalid", name, value, f"Value should be greater or equal to {_bound(least)}")
+    if number > most:
+        raise Problem("invalid", name, value, f"Value should be lower or equal to {_bound(most)}")
     return number
 
 
@@ -152,18 +159,36 @@ def _cidr(_field: Field, name: str, value: Any) -> str:
 
 
 def _of(kind: type, word: str) -> Any:
-    def check(_field: Field, name: str, value: Any) -> Any:
+    def check(field: Field, name: str, value: Any) -> Any:
         if not isinstance(value, kind):
             raise Problem("invalid", name, value, f"Wrong type. Expected '{word}', got '{type(value).__name__}'")
-        return value
+        return _few(field, name, value)
 
     return check
+
+
+def _few(field: Field, name: str, value: Any) -> Any:
+    if len(value) > field.items:
+        raise Problem("invalid", name, f"{len(value)} items", f"Value should have at most {field.items} items")
+    return value
 
 
 def _strings(field: Field, name: str, value: Any) -> list[str]:
     if not isinstance(value, list):
         raise Problem("invalid", name, value, "Wrong type. Expected a list of strings")
-    return [_str(field, name, item) for item in value]
+    return [_str(field, name, item) for item in _few(field, name, value)]
+
+
+def _records(field: Field, name: str, value: Any) -> list[dict[str, Any]]:
+    """Objects whose values are texts, numbers or null."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise Problem("invalid", name, value, "Wrong type. Expected a list of objects")
+    for one in _few(field, name, value):
+        for key, held in _few(field, name, one).items():
+            _str(field, name, key)
+            if held is not None and not isinstance(held, bool):
+                _str(field, name, str(held) if isinstance(held, int | float) else held)
+    return value
 
 
 _CHECKS: dict[str, Any] = {
@@ -178,5 +203,6 @@ _CHECKS: dict[str, Any] = {
     "list": _of(list, "list"),
     "dict": _of(dict, "dict"),
     "strings": _strings,
+    "records": _records,
     "any": lambda _field, _name, value: value,
 }

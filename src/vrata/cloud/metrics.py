@@ -41,6 +41,9 @@ class Metrics:
             "failover_seconds", "From the peer's last advert or good-bye until taken over.", "cause"
         )
         self._builds = self._took("build_seconds", "From placing an instance on a host until it is built there.")
+        self._writes = self._took(
+            "write_processor_seconds", "Processor time of a transaction that writes: others wait for it."
+        )
         self._gauges = {
             "load_balancers": self._gauge("load_balancers", "Load balancers.", "provisioning_status", "operating_status"),
             "instances": self._gauge("instances", "Instances by what they do and their VRRP state.", "kind", "state"),
@@ -60,6 +63,10 @@ class Metrics:
             self._failovers.labels(transition["cause"]).observe(transition["silent_s"])
         if transition["after"] == transitions.BUILT:
             self._builds.observe(transition["lasted_s"])
+
+    def held(self, seconds: float) -> None:
+        """Count one transaction that wrote."""
+        self._writes.observe(seconds)
 
     def answered(self, api: str, method: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -31,17 +31,38 @@ def current(url: str) -> str | None:
                 return None
             version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
             return None if version is None else str(version)
-    except sa.exc.OperationalError as error:
-        raise VrataError(f"database {sa.make_url(url)}: {error.orig}", remedy="check --database") from error
+    except sa.exc.DBAPIError as error:
+        raise VrataError(f"database {shown(url)}: {_first_line(error)}", remedy="check --database") from error
     finally:
         engine.dispose()
+
+
+def shown(url: str) -> str:
+    """A database's address without what may be secret in it."""
+    parsed = sa.make_url(url)
+    return parsed._replace(username=None, password=None, query=sa.util.EMPTY_DICT).render_as_string()
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    return str(error.orig).partition("\n")[0]
 
 
 def migrate(url: str, target: str = "head") -> None:
     """Upgrade (or, given an older version or `base`, downgrade) to `target`."""
     from alembic import command
+    from alembic.util import CommandError
 
-    _with_config(url, lambda config: _move(command, config, target, url))
+    try:
+        _with_config(url, lambda config: _move(command, config, target, url))
+    except CommandError as error:
+        raise VrataError(f"revision {target}: {error}", remedy=f"the newest is {schema.HEAD}") from error
+
+
+def is_older(target: str, found: str | None) -> bool:
+    """Whether going from `found` to `target` removes something."""
+    return found is not None and (
+        target == "base" or target.startswith("-") or (target[:1].isdigit() and found > target)
+    )
 
 
 def difference(url: str) -> list[object]:
@@ -59,8 +80,7 @@ def difference(url: str) -> list[object]:
 
 
 def _move(command: object, config: object, target: str, url: str) -> None:
-    older = target == "base" or (target != "head" and (current(url) or "") > target)
-    getattr(command, "downgrade" if older else "upgrade")(config, target)
+    getattr(command, "downgrade" if is_older(target, current(url)) else "upgrade")(config, target)
 
 
 def _with_config(url: str, work: object) -> None:

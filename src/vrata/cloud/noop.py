@@ -4,12 +4,11 @@ For conformance tests of the API alone. Nothing is served: instances have no VRR
 """
 
 import asyncio
-import time
 
 import sqlalchemy as sa
 
 from vrata.base import wire
-from vrata.cloud.balancing import settle
+from vrata.cloud.balancing import intake
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.settings import Settings
 from vrata.cloud.store import Store, Tx
@@ -23,7 +22,8 @@ async def run(store: Store, settings: Settings) -> None:
     while True:
         for host in HOSTS:
             if await store.read(lambda tx, name=host: _behind(tx, name)):  # type: ignore[misc]
-                await store.write(lambda tx, name=host: _report(tx, name, settings))  # type: ignore[misc]
+                report = await store.read(lambda tx, name=host: _report(tx, name))  # type: ignore[misc]
+                await intake.take_in(store, host, report, settings)
         await asyncio.sleep(LOOK_S)
 
 
@@ -42,7 +42,7 @@ def _behind(tx: Tx, host: str) -> bool:
     return tx.value(lagging) is not None
 
 
-def _report(tx: Tx, host: str, settings: Settings) -> None:
+def _report(tx: Tx, host: str) -> wire.HostReport:
     rows = tx.connection.execute(
         sa.select(t.instances.c.id, t.load_balancers.c.generation)
         .join(t.load_balancers, t.load_balancers.c.id == t.instances.c.owner_id)
@@ -51,8 +51,4 @@ def _report(tx: Tx, host: str, settings: Settings) -> None:
     instances = tuple(
         wire.InstanceReport(id=row.id, observed_generation=row.generation, state=wire.VrrpState.UNKNOWN) for row in rows
     )
-    report = wire.HostReport(physical_networks=(), instances=instances)
-    settle.accept_report(tx, host, report, time.time() + NEVER_S, settings)
-
-
-NEVER_S = 10 * 365 * 24 * 3600.0  # such a host is never silent for too long
+    return wire.HostReport(physical_networks=(), instances=instances)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from vrata.cloud.fields import UNSET, Field
 from vrata.cloud.http import Answer, Call, Endpoint
 
@@ -26,6 +28,7 @@ _KINDS: dict[str, Json] = {
     "list": {"type": "array"},
     "dict": {"type": "object"},
     "strings": {"type": "array", "items": {"type": "string"}},
+    "records": {"type": "array", "items": {"type": "object"}},
     "any": {},
 }
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -127,10 +130,12 @@ def _property(field: Field) -> Json:
 
 
 def endpoint(path: str, described: Sequence[Endpoint], prefix: str, bodies: Bodies, version: str) -> Endpoint:
-    """Serves the description, made once."""
-    made = document(described, prefix, bodies, version)
+    """Serves the description, made once, as bytes: everybody may ask for it."""
+    answer = Answer(
+        200, msgspec.json.encode(document(described, prefix, bodies, version)), {"content-type": "application/json"}
+    )
 
     def serve(_call: Call) -> Answer:
-        return Answer(body=made)
+        return answer
 
     return Endpoint("GET", path, serve, public=True)

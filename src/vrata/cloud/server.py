@@ -1,20 +1,102 @@
-"""Runs the application under uvicorn on sockets that are open already; SIGTERM and SIGINT end it cleanly."""
+"""Runs the applications under uvicorn on sockets that are open already; SIGTERM and SIGINT end them cleanly.
 
+Hosts have an event loop of their own, in a thread, if they have a listener of their own: what tenants ask for takes none
+of its time but a fair share of the interpreter's.
+"""
+
+import asyncio
+import contextlib
 import gc
 import socket
+import threading
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from vrata.base.asgi import serve_http
+import uvloop
+from starlette.types import ASGIApp
+
+from vrata.base.asgi import Limits, raise_descriptor_limit, serve_http
 from vrata.base.signals import until_signalled
-from vrata.cloud.service import application
-from vrata.cloud.settings import Settings
-from vrata.cloud.store import Store
+from vrata.cloud.service import Service
 
 GRACE_S = 3  # how long running requests may take after SIGTERM
 
 
-async def run(store: Store, settings: Settings, sockets: list[socket.socket]) -> None:
+@dataclass(frozen=True)
+class Listeners:
+    """Where the service listens; without `agents`, hosts use the same sockets as tenants."""
+
+    tenants: Sequence[socket.socket]
+    agents: Sequence[socket.socket] = ()
+    per_address: int = 256  # connections of tenants
+
+
+async def run(service: Service, listeners: Listeners) -> None:
     """Serve until a signal comes."""
-    app = application(store, settings)
+    raise_descriptor_limit()
+    limits = Limits(per_address=listeners.per_address)
+    if listeners.agents:
+        app, hosts = service.apart()
+    else:
+        app, hosts = service.together(), None
     gc.collect()
     gc.freeze()  # modules and routes stay: a collection that looks through them takes 50 ms, in the middle of an answer
-    await until_signalled(serve_http(app, sockets, lifespan="on", grace_s=GRACE_S, stopping=app.state.hub.close))
+    if hosts is None:
+        stop = service.agents.hub.close
+        work = serve_http(app, listeners.tenants, lifespan="on", grace_s=GRACE_S, stopping=stop, limits=limits)
+    else:
+        serving = serve_http(app, listeners.tenants, lifespan="off", grace_s=GRACE_S, limits=limits)
+        work = _both(serving, _Thread(hosts, listeners.agents, service))
+    try:
+        await until_signalled(work)
+    finally:
+        service.close()
+
+
+class _Thread:
+    """The hosts' application in an event loop of its own."""
+
+    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], service: Service) -> None:
+        self._app, self._sockets, self._service = app, sockets, service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = threading.Event()
+
+    def run(self) -> None:
+        """Until `stop`, or a failure."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._ready.set()
+        stop = self._service.agents.hub.close
+        try:
+            await serve_http(self._app, self._sockets, lifespan="on", grace_s=GRACE_S, stopping=stop)
+        except asyncio.CancelledError:
+            return
+
+    def stop(self) -> None:
+        """From another thread."""
+        self._ready.wait()
+        assert self._loop is not None
+        assert self._task is not None
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+async def _both(serving: Coroutine[Any, Any, None], hosts: _Thread) -> None:
+    """Both until cancelled; if one ends, so does the other."""
+    tenants = asyncio.ensure_future(serving)
+    thread = asyncio.ensure_future(asyncio.to_thread(hosts.run))
+    try:
+        await asyncio.wait([tenants, thread], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        tenants.cancel()
+        if not thread.done():
+            hosts.stop()
+        await asyncio.wait([tenants, thread])
+    for ended in (tenants, thread):
+        if not ended.cancelled():
+            ended.result()

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
-# What Neutron itself starts with: a bound for operators that want one. Here nothing is bounded until they say so.
+# What Neutron and Octavia themselves start with; -1: no limit.
 NEUTRON_QUOTAS = (
     ("network", 100), ("subnet", 100), ("subnetpool", -1), ("port", 500), ("router", 10), ("floatingip", 50),
     ("security_group", 10), ("security_group_rule", 100), ("rbac_policy", 10),
 )  # fmt: skip
+BALANCING_QUOTAS = tuple(
+    (name, -1) for name in ("loadbalancer", "listener", "pool", "member", "healthmonitor", "l7policy", "l7rule")
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,9 @@ class Settings:
     endpoints: tuple[tuple[str, str], ...] = ()  # of services that others serve: type of service, address
     host_secret: str = ""
     secret_keys: tuple[str, ...] = ()  # of the key manager: the first seals, all open
+    password_cost: int = 14  # log2 of scrypt's N for new hashes
     token_life_s: int = 24 * 3600
-    host_timeout_s: float = 2.0  # a host that is silent for longer is dead, and what it carried is built anew
+    host_timeout_s: float = 5.0  # a host that is silent for longer is dead, and what it carried is built anew
     sweep_interval_s: float = 0.25  # how often silent hosts are looked for, and instances that move
     heartbeat_interval_s: float = 0.5  # unchanged reports are written at most this often
     yield_timeout_s: float = 5.0  # an instance that still holds its addresses then is told again to hand over
@@ -31,4 +35,5 @@ class Settings:
     rbac: str = "default"  # whose policy of balancing: see balancing/policy.py
     noop: bool = False  # no hosts, no network: balancing's API alone, for conformance tests
     page_max: int = 1000
-    network_quotas: tuple[tuple[str, int], ...] = ()  # of a project without limits of its own; absent: unlimited
+    network_quotas: tuple[tuple[str, int], ...] = NEUTRON_QUOTAS  # of a project without limits of its own; -1: none
+    balancing_quotas: tuple[tuple[str, int], ...] = BALANCING_QUOTAS  # likewise

@@ -4,6 +4,7 @@ Takes what a certificate container or a PKCS #12 secret holds (RFC 5280, RFC 729
 TLS server could not serve: no certificate, no key, a key of another certificate. Does no I/O.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -26,16 +27,19 @@ from cryptography.x509.oid import NameOID
 
 from vrata.base.errors import InvalidInput
 
-_PEM = b"-----BEGIN"
+# Text before, between and after blocks is allowed and common (RFC 7468, section 2): `openssl pkcs12` writes attributes.
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_CERTIFICATE = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 # What the library says to bytes that somebody else has written: also of curves and kinds of keys that it does not know.
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 def bundle(certificate: bytes, private_key: bytes, passphrase: bytes | None, intermediates: bytes | None) -> str:
     """Of a container's parts, PEM or DER each; the chain may be PKCS #7. InvalidInput names the bad part."""
-    leaf, *chain = _certificates("certificate", certificate)
     key = _key(private_key, passphrase)
-    return _pem(leaf, [*chain, *(_chain(intermediates) if intermediates else [])], key)
+    given = [*_certificates("certificate", certificate), *(_chain(intermediates) if intermediates else [])]
+    leaf, *chain = _leaf_first(given, key)
+    return _pem(leaf, chain, key)
 
 
 def bundle_of_pkcs12(payload: bytes) -> str:
@@ -69,8 +73,9 @@ def authorities(payload: bytes) -> str:
 def revocations(payload: bytes) -> str:
     """A certificate revocation list (RFC 5280, section 5) as PEM. InvalidInput if it is none."""
     try:
-        load = x509.load_pem_x509_crl if payload.lstrip().startswith(_PEM) else x509.load_der_x509_crl
-        return load(payload).public_bytes(Encoding.PEM).decode()
+        found = _blocks(payload, b"X509 CRL", b"CRL")
+        loaded = x509.load_pem_x509_crl(found[0]) if found else x509.load_der_x509_crl(payload)
+        return loaded.public_bytes(Encoding.PEM).decode()
     except _UNREADABLE as error:
         raise InvalidInput("CRL", "(secret)", "store a revocation list in PEM") from error
 
@@ -87,8 +92,8 @@ def host_names(pem: str) -> tuple[str, ...]:
 
 def _certificates(part: str, payload: bytes) -> list[x509.Certificate]:
     try:
-        if payload.lstrip().startswith(_PEM):
-            return x509.load_pem_x509_certificates(payload)
+        if found := _blocks(payload, *_CERTIFICATE):
+            return [x509.load_pem_x509_certificate(one) for one in found]
         return [x509.load_der_x509_certificate(payload)]
     except _UNREADABLE as error:
         raise InvalidInput(part, "(secret)", "store an X.509 certificate in PEM") from error
@@ -96,34 +101,72 @@ def _certificates(part: str, payload: bytes) -> list[x509.Certificate]:
 
 def _chain(payload: bytes) -> Sequence[x509.Certificate]:
     try:
-        if b"BEGIN PKCS7" in payload:
-            return pkcs7.load_pem_pkcs7_certificates(payload)
-        if payload.lstrip().startswith(_PEM):
-            return x509.load_pem_x509_certificates(payload)
+        if found := _blocks(payload, b"PKCS7"):
+            return pkcs7.load_pem_pkcs7_certificates(found[0])
+        if found := _blocks(payload, *_CERTIFICATE):
+            return [x509.load_pem_x509_certificate(one) for one in found]
         return pkcs7.load_der_pkcs7_certificates(payload)
     except _UNREADABLE as error:
         raise InvalidInput("intermediates", "(secret)", "store the chain as PEM or PKCS #7") from error
 
 
 def _key(payload: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
-    load = load_pem_private_key if payload.lstrip().startswith(_PEM) else load_der_private_key
+    found = [block for label, block in _labelled(payload) if label.endswith(b"PRIVATE KEY")]
+    load = load_pem_private_key if found else load_der_private_key
     try:
-        return load(payload, passphrase or None, unsafe_skip_rsa_key_validation=True)
+        return load(found[0] if found else payload, passphrase or None, unsafe_skip_rsa_key_validation=True)
     except _UNREADABLE as error:
         raise InvalidInput(
             "private_key", "(secret)", "store a private key in PEM, and its passphrase if it has one"
         ) from error
 
 
-def _pem(leaf: x509.Certificate, chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> str:
-    def public(of: object) -> bytes:
-        return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
+def _labelled(payload: bytes) -> list[tuple[bytes, bytes]]:
+    """Labels and blocks, in time that grows with the payload."""
+    found, at = [], 0
+    while begins := _BEGIN.search(payload, at):
+        last = b"-----END " + begins[1] + b"-----"
+        ends = payload.find(last, begins.end())
+        if ends < 0:
+            break
+        at = ends + len(last)
+        found.append((begins[1], payload[begins.start() : at]))
+    return found
 
+
+def _blocks(payload: bytes, *labels: bytes) -> list[bytes]:
+    """The PEM blocks with one of these labels, without what stands around them; of OpenSSL's trusted ones the plain label."""
+    return [
+        re.sub(rb"(BEGIN|END) (?:X509|TRUSTED) CERTIFICATE", rb"\1 CERTIFICATE", block)
+        for label, block in _labelled(payload)
+        if label in labels
+    ]
+
+
+def _leaf_first(given: list[x509.Certificate], key: PrivateKeyTypes) -> list[x509.Certificate]:
+    """The key's certificate, then each one's issuer; the order given, where it is not that of a chain."""
+    mine = _public(key)
+    leaf = next((one for one in given if _public(one) == mine), given[0])
+    ordered = [leaf]
     try:
-        fits = public(leaf) == public(key)
+        left = {one.subject.public_bytes(): one for one in reversed(given) if one is not leaf}
+        while above := left.pop(ordered[-1].issuer.public_bytes(), None):
+            ordered.append(above)
+    except _UNREADABLE as error:
+        raise InvalidInput("certificate", "(secret)", "give certificates whose names can be read") from error
+    rest = [one for one in given if all(one is not other for other in ordered)] if left else []
+    return [*ordered, *rest]
+
+
+def _public(of: object) -> bytes:
+    try:
+        return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
     except _UNREADABLE as error:
         raise InvalidInput("certificate", "(secret)", "give one with an RSA or EC key") from error
-    if not fits:
+
+
+def _pem(leaf: x509.Certificate, chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> str:
+    if _public(leaf) != _public(key):
         raise InvalidInput("private_key", "(secret)", "give the key that belongs to the certificate")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return "".join(_text(one) for one in (leaf, *chain)) + secret

@@ -234,17 +234,26 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class Confined:
+    """What a worker becomes once its sockets are bound: a user and group of this number, in an empty directory."""
+
+    user_id: int
+    root: str
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole configuration file. `peers` names this process too, as `local_peer`.
 
     `max_connections` None: as many as the limit of open files allows, which HAProxy works out itself; a number above
-    that limit would keep it from starting.
+    that limit would keep it from starting. `confined` None: workers stay what the master is.
     """
 
     stats_socket: str
     hard_stop_after_ms: int
     max_connections: int | None = None
     threads: int = 1
+    confined: Confined | None = None
     tls_dir: str = ""
     files: tuple[TlsFile, ...] = ()
     frontends: tuple[Frontend, ...] = ()

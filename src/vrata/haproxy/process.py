@@ -8,6 +8,7 @@ recorded in `haproxy.pid` beside the configuration. If the master dies its worke
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterable
@@ -20,13 +21,16 @@ from vrata.haproxy.model import TlsFile
 from vrata.haproxy.runtime import RuntimeClient, parse_statistics
 from vrata.net import daemon
 from vrata.net.command import CommandFailed, run
+from vrata.net.confine import Confinement
 from vrata.net.daemon import DaemonId, ExitWatch
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
 _POLL_S = 0.01
-_LOG_TAIL = 2000
+_LEVEL = re.compile(r"\[[A-Z]+\]")
 _SECRET = 0o600  # private keys
+# Root, who owns the files, without what else makes it root: it only reads (setpriv(1)).
+_POWERLESS = ("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
 # Buffers that a thread has no room for go to a cache of all threads, not to malloc() and back (management guide, -dM).
 _SHARED_CACHE = "-dMglobal"
 
@@ -35,13 +39,19 @@ class HaproxyProcess:
     """One HAProxy, its configuration and its sockets, all in one directory."""
 
     def __init__(
-        self, directory: Path, netns: str | None = None, binary: str = "haproxy", *, nice: int | None = None
+        self,
+        directory: Path,
+        netns: str | None = None,
+        binary: str = "haproxy",
+        *,
+        nice: int | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
-        """`nice`: its priority, setpriority(2); None: that of this process."""
+        """`nice`: its priority, setpriority(2); None: that of this process. `confinement`: of the next one started."""
         self.directory = directory
         self.netns = netns
         self.config_path = directory / "haproxy.cfg"
-        self.pid_path = directory / "haproxy.pid"
+        self.record_path = directory / "haproxy.pid"
         self.log_path = directory / "haproxy.log"
         self.tls_dir = directory / "tls"
         self.stats_path = directory / "stats.sock"
@@ -49,10 +59,11 @@ class HaproxyProcess:
         self.runtime = RuntimeClient(self.stats_path)
         self._binary = binary
         self._nice = nice
+        self._confinement = confinement
 
     def running(self) -> DaemonId | None:
         """The master, if it runs: this is also how one that an earlier process started is adopted."""
-        return daemon.read_record(self.pid_path)
+        return daemon.read_record(self.record_path)
 
     def outdated(self) -> bool:
         """Whether another HAProxy has been installed since it started: a reload brings that one."""
@@ -71,7 +82,9 @@ class HaproxyProcess:
         try:
             labels = self._stage(staged, files)
             write_atomic(beside, text.replace(f"{self.tls_dir}/", f"{staged}/"))
-            await run(self._binary, "-c", "-f", str(beside), netns=self.netns)
+            await run(
+                *(_POWERLESS if self._confinement else ()), self._binary, "-c", "-f", str(beside), netns=self.netns
+            )
         except CommandFailed as error:
             said = _alerts(error.stderr.replace(str(beside), "haproxy.cfg"))
             for path, label in labels.items():
@@ -111,11 +124,11 @@ class HaproxyProcess:
         """Start the master and record it, without waiting until it listens (`wait_started`)."""
         self.log_path.unlink(missing_ok=True)
         argv = [self._binary, _SHARED_CACHE, "-W", "-S", f"{self.master_path},mode,600", "-f", str(self.config_path)]
-        started = daemon.spawn(argv, log=self.log_path, netns=self.netns)
+        started = daemon.spawn(argv, log=self.log_path, netns=self.netns, confinement=self._confinement)
         if self._nice is not None:  # workers inherit it
             with contextlib.suppress(PermissionError, ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, started.pid, self._nice)
-        daemon.write_record(self.pid_path, started)
+        daemon.write_record(self.record_path, started)
         return started
 
     async def wait_started(self, started: DaemonId) -> None:
@@ -137,7 +150,11 @@ class HaproxyProcess:
     async def start(self) -> DaemonId:
         """Start with the configuration in place and wait until it serves."""
         started = self.spawn()
-        await self.wait_started(started)
+        try:
+            await self.wait_started(started)
+        except VrataError:
+            daemon.collect(started)
+            raise
         return started
 
     async def older_statistics(self) -> tuple[dict[str, str], ...]:
@@ -146,7 +163,8 @@ class HaproxyProcess:
         if not workers:
             return ()
         master = RuntimeClient(self.master_path)
-        answers = [parse_statistics(await master.ask(f"@!{pid} show stat")) for pid in workers]
+        known = (daemon.inner_pid(pid) for pid in workers)  # the master may have its own PID namespace
+        answers = [parse_statistics(await master.ask(f"@!{pid} show stat")) for pid in known if pid]
         return tuple(row for rows in answers for row in rows)
 
     async def reload(self) -> None:
@@ -184,18 +202,15 @@ class HaproxyProcess:
         found = self.running()
         if found:
             await daemon.stop(found, signal.SIGTERM, STOP_TIMEOUT_S)
-        self.pid_path.unlink(missing_ok=True)
+        self.record_path.unlink(missing_ok=True)
 
-    def watch(self, found: DaemonId, callback: Callable[[], None]) -> ExitWatch:
-        """Call back when the master ends."""
+    def watch(self, found: DaemonId, callback: Callable[[int | None], None]) -> ExitWatch:
+        """Call back with its exit status when the master ends."""
         return ExitWatch(found, callback)
 
     def log_tail(self) -> str:
         """The last words of HAProxy, on one line."""
-        try:
-            return _alerts(self.log_path.read_text(errors="replace")[-_LOG_TAIL:])
-        except OSError:
-            return "it said nothing"
+        return _alerts(daemon.log_tail(self.log_path))
 
     async def _patient(self, master: RuntimeClient, command: str) -> str:
         # Right after a start or reload the master refuses connections for a moment.
@@ -210,9 +225,18 @@ class HaproxyProcess:
 
 
 def _alerts(text: str) -> str:
-    """What HAProxy complains of, on one line; everything it said if it complains of nothing."""
+    """What HAProxy complains of, on one line; everything it said if it complains of nothing.
+
+    3.0 continues a complaint on lines without a level: the first one may name the place only, the second one the reason.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join([line for line in lines if "[ALERT]" in line] or lines) or "it said nothing"
+    complaints, complains = [], False
+    for line in lines:
+        if level := _LEVEL.match(line):
+            complains = level[0] == "[ALERT]"
+        if complains:
+            complaints.append(line)
+    return " | ".join(complaints or lines) or "it said nothing"
 
 
 def _counters(text: str) -> tuple[int, int]:

@@ -15,12 +15,14 @@ from vrata.haproxy.model import (
     Check,
     CheckKind,
     Config,
+    Confined,
     Frontend,
     Mode,
     Persistence,
     Server,
 )
 from vrata.haproxy.words import (
+    ONLY_WEBSOCKETS,
     address_word,
     check_name,
     cidr_word,
@@ -87,6 +89,8 @@ def render_config(config: Config) -> str:
         f"    nbthread {number('threads', config.threads, 1, 64)}",
         "    tune.ssl.default-dh-param 2048",
     ]
+    if config.confined:
+        lines += _confined(config.confined)
     if config.max_connections is not None:
         lines.append(f"    maxconn {number('max_connections', config.max_connections, 1, 10_000_000)}")
     if config.local_peer:
@@ -105,6 +109,13 @@ def render_config(config: Config) -> str:
     for backend in config.backends:
         lines += ["", *_backend(backend, config.tls_dir, shared=bool(config.peers))]
     return "\n".join(lines) + "\n"
+
+
+def _confined(confined: Confined) -> list[str]:
+    if not _FILE.fullmatch(confined.root):
+        raise InvalidInput("confined.root", confined.root, "use a plain absolute path of at most 97 characters")
+    user_id = number("confined.user_id", confined.user_id, 1, 2**31 - 1)
+    return [f"    chroot {confined.root}", f"    uid {user_id}", f"    gid {user_id}"]
 
 
 def _frontend(frontend: Frontend, tls_dir: str) -> list[str]:
@@ -174,6 +185,8 @@ def _backend(backend: Backend, tls_dir: str, *, shared: bool) -> list[str]:
     lines.append(f"    timeout connect {milliseconds('timeout_member_connect', backend.connect_timeout_ms)}")
     lines.append(f"    timeout server {milliseconds('timeout_member_data', backend.server_timeout_ms)}")
     lines += [f"    {line}" for line in _persistence(backend, shared=shared)]
+    if backend.mode is Mode.HTTP and backend.tls and "h2" in backend.tls.alpn:
+        lines += [f"    {line}" for line in ONLY_WEBSOCKETS]
     if backend.check:
         lines += [f"    {line}" for line in _check_lines(backend.check)]
     for server in backend.servers:

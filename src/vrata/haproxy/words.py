@@ -12,6 +12,16 @@ from vrata.base.errors import InvalidInput
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@=+,-]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _MAX_MS = 2_147_483_647
+# For servers that speak HTTP/2, which would answer an upgrade to anything else by a tunnel instead of the request: 101, and
+# HEAD becomes GET. HAProxy 3.0 takes an offer of h2c away itself, and leaves `Connection`.
+ONLY_WEBSOCKETS = (
+    "acl upgrades req.hdr(upgrade) -m found",
+    "acl upgrades req.hdr(connection) -i upgrade",
+    "acl websocket req.fhdr(upgrade) -i websocket",
+    "acl offers_more req.fhdr_cnt(upgrade) gt 1",
+    "http-request del-header '^(connection|upgrade)$' -m reg if upgrades !websocket",
+    "http-request del-header '^(connection|upgrade)$' -m reg if offers_more",
+)
 
 
 def quote(word: str) -> str:

@@ -1,8 +1,11 @@
 """The agent's half of the conversation with the cloud (`vrata.base.wire`), over HTTP."""
 
+from pathlib import Path
+
 import aiohttp
 import msgspec
 
+from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredSet, HostReport
 
@@ -18,6 +21,7 @@ class CloudClient:
     def __init__(self, url: str, host: str, secret: str) -> None:
         self._base = f"{url.rstrip('/')}/agent/v1/hosts/{host}"
         self._headers = {"Authorization": f"Bearer {secret}"}
+        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "CloudClient":
@@ -28,9 +32,9 @@ class CloudClient:
         assert self._session
         await self._session.close()
 
-    async def poll_desired(self, since: int) -> DesiredSet | None:
-        """The desired set once it is newer than `since`; None if nothing came in time. VrataError if unreachable."""
-        parameters = {"since": str(since), "wait_s": str(POLL_WAIT_S)}
+    async def poll_desired(self, since: int, database: str = "") -> DesiredSet | None:
+        """The desired set once it is another than this one; None if nothing came in time. VrataError if unreachable."""
+        parameters = {"since": str(since), "database": database, "wait_s": str(POLL_WAIT_S)}
         status, body = await self._send("GET", "desired", _POLL_TIMEOUT_S, parameters=parameters)
         if status == 204:
             return None
@@ -41,7 +45,9 @@ class CloudClient:
 
     async def send_report(self, report: HostReport) -> None:
         """Tell the cloud what this host sees."""
-        await self._send("PUT", "report", _REPORT_TIMEOUT_S, body=msgspec.json.encode(report))
+        parameters = {"boot": self._boot, "number": str(int(monotonic_s() * 1e9))}
+        body = msgspec.json.encode(report)
+        await self._send("PUT", "report", _REPORT_TIMEOUT_S, parameters=parameters, body=body)
 
     async def _send(
         self, method: str, path: str, timeout_s: float, *, parameters: dict[str, str] | None = None, body: bytes = b""

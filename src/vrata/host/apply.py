@@ -125,7 +125,7 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
             await _start_keepalived(config, (), fixed, parts)
         case StartConntrackd(config=config):
             await kill_all(parts.netns, "conntrackd")  # one that was started and never recorded
-            parts.conntrackd.start(config)
+            await asyncio.to_thread(parts.conntrackd.start, config)
         case StopConntrackd():
             await parts.conntrackd.stop()
         case HandOver(active=active):
@@ -278,7 +278,7 @@ async def _start_haproxy(action: StartHaproxy, parts: InstanceParts) -> None:
         await kill_all(parts.netns, "haproxy")
     parts.haproxy.write_config(action.config, action.files)
     parts.haproxy.sweep_files(action.files)
-    parts.haproxy.spawn()
+    await asyncio.to_thread(parts.haproxy.spawn)
     # A newcomer to a pair that serves may be unheard for longer than three adverts: it must not win with nothing to serve.
     if action.early:
         parts.mark_fit()
@@ -359,7 +359,7 @@ async def _start_keepalived(
             await asyncio.to_thread(in_namespace, parts.netns, partial(send_goodbyes, goodbyes))
     await _gone(doomed)
     parts.keepalived.write_config(config)
-    parts.keepalived.start()
+    await asyncio.to_thread(parts.keepalived.start)
 
 
 def send_goodbyes(goodbyes: tuple[Goodbye, ...]) -> None:

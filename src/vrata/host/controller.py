@@ -1,6 +1,7 @@
 """The agent's loop: take the desired set, keep every instance of it (and remove every other), report.
 
-Without the cloud it goes on with the last set on disk. One instance's failure is in its report and nowhere else.
+Without the cloud it goes on with the last set on disk, and so it does with a set that it cannot trust
+(`vrata.host.trust`). One instance's failure is in its report and nowhere else.
 """
 
 import asyncio
@@ -10,7 +11,9 @@ import structlog
 
 from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
-from vrata.base.wire import DesiredSet, HostReport
+from vrata.base.ids import new_uuid
+from vrata.base.wire import DesiredSet, HostReport, InstanceReport, Refusal, VrrpState
+from vrata.host import trust
 from vrata.host.api import CloudClient
 from vrata.host.instance import InstanceKeeper
 from vrata.host.model import Settings
@@ -39,6 +42,7 @@ class HostAgent:
         self._priority = Priority()
         self._news = asyncio.Event()
         self._desired = DesiredSet(revision=0, instances=())
+        self._refusal: Refusal | None = None
 
     async def run(self) -> None:
         """Adopt what is there, then follow the cloud."""
@@ -47,6 +51,7 @@ class HostAgent:
         self._store.clear_up()
         async with asyncio.TaskGroup() as group:
             last = self._store.load_desired()
+            self._refusal = self._store.load_refusal()
             if last is not None:
                 self._take(last, group)
             group.create_task(self._follow(group))
@@ -70,6 +75,33 @@ class HostAgent:
                 self._keepers[instance_id] = keeper
                 group.create_task(self._keep(keeper, group))
             keeper.want(wanted.get(instance_id))
+            keeper.broken = desired.broken.get(instance_id)
+
+    def _judge(self, received: DesiredSet) -> DesiredSet | None:
+        """The set that is to be carried out, None if it is refused."""
+        wanted = {one.id: one for one in self._desired.instances}
+        going = {keeper.id for keeper in self._keepers.values() if keeper.desired is None}
+        last = self._desired if self._desired.revision else None
+        carried = {*wanted, *self._keepers, *(() if last else self._store.known())} - going
+        refusal = trust.refuse(last, carried, received, self._refusal, new_uuid())
+        if refusal != self._refusal:
+            self._note(refusal, received)
+        if refusal is not None:
+            return None
+        known = {one: held for one in received.broken if (held := wanted.get(one) or self._store.applied(one))}
+        return trust.with_broken(received, known)
+
+    def _note(self, refusal: Refusal | None, received: DesiredSet) -> None:
+        if refusal is not None:
+            log.error("desired set refused", reason=refusal.reason)
+        else:
+            log.warning("desired set adopted", revision=received.revision, database=received.database)
+        self._refusal = refusal
+        self._news.set()
+        try:
+            self._store.save_refusal(refusal)
+        except VrataError as error:
+            log.error("refusal not kept: a restart of the agent forgets it", error=str(error))
 
     async def _keep(self, keeper: InstanceKeeper, group: asyncio.TaskGroup) -> None:
         await keeper.run()
@@ -79,10 +111,10 @@ class HostAgent:
             self._take(self._desired, group)
 
     async def _follow(self, group: asyncio.TaskGroup) -> None:
-        since, retry_s = 0, RETRY_LEAST_S
+        seen, retry_s = DesiredSet(revision=0, instances=()), RETRY_LEAST_S
         while True:
             try:
-                desired = await self._cloud.poll_desired(since)
+                received = await self._cloud.poll_desired(seen.revision, seen.database)
             except VrataError as error:
                 if retry_s == RETRY_LEAST_S:
                     log.warning("cloud unreachable, going on with the last desired set", error=str(error))
@@ -90,10 +122,13 @@ class HostAgent:
                 retry_s = min(retry_s * 2, RETRY_MOST_S)
                 continue
             retry_s = RETRY_LEAST_S
+            if received is None:
+                continue
+            seen = received
+            desired = self._judge(received)
             if desired is None:
                 continue
-            since = desired.revision
-            log.info("desired", revision=since, instances=len(desired.instances))
+            log.info("desired", revision=desired.revision, instances=len(desired.instances))
             self._take(desired, group)
             try:
                 await asyncio.to_thread(self._store.save_desired, desired)  # nobody waits for the disk
@@ -125,7 +160,13 @@ class HostAgent:
                 keeper.told(one)
 
     def _compose(self) -> HostReport:
+        never_built = (
+            InstanceReport(id=instance_id, observed_generation=0, state=VrrpState.UNKNOWN, error=why)
+            for instance_id, why in self._desired.broken.items()
+            if instance_id not in self._keepers
+        )
         return HostReport(
             physical_networks=tuple(network for network, _ in self._settings.bridges),
-            instances=tuple(keeper.report() for keeper in self._keepers.values()),
+            instances=(*(keeper.report() for keeper in self._keepers.values()), *never_built),
+            refusal=self._refusal,
         )

@@ -1,18 +1,18 @@
 """Security groups on an instance's legs, and before the targets of floating addresses, as nftables rules (nft(8)).
 
 What is judged is a packet as it came, before any translation. What the pair needs among itself (VRRP, HAProxy's peers,
-conntrackd) and IPv6's neighbour discovery always enter, and answers to what went out. Does no I/O.
+conntrackd; `vrata.host.pair_guard` has judged it) and IPv6's neighbour discovery always enter, and answers to what
+went out. Does no I/O.
 """
 
 import re
 
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, Firewall, FirewallRule
+from vrata.host.pair_guard import CONNTRACK_PORT, PEERS_PORT
 from vrata.host.rules import Chain, Table, braces, cidrs_of
 
 TABLE = "inet vrata_firewall"
-PEERS_PORT = 1025
-CONNTRACK_PORT = 3780
 _ICMP = {"icmp": ("icmp", 4), "ipv6-icmp": ("icmpv6", 6)}
 _NAMED = {"tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58}
 _WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, InstanceKind, Leg, Listener, ListenerStats, Member, Pool
 from vrata.host.rules import Chain, Table, braces, cidrs_of
+from vrata.net.flows import Frontends, Target
 
 TABLE = "inet vrata_forward"
 UDP, TCP = "UDP", "TCP"
@@ -312,6 +313,19 @@ def _flows(desired: DesiredInstance) -> Iterable[tuple[Flow, str]]:
                     Flow(_l4(listener), version, listener.protocol_port, member.address, member.protocol_port),
                     member.id,
                 )
+
+
+def udp_frontends(desired: DesiredInstance, down: frozenset[str]) -> Frontends:
+    """Where clients of UDP ask, and which members may answer: a flow that knows another, or nobody, is stale."""
+    pools, found = {pool.id: pool for pool in desired.pools}, {}
+    for listener in kernel_listeners(desired):
+        if listener.protocol == UDP:
+            for version in (4, 6):
+                alive = [one for one in reachable(_pool(listener, pools), version) if one.id not in down]
+                targets = frozenset(Target(one.address, one.protocol_port) for one in alive)
+                for address in virtual_addresses(desired, version):
+                    found[Target(address, listener.protocol_port)] = targets
+    return Frontends(found)
 
 
 def member_statuses(desired: DesiredInstance, down: frozenset[str]) -> dict[str, str]:

@@ -12,11 +12,10 @@ What comes from the peer's own MAC address is never sent back. Does no I/O.
 
 import hashlib
 import ipaddress
-import re
 
-from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.host.forwarding import virtual_addresses
+from vrata.host.pair_guard import mac_address
 from vrata.host.rules import Chain, Table, braces
 
 NAME = "vrata_handover"
@@ -24,7 +23,6 @@ ECHO_ALIVE_MS = 2000  # an answer to a ping proves life for so long
 # And an advert for so many intervals, one more than the standby waits, and as long as an agent may need to take notice.
 _ADVERTS_ALIVE, _HEARD_ALIVE_MS = 4, 500
 _ALIVE, _PASS = 0x76, 0x77
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 _ADDRESSES = {4: "ip", 6: "ip6"}
 
 
@@ -34,9 +32,9 @@ def compile_handover(desired: DesiredInstance, served: tuple[int, ...]) -> tuple
     vrrp = desired.vrrp
     if desired.kind is not InstanceKind.BALANCER or not served or len(vrrp.peers) != 1 or len(vrrp.peer_macs) != 1:
         return empty
-    peer, mac, leg = ipaddress.ip_address(vrrp.peers[0]), _mac(vrrp.peer_macs[0]), desired.legs[0].name
+    peer, mac, leg = ipaddress.ip_address(vrrp.peers[0]), mac_address(vrrp.peer_macs[0]), desired.legs[0].name
     heard = max(_ADVERTS_ALIVE * vrrp.advert_interval_ms, _HEARD_ALIVE_MS)
-    source = f"{_ADDRESSES[peer.version]} saddr {peer}"
+    source = f"ether saddr {mac} {_ADDRESSES[peer.version]} saddr {peer}"
     echo = "icmp type echo-reply" if peer.version == 4 else "icmpv6 type echo-reply"
     ports = braces(str(port) for port in sorted(set(served)))
     mine = connection_mark(desired.id)
@@ -111,7 +109,7 @@ def peer_addresses(desired: DesiredInstance) -> tuple[str, str]:
     One is the address VRRP speaks to; the other family has none of its own, but every leg has what its MAC address
     gives: a link-local one (RFC 4291), and the anchor of `vrata.host.render.anchored`.
     """
-    peer, mac = ipaddress.ip_address(desired.vrrp.peers[0]), _mac(desired.vrrp.peer_macs[0])
+    peer, mac = ipaddress.ip_address(desired.vrrp.peers[0]), mac_address(desired.vrrp.peer_macs[0])
     return (str(peer) if peer.version == 4 else anchor(mac)), link_local(mac)
 
 
@@ -126,9 +124,3 @@ def link_local(mac: str) -> str:
     octets = bytes.fromhex(mac.replace(":", ""))
     identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
     return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
-
-
-def _mac(value: str) -> str:
-    if not _MAC.fullmatch(value):
-        raise InvalidInput("vrrp.peer_macs", value, "use six octets such as fa:16:3e:00:00:01")
-    return value.lower()

@@ -8,6 +8,8 @@ changed state.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,26 +22,41 @@ from vrata.host.apply import apply_action, remove_instance
 from vrata.host.beacon import Beacon
 from vrata.host.chronicle import Chronicle
 from vrata.host.counters import Counters
-from vrata.host.model import ChangeHaproxy, CreateNamespace, Observed, Settings, StartHaproxy, record_of
-from vrata.host.observe import observe_instance
+from vrata.host.forwarding import udp_frontends
+from vrata.host.model import (
+    ENDS,
+    STARTS,
+    ChangeHaproxy,
+    CreateNamespace,
+    Observed,
+    Part,
+    Settings,
+    StartHaproxy,
+    record_of,
+)
+from vrata.host.observe import observe_chains, observe_instance
 from vrata.host.parts import InstanceParts
 from vrata.host.ping import Pinger, ping_targets
-from vrata.host.plan import plan_instance
+from vrata.host.plan import plan_instance, rules_are_there
 from vrata.host.priority import Priority
 from vrata.host.prober import Prober
 from vrata.host.pulse import Pulse
 from vrata.host.render import anchored
 from vrata.host.store import HostStore
+from vrata.loop.restarts import Restarts
+from vrata.net import daemon
+from vrata.net.conntrack import forget_stale_flows
 from vrata.net.daemon import DaemonId, ExitWatch
+from vrata.net.rules_watch import RulesWatch
 from vrata.vrrp.process import NotifyPipe
 
 LOOK_AGAIN_S = 10.0
 LOOK_COST_S = 0.1  # at most ten looks a second over all instances of a host
+RULES_SETTLE_S = 0.1  # after somebody wrote packet rules, who may not be done
 LOOK_SOON_S = 2.0  # after members were removed: connections may have held one
 FAILURES_TOLD = 3  # in a row; after a second and a half
 RETRY_LEAST_S = 0.5
 RETRY_MOST_S = 15.0
-CRASH_WINDOW_S = 10.0
 
 log = structlog.get_logger()
 
@@ -59,6 +76,7 @@ class InstanceKeeper:
     ) -> None:
         self.id = instance_id
         self.desired: DesiredInstance | None = None
+        self.broken: str | None = None  # why the cloud cannot say what this instance shall be now
         self._settings = settings
         self._store = store
         self._slots = slots
@@ -68,11 +86,15 @@ class InstanceKeeper:
         self._instances = instances
         self._wake = asyncio.Event()
         self._parts: InstanceParts | None = None
-        self._watches: dict[str, ExitWatch] = {}
+        self._watches: dict[Part, ExitWatch] = {}
+        self._restarts = {part: Restarts() for part in Part}
+        self._last_words: dict[Part, str] = {}
         self._pipe: NotifyPipe | None = None
         self._pinger: Pinger | None = None
         self._beacon: Beacon | None = None
         self._pulse: Pulse | None = None
+        self._rules: RulesWatch | None = None
+        self._rules_suspect = False  # somebody wrote there
         self._state = VrrpState.UNKNOWN
         self._chronicle = Chronicle(instance_id, slots, changed)
         self._generation = 0
@@ -82,7 +104,6 @@ class InstanceKeeper:
         self._down: frozenset[str] = frozenset()  # the verdicts that are in force
         self._failures = 0
         self._changed_live = False
-        self._crashes: list[float] = []
 
     def want(self, desired: DesiredInstance | None) -> None:
         """Set what this instance shall be; None: nothing."""
@@ -90,6 +111,8 @@ class InstanceKeeper:
         if wanted != self.desired or wanted is None:
             self.desired = wanted
             self._failures = 0
+            for restarts in self._restarts.values():
+                restarts.forgive()
             self._wake.set()
 
     @property
@@ -107,7 +130,7 @@ class InstanceKeeper:
             id=self.id,
             observed_generation=self._generation,
             state=self._state,
-            error=self._error,
+            error=self._error or self.broken,
             members=self._counters.members,
             listeners=self._counters.listeners,
             transitions=self._chronicle.untold(),
@@ -152,9 +175,14 @@ class InstanceKeeper:
             directory = self._store.directory(self.id)
             parts = self._adopt(directory, record_of(self._settings, desired).netns)
             observed = await observe_instance(self._store, self.id, parts)
+            changed = await self._rules_changed(observed, parts)
+            observed = replace(observed, rules_changed=changed, paused=self._paused())
             self._take_over(observed, desired, parts)
-            finished = await self._carry_out(observed, desired, parts)
+            with self._rules.paused() if self._rules else contextlib.nullcontext():
+                finished = await self._carry_out(observed, desired, parts)
+            self._rules_suspect = self._rules_suspect and not finished
             await self._ping(desired, parts)
+            await forget_stale_flows(udp_frontends(desired, self._down), frozenset(), parts.netns)
         except (VrataError, OSError) as error:
             return self._failed(error)
         if not finished:
@@ -163,8 +191,22 @@ class InstanceKeeper:
         if self._beacon is None or self._beacon.peer not in desired.vrrp.peers:
             self._call_peer()
         self._failures, self._said = 0, None
-        self._set(generation=desired.generation, error=None)
+        self._set(generation=desired.generation, error=self._complaint())
         return LOOK_SOON_S if self._changed_live else max(LOOK_AGAIN_S, LOOK_COST_S * self._instances())
+
+    async def _rules_changed(self, observed: Observed, parts: InstanceParts) -> bool:
+        """Whether packet rules are not as they were loaded: looked at once, then the kernel tells."""
+        if observed.namespace_exists and self._rules is None:
+            self._rules = RulesWatch(parts.netns, self._on_rules_changed)
+            if observed.applied is not None:
+                there = rules_are_there(observed.applied, observed.rules, await observe_chains(parts.netns))
+                self._rules_suspect = not there
+        return self._rules_suspect
+
+    def _on_rules_changed(self) -> None:
+        log.warning("packet rules were changed by somebody else; they are loaded anew", instance=self.id)
+        self._rules_suspect = True
+        asyncio.get_running_loop().call_later(RULES_SETTLE_S, self._wake.set)
 
     async def _carry_out(self, observed: Observed, desired: DesiredInstance, parts: InstanceParts) -> bool:
         """Do the plan's actions; False if it was left, between two of them, for something newer to be built.
@@ -178,11 +220,15 @@ class InstanceKeeper:
             self._changed_live = self._changed_live or isinstance(action, ChangeHaproxy)
             if isinstance(action, StartHaproxy) and self.desired is not desired:
                 return False
+            if part := ENDS.get(type(action)):
+                self._forget(part)
             began = monotonic_s()
             await apply_action(action, parts, self._store)
             if isinstance(action, CreateNamespace):
                 self._close_sockets()  # they would be in the namespace that is gone
             self._watch(parts)
+            if part := STARTS.get(type(action)):  # also one that has ended meanwhile
+                self._watch_one(part, daemon.recorded(parts.process(part).record_path))
             step = type(action).__name__
             log.info("step", instance=self.id, step=step, reason=action.reason, took_ms=_ms(monotonic_s() - began))
         if down != self._down:
@@ -227,16 +273,20 @@ class InstanceKeeper:
                 haproxy_hangs=self._on_haproxy_hang,
                 keepalived_hangs=self._on_keepalived_hang,
             )
-        self._watch_one("haproxy", parts.haproxy.running(), self._on_haproxy_end)
-        self._watch_one("keepalived", parts.keepalived.running(), self._on_keepalived_end)
-        self._watch_one("conntrackd", parts.conntrackd.running(), self._wake.set)
+        for part in Part:
+            self._watch_one(part, parts.process(part).running())
 
-    def _watch_one(self, name: str, found: DaemonId | None, callback: Callable[[], None]) -> None:
-        watch = self._watches.get(name)
+    def _watch_one(self, part: Part, found: DaemonId | None) -> None:
+        watch = self._watches.get(part)
         if found and (watch is None or watch.daemon != found):
-            if watch:
-                watch.close()
-            self._watches[name] = ExitWatch(found, callback)
+            self._forget(part)
+            self._restarts[part].started(monotonic_s())
+            self._watches[part] = ExitWatch(found, partial(self._on_end, part))
+
+    def _forget(self, part: Part) -> None:
+        """Its end is no news from now on."""
+        if watch := self._watches.pop(part, None):
+            watch.close()
 
     def _on_state(self, state: str) -> None:
         if self._parts:
@@ -283,24 +333,29 @@ class InstanceKeeper:
             log.warning("keepalived hangs", instance=self.id)
             self._parts.keepalived.kill()
 
-    def _on_haproxy_end(self) -> None:
-        if self._parts and self.desired:
+    def _on_end(self, part: Part, status: int | None) -> None:
+        """A child process ended by itself: notify what depends on it, then start it again."""
+        if self._parts is None or self.desired is None:
+            return
+        if part is Part.HAPROXY:  # before anything else: the peer takes over meanwhile
             with contextlib.suppress(OSError):
                 self._parts.mark_unfit()
-            log.warning("haproxy ended", instance=self.id)
-            self._crashes = [t for t in self._crashes if monotonic_s() - t < CRASH_WINDOW_S] + [monotonic_s()]
-            self._wake_after_crash()
-
-    def _wake_after_crash(self) -> None:
-        """At once for the first time, later and later for one that ends again and again."""
-        delay_s = 0.0 if len(self._crashes) < 2 else min(RETRY_LEAST_S * 2 ** (len(self._crashes) - 2), RETRY_MOST_S)
-        asyncio.get_running_loop().call_later(delay_s, self._wake.set)
-
-    def _on_keepalived_end(self) -> None:
-        if self.desired:
-            log.warning("keepalived ended", instance=self.id)
+        if part is Part.KEEPALIVED:
             self._go(VrrpState.UNKNOWN)
-            self._wake.set()
+        pause_s = self._restarts[part].ended(monotonic_s())
+        said = self._last_words[part] = self._parts.process(part).log_tail()
+        how = daemon.describe_status(status)
+        log.warning(f"{part} ended", instance=self.id, status=how, said=said, again_in_s=pause_s)
+        asyncio.get_running_loop().call_later(pause_s, self._wake.set)
+
+    def _complaint(self) -> str | None:
+        """The error reported to the cloud for a child process that keeps ending."""
+        failing = [part for part, restarts in self._restarts.items() if restarts.is_failing(monotonic_s())]
+        return "; ".join(f"{part} ends again and again: {self._last_words[part]}" for part in failing) or None
+
+    def _paused(self) -> frozenset[Part]:
+        now = monotonic_s()
+        return frozenset(part for part, restarts in self._restarts.items() if restarts.pause_s(now))
 
     def _set(self, *, state: VrrpState | None = None, generation: int | None = None, error: str | None = "") -> None:
         before = (self._state, self._generation, self._error)
@@ -341,6 +396,9 @@ class InstanceKeeper:
         self._close_sockets()
 
     def _close_sockets(self) -> None:
+        if self._rules:
+            self._rules.close()
+            self._rules = None
         if self._beacon:
             self._beacon.close()
             self._beacon = None

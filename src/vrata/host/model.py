@@ -1,7 +1,9 @@
 """What the host agent knows: where an instance lives, what is seen of it, what shall be done. Values only."""
 
 import hashlib
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import msgspec
 
@@ -11,6 +13,11 @@ from vrata.base.wire import DesiredInstance, Leg, Wire
 from vrata.haproxy.model import TlsFile
 from vrata.haproxy.plan import Change
 from vrata.host.forwarding import Flow
+
+EMPTY_DIRECTORY = "root"  # of each instance: what HAProxy's workers see of the host
+# Far from the ids of people, of packages and of systemd's services.
+FIRST_USER_ID = 1_400_000_000
+USER_IDS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -31,19 +38,30 @@ class Settings:
 
 
 class Record(Wire, frozen=True, kw_only=True):
-    """Names of everything an instance has in the kernel, written to disk before any of it is created."""
+    """Names of everything an instance has in the kernel, written to disk before any of it is created.
+
+    `user_id`: whom its HAProxy's workers run as; None in records of versions that ran them as root.
+    """
 
     id: str
     netns: str
     links: dict[str, str] = msgspec.field(default_factory=dict)  # interface inside -> interface on the host
+    user_id: int | None = None
 
 
-def record_of(settings: Settings, desired: DesiredInstance) -> Record:
-    """The names an instance shall have."""
+def free_user_id(instance_id: str, taken: Container[int]) -> int:
+    """A user that no other instance of the host has; the same each time while nobody else has it."""
+    number = int.from_bytes(hashlib.blake2s(instance_id.encode(), digest_size=8).digest(), "big")
+    return next(one for step in range(USER_IDS) if (one := FIRST_USER_ID + (number + step) % USER_IDS) not in taken)
+
+
+def record_of(settings: Settings, desired: DesiredInstance, user_id: int | None = None) -> Record:
+    """The names an instance must have."""
     return Record(
         id=desired.id,
         netns=kernel_name("i", settings.name, settings.state_dir, desired.id),
         links={leg.name: link_name(settings, desired.id, leg.name) for leg in desired.legs},
+        user_id=user_id,
     )
 
 
@@ -80,6 +98,14 @@ class ObservedLink:
         return any(cidr.partition("/")[0] in virtual for cidr in self.addresses)
 
 
+class Part(StrEnum):
+    """What an agent starts for an instance; the name of the program."""
+
+    HAPROXY = "haproxy"
+    KEEPALIVED = "keepalived"
+    CONNTRACKD = "conntrackd"
+
+
 @dataclass(frozen=True)
 class Observed:
     """One instance as it is. `applied` is the last desired state that was carried out to its end."""
@@ -95,6 +121,9 @@ class Observed:
     rules: RulesState | None = None  # None: none were ever loaded
     haproxy_outdated: bool = False  # another one has been installed since
     servers: frozenset[tuple[str, str]] = frozenset()  # (backend, server) that HAProxy has; empty: not known
+    user_id: int | None = None  # whom its HAProxy's workers run as from the next start or reload on
+    rules_changed: bool = False  # packet rules are not, or may not be, as they were loaded
+    paused: frozenset[Part] = frozenset()  # ended again and again: not to be started yet
 
 
 NOTHING = Observed(
@@ -281,3 +310,12 @@ AnyAction = (
     | HandOver
     | MarkApplied
 )
+
+# What starts a part that ended by itself. (RestartKeepalived ends one that runs.)
+STARTS: Mapping[type[Action], Part] = {
+    StartHaproxy: Part.HAPROXY,
+    StartKeepalived: Part.KEEPALIVED,
+    StartConntrackd: Part.CONNTRACKD,
+}
+# What ends one on purpose.
+ENDS: Mapping[type[Action], Part] = {RestartKeepalived: Part.KEEPALIVED, StopConntrackd: Part.CONNTRACKD}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from dataclasses import replace
 
 from vrata.base.errors import VrataError
 from vrata.host import adverts, forwarding
@@ -19,7 +20,7 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
     """One instance as it is now."""
     record = store.record(instance_id)
     if record is None:
-        return NOTHING
+        return replace(NOTHING, user_id=store.user_id(instance_id))
     links = await asyncio.to_thread(observe_links, record) if record.netns in ip.list_namespaces() else None
     return Observed(
         record=record,
@@ -33,6 +34,7 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
         marked_unfit=parts.marked_unfit(),
         rules=store.rules(instance_id),
         servers=await observe_servers(parts),
+        user_id=store.user_id(instance_id),
     )
 
 
@@ -44,6 +46,18 @@ async def observe_servers(parts: InstanceParts) -> frozenset[tuple[str, str]]:
         return await parts.haproxy.runtime.servers()
     except VrataError:
         return frozenset()
+
+
+async def observe_chains(netns: str) -> dict[tuple[str, str], int]:
+    """The chains of all tables, as (table with its family, chain), and how many rules each has."""
+    found: dict[tuple[str, str], int] = {}
+    for entry in json.loads(await run("nft", "-j", "-t", "list", "ruleset", netns=netns))["nftables"]:
+        if chain := entry.get("chain"):
+            found.setdefault((f"{chain['family']} {chain['table']}", chain["name"]), 0)
+        elif rule := entry.get("rule"):
+            key = (f"{rule['family']} {rule['table']}", rule["chain"])
+            found[key] = found.get(key, 0) + 1
+    return found
 
 
 async def observe_counters(netns: str) -> dict[str, tuple[int, int]]:

@@ -6,16 +6,21 @@ exists, HAProxy listens (or is about to) before keepalived may bring an address,
 keepalived has let go of its addresses. Does no I/O.
 """
 
+from collections.abc import Mapping
+
+import msgspec
+
 from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.haproxy.model import Config
 from vrata.haproxy.plan import AtRunTime, Reload, Unchanged, plan_transition
 from vrata.haproxy.render import render_config
-from vrata.host import adverts
+from vrata.host import adverts, pair_guard
 from vrata.host.firewall import compile_firewall
 from vrata.host.forwarding import compile_forwarding, flows_to_forget, kernel_listeners
 from vrata.host.handover import compile_handover, local_addresses
 from vrata.host.health import targets_of
 from vrata.host.model import (
+    STARTS,
     AnyAction,
     AwaitHaproxy,
     ChangeHaproxy,
@@ -46,6 +51,7 @@ from vrata.host.model import (
     record_of,
 )
 from vrata.host.render import (
+    NAT_TABLE,
     render_conntrackd,
     render_haproxy,
     render_nat,
@@ -61,6 +67,7 @@ from vrata.vrrp.render import render_router as render_keepalived
 
 _OTHER_MAC = "another MAC address"
 _OTHER_MTU = "another MTU"
+_WITHOUT_TRACKING = (adverts.TABLE, pair_guard.TABLE)
 
 
 def plan_instance(
@@ -73,7 +80,7 @@ def plan_instance(
     validate_instance(desired)
     directory = instance_dir(settings, desired.id)
     gateway = desired.kind is InstanceKind.GATEWAY
-    haproxy = None if gateway else _haproxy(desired, directory, settings)
+    haproxy = None if gateway else _haproxy(desired, directory, settings, observed.user_id)
     router = _router(desired, directory)
     # Everything that can be refused is rendered before the first step is taken.
     haproxy_text = render_config(haproxy) if haproxy else ""
@@ -100,9 +107,10 @@ def plan_instance(
     if haproxy and not observed.haproxy_runs:
         steps.append(AwaitHaproxy("HAProxy was started"))
     steps += _plan_yield(observed, desired)
+    steps = [step for step in steps if STARTS.get(type(step)) not in observed.paused]
     steps += unplug
     if unplug:
-        steps.append(WriteRecord("legs are gone", record_of(settings, desired)))
+        steps.append(WriteRecord("legs are gone", record_of(settings, desired, observed.user_id)))
     if steps or observed.applied != desired:
         steps.append(MarkApplied("all steps are done", desired))
     return tuple(steps)
@@ -113,8 +121,8 @@ def instance_dir(settings: Settings, instance_id: str) -> str:
     return f"{settings.state_dir}/instances/{directory_name(instance_id)}"
 
 
-def _haproxy(desired: DesiredInstance, directory: str, settings: Settings) -> Config:
-    return render_haproxy(desired, directory, settings.open_files)
+def _haproxy(desired: DesiredInstance, directory: str, settings: Settings, user_id: int | None) -> Config:
+    return render_haproxy(desired, directory, settings.open_files, user_id)
 
 
 def _router(desired: DesiredInstance, directory: str) -> Router:
@@ -123,11 +131,11 @@ def _router(desired: DesiredInstance, directory: str) -> Router:
 
 def _plan_place(observed: Observed, desired: DesiredInstance, settings: Settings) -> list[AnyAction]:
     steps: list[AnyAction] = []
-    record = record_of(settings, desired)
+    record = record_of(settings, desired, observed.user_id)
     known = dict(observed.record.links) if observed.record else {}
-    if observed.record is None or observed.record.netns != record.netns or not record.links.items() <= known.items():
-        # The union: what an older record names may still exist and must stay findable until it is gone.
-        everything = type(record)(id=record.id, netns=record.netns, links={**known, **record.links})
+    # The union: what an older record names may still exist and must stay findable until it is gone.
+    everything = msgspec.structs.replace(record, links={**known, **record.links})
+    if observed.record != everything:
         steps.append(WriteRecord("names are recorded before anything is created", everything))
     if not observed.namespace_exists:
         forwards = desired.kind is InstanceKind.GATEWAY
@@ -173,7 +181,9 @@ def _plan_unplugs(observed: Observed, desired: DesiredInstance) -> list[AnyActio
 
 
 def _nat_differs(observed: Observed, nat: str) -> bool:
-    return observed.applied is None or not observed.namespace_exists or render_nat(observed.applied) != nat
+    if observed.applied is None or not observed.namespace_exists or observed.rules_changed:
+        return True
+    return render_nat(observed.applied) != nat
 
 
 def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[str]) -> list[AnyAction]:
@@ -186,8 +196,13 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
     before: list[Table] | None = _tables(applied, frozenset(loaded.down)) if applied else None
     if observed.rules is None:
         before = [Table(table.name) for table in after]  # never anything but empty ones
-    elif before is None or digest(before) != loaded.digest or desired.legs[0].name not in present:
-        before = None  # somebody was interrupted, or rules name an interface that is no more: begin anew
+    elif (
+        before is None
+        or digest(before) != loaded.digest
+        or desired.legs[0].name not in present
+        or observed.rules_changed
+    ):
+        before = None  # somebody was interrupted, wrote there, or rules name an interface that is no more: begin anew
     older: list[Table | None] = [*before] if before else [None for _ in after]
     pairs = list(zip(older, after, strict=True))
     ruleset = "".join(render_change(old, new) for old, new in pairs)
@@ -205,9 +220,17 @@ def _plan_rules(observed: Observed, desired: DesiredInstance, down: frozenset[st
             legs=tuple(leg.name for leg in desired.legs),
             forget=tuple(flow for flow in lost if flow not in known),
             state=RulesState(down=tuple(sorted(down)), digest=digest(after)),
-            tracks=any(new and not old for old, new in pairs[1:] if new.name != adverts.TABLE),
+            tracks=any(new and not old for old, new in pairs[1:] if new.name not in _WITHOUT_TRACKING),
         )
     ]
+
+
+def rules_are_there(applied: DesiredInstance, loaded: RulesState | None, chains: Mapping[tuple[str, str], int]) -> bool:
+    """Whether what was loaded is still in the kernel. `chains`: (table, chain) -> how many rules it has."""
+    tables = _tables(applied, frozenset(loaded.down)) if loaded else []
+    wanted = {(table.name, name): len(chain.rules) for table in tables for name, chain in table.chains.items()}
+    translated = applied.kind is not InstanceKind.GATEWAY or any(table == NAT_TABLE for table, _ in chains)
+    return wanted.items() <= chains.items() and translated
 
 
 def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
@@ -218,6 +241,7 @@ def _tables(desired: DesiredInstance, down: frozenset[str]) -> list[Table]:
         compile_firewall(desired),
         compile_forwarding(desired, down),
         *compile_handover(desired, served),
+        pair_guard.compile_pair_guard(desired),
         adverts.table(),
     ]
 
@@ -229,7 +253,8 @@ def _plan_haproxy(
         strays = observed.namespace_exists
         early = not strays and not joins
         return [StartHaproxy("HAProxy does not run", text, clear_strays=strays, early=early, files=config.files)]
-    running = _haproxy(observed.applied, directory, settings) if observed.applied else None
+    # Whom it runs as is no reason to reload: what an older version started keeps its user until something else is.
+    running = _haproxy(observed.applied, directory, settings, observed.user_id) if observed.applied else None
     steps: list[AnyAction] = []
     match plan_transition(running, config):
         case Unchanged() if observed.haproxy_outdated:

@@ -18,6 +18,7 @@ from vrata.haproxy.model import (
     Check,
     CheckKind,
     Config,
+    Confined,
     Frontend,
     Mode,
     Peer,
@@ -25,15 +26,16 @@ from vrata.haproxy.model import (
     SendProxy,
     Server,
 )
-from vrata.host.firewall import CONNTRACK_PORT, PEERS_PORT, compile_rules4
+from vrata.host.firewall import compile_rules4
 from vrata.host.forwarding import kernel_listeners
 from vrata.host.handover import anchor
 from vrata.host.l7 import l7_rule
+from vrata.host.model import EMPTY_DIRECTORY
+from vrata.host.pair_guard import CONNTRACK_PORT, PEERS_PORT
 from vrata.host.tls import TlsFiles
 from vrata.vrrp.model import Router, VirtualAddress
 
 PING_PORT = 1026  # on the loopback of the namespace: `vrata.host.ping` answers HAProxy there
-HARD_STOP_AFTER_MS = 600_000
 _FIRST_TABLE = 1000
 _SPARE_FILES = 1000
 _LEG = re.compile(r"[a-z][a-z0-9-]{0,14}")
@@ -89,10 +91,13 @@ def validate_instance(desired: DesiredInstance) -> None:
         raise InvalidInput("vrrp.source", desired.vrrp.source, "use a fixed address of the first leg")
 
 
-def render_haproxy(desired: DesiredInstance, directory: str, open_files: int | None = None) -> Config:
+def render_haproxy(
+    desired: DesiredInstance, directory: str, open_files: int | None = None, user_id: int | None = None
+) -> Config:
     """The balancer's HAProxy; one backend for each pair of listener and pool, since time-outs are the listener's.
 
-    `directory` is the instance's. `open_files` bounds `max_connections`: HAProxy does not start above it.
+    `directory` is the instance's. `open_files` bounds `max_connections`: HAProxy does not start above it. `user_id`:
+    whom its workers run as; None: as this host's root.
     """
     addresses = tuple(str(_interface("leg.virtual", cidr).ip) for leg in desired.legs for cidr in leg.virtual)
     pools = {pool.id: pool for pool in desired.pools}
@@ -115,9 +120,10 @@ def render_haproxy(desired: DesiredInstance, directory: str, open_files: int | N
     peers = _peers(desired) if shared and desired.vrrp.peers else ()
     return Config(
         stats_socket=f"{directory}/stats.sock",
-        hard_stop_after_ms=HARD_STOP_AFTER_MS,
+        hard_stop_after_ms=desired.reload_timeout_s * 1000,
         max_connections=_ceiling(desired.max_connections, open_files),
         threads=desired.threads,
+        confined=Confined(user_id, f"{directory}/{EMPTY_DIRECTORY}") if user_id is not None else None,
         tls_dir=files.directory,
         files=files.all(),
         frontends=tuple(frontends),
@@ -299,6 +305,9 @@ def _virtual_networks(leg: Leg) -> list[str]:
     networks = {str(_interface("leg.virtual", cidr).network) for cidr in leg.virtual}
     single = {n for n in networks if ipaddress.ip_network(n).num_addresses == 1}
     return sorted(networks - present - single)
+
+
+NAT_TABLE = "ip vrata"
 
 
 def render_nat(desired: DesiredInstance) -> str:

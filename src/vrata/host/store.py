@@ -13,8 +13,8 @@ import msgspec
 
 from vrata.base.errors import VrataError
 from vrata.base.files import remove_unfinished, write_atomic
-from vrata.base.wire import DesiredInstance, DesiredSet
-from vrata.host.model import Record, RulesState, directory_name
+from vrata.base.wire import DesiredInstance, DesiredSet, Refusal
+from vrata.host.model import EMPTY_DIRECTORY, Record, RulesState, directory_name, free_user_id
 
 T = TypeVar("T")
 _SECRET = 0o600  # private keys of certificates are in it
@@ -33,6 +33,8 @@ class HostStore:
         self.state_dir = state_dir
         self._instances = state_dir / "instances"
         self._desired = state_dir / "desired.json"
+        self._refusal = state_dir / "refusal.json"
+        self._users: dict[str, int] | None = None
 
     def prepare(self) -> None:
         """Create the directory; only root may look inside."""
@@ -58,6 +60,14 @@ class HostStore:
         """Keep a set; it survives a power cut."""
         write_atomic(self._desired, msgspec.json.encode(desired), durable=True, mode=_SECRET)
 
+    def load_refusal(self) -> Refusal | None:
+        """Why the sets of the cloud are not taken; None if they are."""
+        return _read(self._refusal, Refusal)  # null, when it was forgotten, is none
+
+    def save_refusal(self, refusal: Refusal | None) -> None:
+        """Keep a refusal, or forget it; it survives a power cut."""
+        write_atomic(self._refusal, msgspec.json.encode(refusal), durable=True)
+
     def directory(self, instance_id: str) -> Path:
         """Where an instance's files are; not necessarily there yet."""
         if not instance_id or "/" in instance_id or instance_id.startswith("."):
@@ -73,10 +83,20 @@ class HostStore:
         """The names an instance has in the kernel."""
         return _read(self.directory(instance_id) / "record.json", Record)
 
+    def user_id(self, instance_id: str) -> int:
+        """Whom the instance's HAProxy works as: as recorded, or a user that no other instance of the host has."""
+        if self._users is None:
+            records = (self.record(known) for known in self.known())
+            self._users = {one.id: one.user_id for one in records if one and one.user_id is not None}
+        if instance_id not in self._users:
+            self._users[instance_id] = free_user_id(instance_id, frozenset(self._users.values()))
+        return self._users[instance_id]
+
     def save_record(self, record: Record) -> None:
         """Remember names, before anything is created under them."""
         directory = self.directory(record.id)
         directory.mkdir(mode=0o700, exist_ok=True)
+        (directory / EMPTY_DIRECTORY).mkdir(mode=0o100, exist_ok=True)  # for root to enter, for nobody to read or write
         write_atomic(directory / "alive.sh", _ALIVE_SCRIPT.format(directory=directory))
         write_atomic(directory / "record.json", msgspec.json.encode(record), durable=True)
 
@@ -99,6 +119,8 @@ class HostStore:
     def forget(self, instance_id: str) -> None:
         """Remove an instance's files, the record last, so that an interruption is found again."""
         directory = self.directory(instance_id)
+        if self._users:
+            self._users.pop(instance_id, None)
         with contextlib.suppress(FileNotFoundError):
             for path in directory.iterdir():
                 if path.is_dir():

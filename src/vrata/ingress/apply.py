@@ -9,20 +9,21 @@ import hashlib
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import assert_never
 
 import structlog
 
+from vrata.base.clock import monotonic_s
 from vrata.base.files import write_atomic
 from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
 from vrata.haproxy.process import HaproxyProcess
+from vrata.ingress.folds import program
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import BackendKey, Certificate, Scheme, Settings, Slot
 from vrata.ingress.observe import Running, Servers, observe_hosts, observe_running, observe_servers
-from vrata.ingress.places import Kind, kind_of, slot_name
+from vrata.ingress.places import SLOW_KINDS, TLS_KINDS, Kind, kind_of, slot_name
 from vrata.ingress.plan import (
     Action,
     AddCertificate,
@@ -48,16 +49,20 @@ from vrata.ingress.plan import (
     Release,
     Reload,
     RemoveServer,
+    ReplaceForbidden,
     ReplacePatterns,
+    ReplaceProxies,
     ReviveServer,
     patterns_of,
     rows_of,
 )
 from vrata.ingress.render import (
     AUTHORITIES,
+    FORBIDDEN,
     OWNERS,
     POLICIES,
     PROGRAM,
+    PROXIES,
     STREAMS,
     THROUGH,
     USERS,
@@ -69,18 +74,22 @@ from vrata.ingress.render import (
     server_address,
     server_words,
 )
+from vrata.ingress.rows import listed_patterns
 from vrata.ingress.served import DEFAULT, LIST, file_names, is_authority, list_line
+from vrata.loop.restarts import Restarts
 from vrata.net import daemon
 
 DEFAULT_NAME = "no certificate for this name"
 SPARE_STREAMS = 8  # a new port is a reload anyway
 SPARE_SHARE = 4  # one prepared backend for so many in use
+# Of the least that are prepared, one for so many of the most usual kind.
+SPARE_SHARES = (((Kind.HASH, Kind.COOKIE, Kind.TLS_ROUND_ROBIN), 4), (TLS_KINDS, 16), (SLOW_KINDS, 32))
 
 log = structlog.get_logger(__name__)
 
 
 class Proxy:
-    """One HAProxy in one directory; `ended` is called when it is there no more."""
+    """One HAProxy in one directory; `ended` is called when it is there no more, and may be started again."""
 
     def __init__(self, settings: Settings, directory: Path, ended: Callable[[], None], metrics: Metrics) -> None:
         self.settings = settings
@@ -90,6 +99,7 @@ class Proxy:
         self.running: Running | None = None
         self._ended = ended
         self._watch: daemon.ExitWatch | None = None
+        self._restarts = Restarts()
 
     def is_alive(self) -> bool:
         """Whether there is one; what was known of one that has gone is forgotten."""
@@ -97,8 +107,22 @@ class Proxy:
         if found is None or self._watch is None or self._watch.daemon != found:
             self.running = None
         if found and (self._watch is None or self._watch.daemon != found):
-            self._watch = self.haproxy.watch(found, self._ended)
+            self._watch_it(found)
         return found is not None
+
+    def _watch_it(self, found: daemon.DaemonId) -> None:
+        self._restarts.started(monotonic_s())
+        self._watch = self.haproxy.watch(found, self._on_end)
+
+    def _on_end(self, status: int | None) -> None:
+        pause_s = self._restarts.ended(monotonic_s())
+        said, status_said = self.haproxy.log_tail(), daemon.describe_status(status)
+        log.warning("haproxy ended", status=status_said, said=said, again_in_s=pause_s)
+        asyncio.get_running_loop().call_later(pause_s, self._ended)
+
+    def is_paused(self) -> bool:
+        """Whether it ended again and again, and is not to be started yet."""
+        return self._restarts.pause_s(monotonic_s()) > 0
 
     def is_foreign(self) -> bool:
         """Whether the one that runs was started with other settings, or with other rules than this version's."""
@@ -110,7 +134,7 @@ class Proxy:
 
     def _made_by(self) -> str:
         """A digest of all that is the same whatever is served."""
-        rules = render_config(self.settings, {}, (), str(self.directory)) + _program()
+        rules = render_config(self.settings, {}, (), str(self.directory)) + program()
         return hashlib.blake2s(rules.encode(), digest_size=16).hexdigest()
 
     def forget(self) -> None:
@@ -161,6 +185,8 @@ class Proxy:
                 return await runtime.remove_server(slot, name)
             case AddCertificate() | DropCertificate() | AddFile() | DropFile() | PutAuthority() | DropAuthority():
                 await self._certify(action, running)
+            case ReplaceProxies() | ReplaceForbidden():
+                await self._judge(action, running)
             case Release(slot=slot):
                 await runtime.delete_row(self._map(OWNERS), slot)
                 running.release(slot)
@@ -189,7 +215,7 @@ class Proxy:
                     await runtime.put_row(self._map(USERS), secret, version, new=was is None)
                     running.users[secret] = version
             case ReplacePatterns(scheme=scheme, hosts=hosts):
-                rows = [row for found in hosts.values() for row in found]
+                rows = [row for host, found in hosts.items() for row in listed_patterns(host, found)]
                 await runtime.replace_map(self._map(patterns_map(scheme)), rows)
                 running.patterns[scheme] = dict(hosts)
             case PutRow(scheme=scheme, row=row, place=place, was=was):
@@ -198,6 +224,18 @@ class Proxy:
             case DropRow(scheme=scheme, row=row):
                 await runtime.delete_row(self._map(routes_of(scheme)), row)
                 running.drop_row(scheme, row)
+            case _:
+                assert_never(action)
+
+    async def _judge(self, action: ReplaceProxies | ReplaceForbidden, running: Running) -> None:
+        runtime = self.haproxy.runtime
+        match action:
+            case ReplaceProxies(rows=rows):
+                await runtime.replace_map(self._map(PROXIES), rows.items())
+                running.proxies = dict(rows)
+            case ReplaceForbidden(addresses=addresses):
+                await runtime.replace_map(self._map(FORBIDDEN), [(one, "forbidden") for one in sorted(addresses)])
+                running.forbidden = addresses
             case _:
                 assert_never(action)
 
@@ -267,13 +305,15 @@ class Proxy:
         self._write(STREAMS, ((port.name, places[backend]) for port, backend in desired.streams.items()))
         self._write(THROUGH, ((host, places[backend]) for host, backend in desired.through.items() if backend))
         self._write(USERS, ((secret, version) for secret, version in desired.users.items() if version))
+        self._write(PROXIES, sorted(desired.proxies.items()))
+        self._write(FORBIDDEN, ((one, "forbidden") for one in sorted(desired.forbidden)))
         self._write(AUTHORITIES, ((host, digest) for host, digest in desired.authorities.items() if digest))
         for scheme in Scheme:
             patterns = patterns_of(desired.patterns, scheme, places)
             rows = rows_of(desired.hosts, patterns, scheme, places)
-            self._write(patterns_map(scheme), (row for found in patterns.values() for row in found))
+            self._write(patterns_map(scheme), (row for one in patterns.items() for row in listed_patterns(*one)))
             self._write(routes_of(scheme), (row for found in rows.values() for row in sorted(found.items())))
-        write_atomic(self.directory / PROGRAM, _program())
+        write_atomic(self.directory / PROGRAM, program())
         config = {slot: backends[backend] for slot, backend in sorted(owners.items())}
         spare = [slot for slot in slots if slot not in owners]
         files = _files(self.haproxy.tls_dir, desired)
@@ -287,7 +327,7 @@ class Proxy:
         if self.haproxy.running():
             await self.haproxy.reload()
         else:
-            self._watch = self.haproxy.watch(await self.haproxy.start(), self._ended)
+            self._watch_it(await self.haproxy.start())
         write_atomic(self._maker, self._made_by())
 
     def _write(self, name: str, rows: Iterable[tuple[str, str]]) -> None:
@@ -304,10 +344,6 @@ class Proxy:
         if running:
             await daemon.stop(running, signal.SIGUSR1, self.settings.drain_s)
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
-
-
-def _program() -> str:
-    return resources.files("vrata.ingress").joinpath(PROGRAM).read_text()
 
 
 def observed_of(running: Running, servers: Servers) -> Observed:
@@ -327,6 +363,8 @@ def observed_of(running: Running, servers: Servers) -> Observed:
         running.ports,
         running.streams,
         running.replicas,
+        running.proxies,
+        running.forbidden,
         running.live,
     )
 
@@ -353,7 +391,8 @@ def _slots(owners: Mapping[Slot, BackendKey], backends: Iterable[BackendKey], se
     names = set(owners)
     for kind in Kind:
         used = sum(kind_of(backend) is kind for backend in backends)
-        least = settings.spare_slots if kind is Kind.ROUND_ROBIN else settings.spare_slots // SPARE_SHARE
+        share = next((one for kinds, one in SPARE_SHARES if kind in kinds), 1)
+        least = settings.spare_slots // share
         if kind is Kind.TCP:
             least = SPARE_STREAMS if settings.tcp_services or settings.ssl_passthrough else 0
         names |= {slot_name(number, kind) for number in range(used + max(least, used // SPARE_SHARE))}

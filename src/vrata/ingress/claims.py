@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from vrata.ingress.annotations import grammar
 from vrata.ingress.annotations.options import BackendOptions, BackendTls, Redirect, Rewrite
-from vrata.ingress.annotations.parse import parse_annotations
-from vrata.ingress.endpoints import FIRST, HASH, HTTP2, OPAQUE, TCP, TLS, VIRTUAL, backend_key, slow_start
+from vrata.ingress.annotations.parse import parse_annotations, said
+from vrata.ingress.endpoints import FIRST, HASH, HTTP2, OPAQUE, SLOW, TCP, TLS, VIRTUAL, backend_key, slow_start
 from vrata.ingress.headers import HEADERS, Headers
 from vrata.ingress.model import (
     CONTROLLER,
+    HANDSHAKE_MS,
     BackendKey,
     CertificateClaim,
     Claim,
@@ -29,8 +30,10 @@ from vrata.ingress.policy import (
     auth_headers_of,
     authority_of,
     canary_of,
+    cookie_at,
     headers_of,
     join,
+    plain_start,
     policy_of,
     redirect_to,
     secret_of,
@@ -68,7 +71,9 @@ def is_ours(ingress: Ingress, classes: Mapping[str, IngressClass]) -> tuple[bool
     found = classes.get(name)
     if found is None:
         known = ", ".join(sorted(classes)) or "none exists yet"
-        message = f"spec.ingressClassName: no IngressClass {name!r}; use one of: {known}"
+        by_annotation = not ingress.spec.ingress_class_name and LEGACY_CLASS in ingress.metadata.annotations
+        at = f"metadata.annotations[{LEGACY_CLASS}]" if by_annotation else "spec.ingressClassName"
+        message = f"{at}: no IngressClass {name!r}; use one of: {known}"
         return False, Problem(ingress.metadata.key, "IngressClassNotFound", message)
     return found.spec.controller == CONTROLLER, None
 
@@ -78,14 +83,14 @@ def read_ingress(
     defaults: Mapping[str, str] | None = None,
     headers: Callable[[SecretKey], object] = lambda _: None,
     *,
-    passthrough: bool = True,
+    passthrough: bool = False,
 ) -> Claims:
     """Everything that can be served of one Ingress, and what is wrong with the rest.
 
     `defaults` are annotations that its class has for it, `headers` what is known of a ConfigMap that it names for some.
     `passthrough`: whether the controller was told to look at names before TLS ends.
     """
-    reading = _Reading(ingress, {**(defaults or {}), **ingress.metadata.annotations})
+    reading = _Reading(ingress, {**(defaults or {}), **said(ingress.metadata.annotations)})
     reading.add_headers(headers)
     if reading.through and not passthrough:
         remedy = "start the controller with --ssl-passthrough"
@@ -97,6 +102,7 @@ def read_ingress(
     return Claims(
         age=(created.timestamp() if created else 0.0, ingress.metadata.key),
         hosts={host: tuple(claims) for host, claims in reading.hosts.items()},
+        named=reading.named(),
         certificates=tuple(reading.certificates),
         secrets=tuple(reading.secrets),
         left_out=reading.options.refused or reading.shut,
@@ -152,11 +158,25 @@ class _Reading:
         named = auth.proxy_headers if auth and auth.url and not self._canary else None
         return secret_of(self.ingress.metadata.key, named, HEADERS) if named else None
 
+    def named(self) -> frozenset[str]:
+        """The hosts that belong to its namespace if it is the oldest Ingress that names them.
+
+        A canary shares the host of another Ingress. A default backend beside rules for hosts is for these in the first place.
+        """
+        if self._canary:
+            return frozenset()
+        hosts = {rule.host.lower() or ANY for rule in self.ingress.spec.rules}
+        if not hosts and self.ingress.spec.default_backend:
+            hosts = {ANY}
+        return frozenset(host for host in hosts if host == ANY or _is_host(host))
+
     def read(self) -> None:
         spec = self.ingress.spec
         if not self._may_be_open():
             return
-        if too_long(self._policy):
+        affine = self.options.affinity is not None and self.options.affinity.kind is not None
+        paths = sum(len(rule.http.paths) for rule in spec.rules if rule.http) if affine else 1
+        if too_long(self._policy, paths):
             self.tell(
                 "InvalidAnnotation",
                 "annotations: together they are too long, so the Ingress is left out; name fewer networks or origins",
@@ -190,6 +210,7 @@ class _Reading:
             for index, path in enumerate(rule.http.paths if rule.http else ()):
                 self._path(host, path, f"{at}.http.paths[{index}]")
         if not self._canary:
+            self._rest()
             self._other_names()
             self._asks_clients()
 
@@ -260,7 +281,7 @@ class _Reading:
     def _path(self, host: str, path: HttpIngressPath, at: str) -> None:
         text = path.path or "/"
         regex = self._rewrite.use_regex or self._rewrite.target is not None
-        wrong = _wrong_pattern(text) if regex else _wrong_path(text)
+        wrong = (_wrong_pattern(text) or _wrong_rewrite(text, self._rewrite.target)) if regex else _wrong_path(text)
         if wrong:
             self.tell("InvalidPath", f"{at}.path: {text[:80]!r} can not be matched; {wrong}")
             return
@@ -269,7 +290,7 @@ class _Reading:
             row = exact_row(host, text) if path.path_type == "Exact" and not regex else prefix_row(host, text)
             claim = Claim(
                 row,
-                self._route(backend, host),
+                self._route(backend, host, plain_start(text) if regex else text),
                 f"{at}.backend",
                 pattern=text if regex else re.escape(text),
                 regex=regex,
@@ -278,11 +299,22 @@ class _Reading:
             )
             self.hosts.setdefault(host, []).append(claim)
 
-    def _route(self, backend: BackendKey, host: str) -> Route:
+    def _rest(self) -> None:
+        """The default backend is for everything that no rule of the Ingress' own hosts is for."""
+        if not self.default:
+            return
+        for host in self.named() - {ANY}:
+            route = self.default.route._replace(https_only=self._is_https_only(host))
+            claim = replace(self.default, row=prefix_row(host, "/"), route=route, rest=True)
+            self.hosts.setdefault(host, []).append(claim)
+
+    def _route(self, backend: BackendKey, host: str, path: str) -> Route:
+        """`path` is the rule's, or what one that is a pattern begins with; empty for a default backend."""
         if self.through:
             return Route(backend, https_only=True, through=True)
         rewrite = _template(self._rewrite.target)
-        return Route(backend, self._is_https_only(host), self._policy, rewrite=rewrite, fallback=self._fallback)
+        policy = join(self._policy, cookie_at(self.options, path)) if path and not self._canary else self._policy
+        return Route(backend, self._is_https_only(host), policy, rewrite=rewrite, fallback=self._fallback)
 
     def _asks_clients(self) -> None:
         """Tell whose clients are not asked for a certificate that they must have."""
@@ -301,19 +333,21 @@ class _Reading:
         named = {host: claims for host, claims in self.hosts.items() if host != ANY}
         for alias in self.options.traffic.aliases if self.options.traffic else ():
             for host, claims in named.items():
-                self._also(alias, host, [(claim, claim.route) for claim in claims])
+                self._also(alias, host, [(claim, claim.route) for claim in claims], same=True)
         if self._redirect.www:
             for host, claims in named.items():
                 other = host.removeprefix("www.") if host.startswith("www.") else f"www.{host}"
                 route = claims[0].route._replace(policy=redirect_to(host), rewrite="")
                 row = prefix_row(host, "/")
-                self._also(other, host, [(replace(claims[0], row=row, pattern="/", regex=False), route)])
+                self._also(other, host, [(replace(claims[0], row=row, pattern="/", regex=False, rest=False), route)])
 
-    def _also(self, name: str, host: str, claims: list[tuple[Claim, Route]]) -> None:
+    def _also(self, name: str, host: str, claims: list[tuple[Claim, Route]], *, same: bool = False) -> None:
+        """`same`: the name serves what all Ingresses of the namespace say of the host."""
         if name in self.hosts:
             return
         self.hosts[name] = [
-            replace(claim, row=moved_row(claim.row, name), route=route, role=Role.ALIAS) for claim, route in claims
+            replace(claim, row=moved_row(claim.row, name), route=route, role=Role.ALIAS, alias_of=host if same else "")
+            for claim, route in claims
         ]
         self.certificates += [replace(one, host=name) for one in self._certificates_of.get(host, ())]
 
@@ -324,6 +358,9 @@ class _Reading:
                 self.tell("InvalidSecret", f"{at}.secretName: {entry.secret_name[:80]!r} is no name; write one")
                 continue
             hosts = entry.hosts or tuple({rule.host: None for rule in self.ingress.spec.rules if rule.host})
+            if entry.secret_name and not hosts:
+                remedy = "name the hosts that it is for; others are served with a certificate that is nobody's"
+                self.tell("CertificateUnused", f"{at}.hosts: neither they nor rules name a host; {remedy}")
             for index, host in enumerate(name.lower() for name in hosts):
                 if not self._is_host(host, f"{at}.hosts[{index}]"):
                     continue
@@ -338,7 +375,7 @@ class _Reading:
         return self._redirect.force_ssl or host in self.encrypted or wildcard in self.encrypted
 
     def _is_host(self, host: str, at: str) -> bool:
-        valid = bool(HOST.fullmatch(host)) and len(host) <= HOST_MAX
+        valid = _is_host(host)
         if not valid:
             self.tell("InvalidHost", f"{at}: {host[:80]!r} is no DNS name; write one")
         return valid
@@ -363,6 +400,7 @@ class _Reading:
         words = {
             HTTP2: asked.protocol.startswith("GRPC"),
             TLS: asked.protocol.endswith("S"),
+            SLOW: asked.protocol.endswith("S") and (asked.connect_timeout_ms or 0) > HANDSHAKE_MS,
             HASH: asked.hash_by is not None,
             VIRTUAL: asked.service_upstream,
             slow_start(asked.slow_start_ms): asked.slow_start_ms > 0,
@@ -376,6 +414,10 @@ class _Reading:
         self.problems.append(Problem(self.ingress.metadata.key, reason, message))
 
 
+def _is_host(text: str) -> bool:
+    return len(text) <= HOST_MAX and bool(HOST.fullmatch(text))
+
+
 def _wrong_path(text: str) -> str:
     valid = PATH.fullmatch(text) and len(text) <= PATH_MAX
     return "" if valid else "begin with / and use visible ASCII characters"
@@ -387,6 +429,16 @@ def _wrong_pattern(text: str) -> str:
     except ValueError as error:
         return str(error)
     return "" if text.startswith("/") else "begin with /"
+
+
+def _wrong_rewrite(pattern: str, target: str | None) -> str:
+    """A new path that begins with a group has its slash from there."""
+    if not target or target.startswith("/"):
+        return ""
+    groups = re.findall(r"(?:\\.|\[(?:\\.|[^]\\])*\]|[^(\\[])*\(([^)]?)", pattern)
+    number = int(target[1])
+    slash = number <= len(groups) and groups[number - 1] == "/"
+    return "" if slash else f"rewrite-target {target!r} needs a / before it, or group {number} one at its beginning"
 
 
 def _template(target: str | None) -> str:

@@ -15,14 +15,15 @@ from vrata.haproxy.runtime import RuntimeFailed
 from vrata.ingress import doorman
 from vrata.ingress.apply import Proxy, observed_of
 from vrata.ingress.claims import is_ours, read_ingress
-from vrata.ingress.endpoints import EXTERNAL, service_of, words_of
+from vrata.ingress.endpoints import EXTERNAL, addresses_of, pods_of, service_of, words_of
 from vrata.ingress.headers import HEADERS
+from vrata.ingress.holdings import is_recorded, read_record, record_of, write_record
 from vrata.ingress.metrics import Metrics
 from vrata.ingress.model import CONFIG_MAP, BackendKey, Problem, SecretKey, Settings
-from vrata.ingress.names import Names
+from vrata.ingress.names import Names, Owners
 from vrata.ingress.observe import Running
 from vrata.ingress.parameters import defaults_of, key_of
-from vrata.ingress.places import policy_name
+from vrata.ingress.places import rows_of_policy
 from vrata.ingress.plan import (
     AddCertificate,
     AddFile,
@@ -32,6 +33,7 @@ from vrata.ingress.plan import (
     Reload,
     RemoveServer,
     plan_pass,
+    policy_rows,
 )
 from vrata.ingress.relay import Carried, Relay
 from vrata.ingress.secrets import Secrets
@@ -42,7 +44,7 @@ from vrata.ingress.table import Table
 from vrata.ingress.telling import Telling
 from vrata.ingress.trust import peer_of
 from vrata.ingress.users import is_users
-from vrata.ingress.wanted import Wanted, Work
+from vrata.ingress.wanted import API_SERVER, Wanted, Work
 from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.events import Recorder
@@ -68,7 +70,8 @@ class Controller:
         self.services = Informer(kube, resources.SERVICES, Service)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.secrets = Secrets(kube, self._secret_changed)
-        self.names = Names(self._names_changed)
+        self._owners = Owners()
+        self.names = Names(self._names_changed, self._owners.of, self._own_addresses)
         self.status = status
         namespace, _, name = settings.tcp_services.partition("/")
         self.config_maps = Informer(
@@ -84,9 +87,9 @@ class Controller:
         self._due = asyncio.Event()
         self.metrics = Metrics()
         self.proxy = Proxy(settings, directory, self._due.set, self.metrics)
-        self.table = Table()
+        self.table = Table(shared_hosts=settings.shared_hosts)
         config_maps = ChainMap(self.config_maps.objects, self.udp_config_maps.objects)
-        self.telling = Telling(self.events, self.ingresses.objects, config_maps)
+        self.telling = Telling(self.events, self.ingresses.objects, config_maps, self.services.objects)
         self.wanted = Wanted(
             settings,
             status.publish_service,
@@ -106,6 +109,9 @@ class Controller:
         self._by_host: Mapping[str, Mapping[str, int]] = {}
         if settings.host_metrics:
             self.metrics.watch_hosts(lambda: self._by_host)
+        for informer in self._informers:
+            informer.on_unreadable(self.events.unreadable)
+        self.metrics.watch("unreadable_objects", "Objects that cannot be decoded.", self._count_unreadable)
         self.ingresses.on_change(self._ingress_changed)
         self.classes.on_change(self._class_changed)
         self.services.on_change(self._service_changed)
@@ -200,13 +206,22 @@ class Controller:
         entry = new or old
         assert entry
         key = entry.metadata.key
+        self._own(f"service {key}", key, (new.spec.cluster_ip, *new.spec.cluster_ips) if new else ())
         self._follow(key)
         self._look_at(self._backends_of(key))
+        if key == API_SERVER:
+            self._due.set()
         if key == self.status.publish_service:
-            self._status_due = True
+            self._status_due = True  # and whose PROXY headers are believed: every pass looks
             self._due.set()
 
+    def _own(self, name: str, key: str, addresses: Iterable[str]) -> None:
+        for address in self._owners.put(name, key.partition("/")[0], addresses):
+            self._names_changed(self.names.leading_to(address))
+
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        if entry := new or old:
+            self._own(f"slice {entry.metadata.key}", entry.metadata.key, pods_of(new) if new else ())
         for entry in (old, new):
             if entry:
                 owned = self.wanted.slices.setdefault(entry.service_key, {})
@@ -216,7 +231,7 @@ class Controller:
                 if not owned:
                     del self.wanted.slices[entry.service_key]
                 self._look_at(self._backends_of(entry.service_key))
-                if entry.service_key == self.status.publish_service:
+                if entry.service_key in (self.status.publish_service, API_SERVER):
                     self._due.set()
 
     def _secret_changed(self, key: SecretKey) -> None:
@@ -232,6 +247,14 @@ class Controller:
     def _names_changed(self, services: frozenset[str]) -> None:
         for service in services:
             self._look_at(self._backends_of(service))
+
+    def _own_addresses(self) -> frozenset[str]:
+        """Of the pods of the controller, of the balancer in front (what asks there would ask itself), and of the API server."""
+        front = self.status.publish_service
+        served = self.services.objects.get(front)
+        before = served.status.load_balancer.ingress if served else ()
+        pods = addresses_of(self.wanted.slices.get(front, {}).values())
+        return pods | {self.proxy.settings.replica} | {one.ip for one in before} | self.wanted.forbidden()
 
     def _follow(self, key: str) -> None:
         """Ask for the name that a Service stands for, if a row leads to it."""
@@ -255,10 +278,11 @@ class Controller:
 
     def lacks(self) -> str:
         """What it still takes to be ready; empty if nothing."""
-        waiting = [one for one in self._informers if not one.synced.is_set()]
-        if waiting:
-            return f"{len(waiting)} of {len(self._informers)} collections not read yet"
-        return "" if self._done else "HAProxy does not serve yet"
+        reasons = [reason for informer in self._informers if (reason := informer.not_ready_reason())]
+        return "; ".join(reasons) or ("" if self._done else "HAProxy does not serve yet")
+
+    def _count_unreadable(self) -> int:
+        return sum(len(informer.unreadable) for informer in self._informers)
 
     async def count_hosts(self) -> None:
         """Read the figures by host, if there are any."""
@@ -279,6 +303,7 @@ class Controller:
                 group.create_task(self.secrets.run())
                 group.create_task(self.names.run())
                 group.create_task(self.relay.run())
+                self.table.remember(read_record(self.parameters.objects.get(record_of(self.status.publish_service))))
                 self._settle()
                 await self.secrets.settled()
                 group.create_task(self.status.run())
@@ -297,6 +322,8 @@ class Controller:
             await self._due.wait()
             await asyncio.sleep(COALESCE_S)
             self._due.clear()
+            if self.proxy.is_paused():  # it has ended again and again; `_due` is set when it may be started
+                continue
             try:
                 with self.metrics.pass_seconds.time():
                     lingering = await self._pass()
@@ -354,9 +381,15 @@ class Controller:
         if self._status_due:
             self._status_due = False
             self.status.set(self.table.ours, self.ingresses.objects, self.services.objects)
+            self._record_kept_hosts()
         if refused:
             raise refused
         return again
+
+    def _record_kept_hosts(self) -> None:
+        found = self.parameters.objects.get(record_of(self.status.publish_service))
+        content = write_record(self.table.kept)
+        self.status.record(None if is_recorded(content, found) else content)
 
     def _settle(self) -> None:
         """What follows from the changes of Ingresses."""
@@ -376,7 +409,9 @@ class Controller:
         self._work.backends |= change.added | change.removed
         self._work.secrets |= change.secrets
         self._work.policies |= {
-            policy_name(policy): policy if self.table.has(policy) else None for policy in change.policies
+            name: text if self.table.has(policy) else None
+            for policy in change.policies
+            for name, text in rows_of_policy(policy).items()
         }
 
     async def _observe(self, work: Work) -> Observed:
@@ -399,7 +434,7 @@ class Controller:
         work.hosts |= self.table.hosts.keys()
         work.secrets |= self.table.secrets
         work.named |= self.table.named
-        work.policies |= {policy_name(policy): policy for policy in self.table.policies}
+        work.policies |= policy_rows(self.table.policies)
         work.backends |= {*self.table.backends, *work.streams.values()}
 
     async def _reload(self, reason: Reload) -> None:

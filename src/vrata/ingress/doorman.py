@@ -20,7 +20,7 @@ from vrata.base.asgi import serve_http
 from vrata.ingress.render import DOORMAN
 from vrata.ingress.users import Users, is_right
 
-AT_ONCE, WAITING = 2, 32  # a hash takes its time on purpose; of all lists of users, and for each of them
+AT_ONCE, WAITING = 2, 32  # a hash takes its time on purpose; in all, and waiting for each list of users
 
 Find = Callable[[str, str], Users | None]
 
@@ -28,7 +28,7 @@ Find = Callable[[str, str], Users | None]
 def doorman(find: Find) -> Starlette:
     """`GET /{namespace}/{name}/{version}` with the client's Authorization; `find(key, version)` has the users."""
     turn = asyncio.Semaphore(AT_ONCE)
-    # One list's passwords are checked one by one: whoever guesses at it keeps nobody waiting who has another.
+    # Of one list, and of one namespace, passwords are checked one by one: guesses keep nobody else waiting.
     turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
     waiting: Counter[str] = Counter()
 
@@ -43,7 +43,9 @@ def doorman(find: Find) -> Starlette:
             return Response(status_code=401)
         waiting[key] += 1
         try:
-            async with turns[key], turn:
+            async with turns[key], turns[path["namespace"]], turn:
+                if await request.is_disconnected():  # HAProxy has waited long enough
+                    return Response(status_code=503)
                 right = await asyncio.to_thread(is_right, users, *given)
         finally:
             waiting[key] -= 1

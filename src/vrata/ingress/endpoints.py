@@ -14,6 +14,8 @@ from vrata.kube.objects import Endpoint, EndpointSlice, Service, ServicePort
 # appProtocol of a Service port that means HTTP/2 without TLS (Kubernetes documentation, «Application protocol»).
 H2 = ("kubernetes.io/h2c", "grpc")
 
+# Who writes a slice (Kubernetes documentation, «EndpointSlices», «Management»).
+MANAGED_BY, BY_CLUSTER = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
 
 EXTERNAL = "ExternalName"
 
@@ -23,6 +25,7 @@ OPAQUE = "opaque"  # clients are told servers' names
 TCP = "tcp"  # whatever it is that goes over it
 UDP = "udp"  # not HAProxy's (`vrata.ingress.datagrams`)
 PROXY = "proxy"  # each connection begins with the client's address (HAProxy's proxy-protocol.txt)
+SLOW = "slow"  # with TLS: the handshake may take long
 VIRTUAL = "virtual"  # the Service's own address, not its pods
 _SLOW = "slow="  # milliseconds until a new pod has its full share follow
 FIRST = ""  # for a port: the Service's first one
@@ -54,6 +57,14 @@ def addresses_of(slices: Iterable[EndpointSlice]) -> frozenset[str]:
     return frozenset(one.addresses[0] for one in endpoints if _has_address(one) and not one.conditions.terminating)
 
 
+def pods_of(entry: EndpointSlice) -> frozenset[str]:
+    """The addresses of a slice that the cluster gave to pods; a slice that a user wrote may name anything."""
+    if entry.metadata.labels.get(MANAGED_BY) != BY_CLUSTER:
+        return frozenset()
+    endpoints = (one for one in entry.endpoints or () if one.target_ref and one.target_ref.kind == "Pod")
+    return frozenset(address for one in endpoints for address in one.addresses)
+
+
 def servers_of(
     backend: BackendKey,
     service: Service | None,
@@ -76,7 +87,8 @@ def servers_of(
     if service.spec.type == EXTERNAL and (port or text.isdecimal()):
         number = port.port if port else int(text)
         servers = tuple(_server(address, number, words, tls) for address in named)
-        message = f"service.name: {service.spec.external_name!r} has no address outside this machine; name another one"
+        name = service.spec.external_name
+        message = f"service.name: {name!r} has no address outside this machine and other namespaces; name another one"
         return servers, None if servers else ("NameNotResolved", message)
     if port is None:
         known = ", ".join(str(entry.name or entry.port) for entry in service.spec.ports if entry.protocol == protocol)

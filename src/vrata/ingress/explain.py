@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from vrata.base.errors import InvalidInput
 from vrata.ingress.claims import is_ours, read_ingress
 from vrata.ingress.endpoints import EXTERNAL, port_of, servers_of, service_of
-from vrata.ingress.model import BackendKey, Problem, Route, RowKey
+from vrata.ingress.model import CAREFULLY, NOT_HERE, TO_EVERY, BackendKey, Problem, Route, RowKey
 from vrata.ingress.parameters import defaults_of
 from vrata.ingress.render import server_address
 from vrata.ingress.rows import ANY, END, candidates, find_rows, host_of
@@ -25,6 +25,8 @@ class Cluster:
     services: tuple[Service, ...]
     slices: tuple[EndpointSlice, ...]
     parameters: Mapping[str, ConfigMap] = field(default_factory=dict)  # of classes
+    shared_hosts: bool = False  # as the controller was started
+    passthrough: bool = False  # likewise
 
 
 def explain(cluster: Cluster, url: str) -> list[str]:
@@ -35,16 +37,16 @@ def explain(cluster: Cluster, url: str) -> list[str]:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput("URL", url, "use one such as https://shop.example/cart")
-    host, path = parts.hostname.lower(), parts.path or "/"
+    host, path = _host(parts.hostname, url), quote(parts.path or "/", safe=_IN_PATHS)
     classes = {one.metadata.name: one for one in cluster.classes}
-    table, names = Table(), tuple(candidates(host))
+    table, names = Table(shared_hosts=cluster.shared_hosts), tuple(candidates(host))
     problems: list[Problem] = []
     for ingress in (one for one in cluster.ingresses if not one.metadata.deletion_timestamp):
         mine, wrong = is_ours(ingress, classes)
         told, hosts = [wrong] if wrong else [], _named(ingress)
         if mine:
             defaults, wrong = defaults_of(ingress, classes, cluster.parameters)
-            claims = read_ingress(ingress, defaults)
+            claims = read_ingress(ingress, defaults, passthrough=cluster.passthrough)
             table.put(ingress.metadata.key, claims)
             told, hosts = [*claims.problems, *([wrong] if wrong else [])], hosts | claims.hosts.keys()
         problems += told if hosts.intersection(names) else []
@@ -54,6 +56,17 @@ def explain(cluster: Cluster, url: str) -> list[str]:
         *_explained(cluster, table, parts.scheme, host, path),
         *(f"problem      Ingress {one.ingress}: {one.message}" for one in problems),
     ]
+
+
+_IN_PATHS = "/%:@!$&'()*+,;=~"
+
+
+def _host(text: str, url: str) -> str:
+    """As clients ask for it: without the root's dot, and in ASCII (RFC 5890)."""
+    try:
+        return text.removesuffix(".").encode("idna").decode().lower()
+    except UnicodeError:
+        raise InvalidInput("URL", url, "write a DNS name, such as https://shop.example/cart") from None
 
 
 def _named(ingress: Ingress) -> set[str]:
@@ -66,7 +79,7 @@ def _explained(cluster: Cluster, table: Table, scheme: str, host: str, path: str
         named = (table.hosts.get(one, NOTHING).certificate for one in candidates(host))
         secret = next((one for one in named if one), None)
         yield f"certificate  {f'of Secret {secret}' if secret else 'the default one: no Ingress names one for this host'}"
-    found = _found(table, host, path)
+    found = found_rules(table, host, path)
     if not found:
         yield f"answer       404: no rule of {len(table.ours)} Ingresses is for this host and path, and none is the default"
         return
@@ -80,16 +93,20 @@ def _explained(cluster: Cluster, table: Table, scheme: str, host: str, path: str
             yield f"passed over  {told}, {at} of Ingress {ingress}: the rule above is nearer"
 
 
-def _found(table: Table, host: str, path: str) -> list[tuple[str, str, str, Route]]:
+def found_rules(table: Table, host: str, path: str) -> list[tuple[str, str, str, Route]]:
     """What is for a request, the first one taken: host, key, the rule in words, the route."""
-    found = []
-    for one in candidates(host):
+    found, names = [], list(candidates(host))
+    while names:
+        one = names.pop(0)
         served = table.hosts.get(one, NOTHING)
         rows = [row for row in find_rows(served.rows, host, path) if host_of(row) == one]
-        found += [(one, str(row), _told(row), served.rows[row]) for row in rows]
-        found += [
-            (one, key, f"pattern {key}", route) for key, route in served.patterns if re.match(key, f"{one}{path}")
-        ]
+        here = [(one, str(row), _told(row), served.rows[row]) for row in rows]
+        here += [(one, key, f"pattern {key}", route) for key, route in served.patterns if re.match(key, f"{one}{path}")]
+        found += [rule for rule in here if not rule[3].miss]
+        misses = {(rule[3].miss or "").removesuffix(CAREFULLY) for rule in here}
+        if NOT_HERE in misses:
+            break
+        names = [ANY] if TO_EVERY in misses else names
     return found
 
 
@@ -97,6 +114,9 @@ def _served(cluster: Cluster, scheme: str, route: Route) -> Iterator[str]:
     if route.through and scheme == "https":
         yield "encrypted    up to the pods, which have the certificate"
         yield from _backend(cluster, "backend", route.backend)
+        return
+    if route.http_only and scheme == "https":
+        yield "answer       421: another Ingress has TLS of this host go to its pods unopened"
         return
     if route.https_only and scheme == "http":
         yield "answer       308 to https: the Ingress has TLS for this host"

@@ -14,10 +14,12 @@ from vrata.ingress.places import LIVE, Kind, is_slot
 from vrata.ingress.plan import Patterns
 from vrata.ingress.render import (
     AUTHORITIES,
+    FORBIDDEN,
     HOST_COUNTERS,
     HOSTS,
     OWNERS,
     POLICIES,
+    PROXIES,
     STREAMS,
     THROUGH,
     USERS,
@@ -25,7 +27,7 @@ from vrata.ingress.render import (
     patterns_map,
     routes_of,
 )
-from vrata.ingress.rows import host_of, host_of_pattern
+from vrata.ingress.rows import host_of, read_patterns
 from vrata.ingress.served import DEFAULT, LIST, is_trust
 from vrata.ingress.streams import Port
 
@@ -52,6 +54,8 @@ class Running:
     authorities: dict[str, str] = field(default_factory=dict)  # digests of Secrets by host
     through: dict[str, Slot] = field(default_factory=dict)  # where TLS goes unopened, by host
     replicas: set[str] = field(default_factory=set)  # addresses of others
+    proxies: dict[str, str] = field(default_factory=dict)  # networks, and whether they are the balancer's
+    forbidden: frozenset[str] = frozenset()  # addresses that no tenant's URL may lead to
     live: frozenset[Kind] = frozenset()  # of which slots can be added
 
     def add(self, slot: Slot) -> None:
@@ -93,11 +97,7 @@ async def observe_running(
         running.rows[scheme] = {}
         for row, place in (await _map(runtime, map_path(directory, routes_of(scheme)))).items():
             running.put_row(scheme, RowKey(row), Place(place))
-        patterns: dict[str, Patterns] = {}
-        for key, place in (await _map(runtime, map_path(directory, patterns_map(scheme)))).items():
-            host = host_of_pattern(key)
-            patterns[host] = (*patterns.get(host, ()), (key, Place(place)))
-        running.patterns[scheme] = patterns
+        running.patterns[scheme] = read_patterns(await _map(runtime, map_path(directory, patterns_map(scheme))))
     frontends = (row["pxname"] for row in parse_statistics(await runtime.ask("show stat -1 1 -1")))
     running.ports = {port for port in map(Port.of_name, frontends) if port}
     for name, slot in (await _map(runtime, map_path(directory, STREAMS))).items():
@@ -118,6 +118,8 @@ async def observe_running(
     through = await _map(runtime, map_path(directory, THROUGH)) if passthrough else {}
     running.through = {host: Slot(slot) for host, slot in through.items()}
     running.authorities = dict(await _map(runtime, map_path(directory, AUTHORITIES)))
+    running.proxies = dict(await _map(runtime, map_path(directory, PROXIES)))
+    running.forbidden = frozenset(await _map(runtime, map_path(directory, FORBIDDEN)))
     running.replicas = set(_REMOTE.findall(await runtime.ask("show peers")))
     return running
 
@@ -156,6 +158,6 @@ async def _map(runtime: RuntimeClient, path: str) -> Mapping[str, str]:
     entries = {}
     for line in (await runtime.ask(f"show map {path}")).splitlines():
         row = line.split(" ", 2)  # an address, the key, the value
-        if len(row) == 3:
+        if len(row) == 3 and row[0].startswith("0x"):  # else a sentence: this configuration has no such map
             entries[row[1]] = row[2]
     return entries

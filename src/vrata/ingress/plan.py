@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from vrata.ingress.model import BackendKey, Certificate, Place, Policy, Route, RowKey, Scheme, SecretKey, Server, Slot
-from vrata.ingress.places import PATTERNS, Kind, further_slots, kind_of, place, policy_name
+from vrata.ingress.places import PATTERNS, Kind, further_slots, kind_of, place, rows_of_policy
 from vrata.ingress.rows import prefix_row
 from vrata.ingress.served import file_names, fits, secret_digest, secret_of_file
 from vrata.ingress.streams import Port
@@ -41,6 +41,8 @@ class Observed:
     ports: Set[Port] = frozenset()
     streams: Mapping[Port, Slot] = field(default_factory=dict)
     replicas: Set[str] = frozenset()
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    forbidden: Set[str] = frozenset()
     live: Set[Kind] = frozenset()
 
 
@@ -50,7 +52,8 @@ class Desired:
 
     A Secret with () has no certificate that could be served, or no host that wants it. `files` are the contents of others
     by name, `strays` files of Secrets that nobody knows any more. `authorities` are digests of Secrets by host, `policies`
-    rows by name, `users` the versions of lists of users; None: nobody's any more. `replicas` are addresses of others.
+    rows by name, `users` the versions of lists of users; None: nobody's any more. `replicas` are addresses of others,
+    `proxies` all rows of that map, `forbidden` addresses that no tenant's URL may lead to.
     """
 
     hosts: Mapping[str, Mapping[RowKey, Route]] = field(default_factory=dict)
@@ -66,6 +69,8 @@ class Desired:
     through: Mapping[str, BackendKey | None] = field(default_factory=dict)
     strays: frozenset[str] = frozenset()
     replicas: frozenset[str] = frozenset()
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    forbidden: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,20 @@ class ReplacePatterns:
 
 
 @dataclass(frozen=True)
+class ReplaceProxies:
+    """All rows of the map in one step: whose PROXY headers are believed, from the next connection on."""
+
+    rows: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ReplaceForbidden:
+    """All addresses that no tenant's URL may lead to, from the next request on."""
+
+    addresses: frozenset[str]
+
+
+@dataclass(frozen=True)
 class RemoveServer:
     slot: Slot
     server: str
@@ -249,6 +268,8 @@ Action = (
     | PutThrough
     | DropThrough
     | ReplacePatterns
+    | ReplaceProxies
+    | ReplaceForbidden
     | PutRow
     | DropRow
     | RemoveServer
@@ -289,6 +310,8 @@ def plan_pass(observed: Observed, desired: Desired) -> list[Action]:
     was = {host: observed.authorities.get(host) for host in desired.authorities}
     moved = {host: digest for host, digest in desired.authorities.items() if digest != was[host]}
     return [
+        *([ReplaceForbidden(desired.forbidden)] if desired.forbidden != observed.forbidden else []),
+        *([ReplaceProxies(desired.proxies)] if desired.proxies != observed.proxies else []),
         *new_files,
         # Who connects while certificates change is of no authority, old or new.
         *(DropAuthority(host) for host in moved if was[host]),
@@ -384,7 +407,7 @@ def _certificates(
 
 def policy_rows(policies: Iterable[Policy]) -> dict[str, Policy]:
     """Policies by the names of their rows."""
-    return {policy_name(policy): policy for policy in policies if policy}
+    return {name: text for policy in policies for name, text in rows_of_policy(policy).items()}
 
 
 def patterns_of(

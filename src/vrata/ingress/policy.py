@@ -5,6 +5,8 @@ Values have been through `vrata.ingress.annotations.grammar`; here they are quot
 """
 
 import hashlib
+import ipaddress
+import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -20,18 +22,17 @@ from vrata.ingress.annotations.options import (
     Redirect,
 )
 from vrata.ingress.headers import Headers
-from vrata.ingress.model import Policy, SecretKey
+from vrata.ingress.model import NO_POLICY, Policy, SecretKey
 from vrata.ingress.served import secret_digest
 from vrata.ingress.trust import AUTHORITY
 from vrata.ingress.users import FILE, MAP
 
 Value = str | int | bool | None | tuple[object, ...]
 REALM = "Authentication Required"
-MAX_BYTES = 12_000  # of what one row may bring (`vrata.haproxy.runtime`)
+MAX_BYTES = 1_000_000  # more than an object of Kubernetes can say
 HOUR_MS = 3_600_000
-# Words that keep somebody out.
-_GUARDS = ("allow=", "any=", "auth=", "client=", "client-name=", "deny=", "users=")
-CAREFUL = Policy("careful=1")  # a path that can be read in two ways may not mean a guarded one
+# Words that keep somebody, or too much, out.
+_GUARDS = ("allow=", "any=", "auth", "body=", "client", "deny=", "limit", "users=")
 # Requests a second are counted over so many seconds, and those a minute over so many minutes: bursts of a rate times that
 # pass, and no more than the rate does in the long run. Each is a table of HAProxy's.
 BURSTS = (1, 2, 3, 5, 10, 20, 50)
@@ -41,7 +42,11 @@ def policy_of(ingress: str, options: Options) -> Policy:
     """Everything but the canary, which is another Ingress' matter."""
     words: dict[str, Value] = {}
     if options.access:
-        words |= {"allow": options.access.allow, "deny": options.access.deny, "any": options.access.satisfy == "any"}
+        words |= {
+            "allow": _networks(options.access.allow),
+            "deny": _networks(options.access.deny),
+            "any": options.access.satisfy == "any",
+        }
     if options.redirect:
         words |= _redirect(options.redirect)
     if options.rewrite:
@@ -60,7 +65,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
         words |= {"timeout": longest, "tunnel": longest if longest and longest > HOUR_MS else None}
         words["hash"] = options.backend.hash_by
         words["no-retry"] = options.backend.retry_on == ("off",) or options.backend.retry_tries == 1
-    if options.rate_limit:
+    if options.rate_limit and _is_limited(options.rate_limit):
         words |= _rate_limit(ingress, options.rate_limit)
     if options.basic_auth and options.basic_auth.secret:
         words |= {"users": users_of(ingress, options.basic_auth), "realm": options.basic_auth.realm or REALM}
@@ -146,8 +151,21 @@ def _headers(headers: Headers) -> tuple[str, ...]:
 
 
 def guards_of(policy: Policy) -> frozenset[str]:
-    """What of it keeps somebody out."""
+    """What of it keeps somebody, or too much, out."""
     return frozenset(word for word in policy.split(" ") if word.startswith(_GUARDS))
+
+
+def careful(policy: Policy, readings: int) -> Policy:
+    """With it a path that can be read in two ways may not mean one with more guards; so many readings are looked at."""
+    words = {word.partition("=")[0]: word for word in guards_of(policy)}
+    # Either door is enough with `satisfy: any`, so all of them are one guard; so are all words of one kind.
+    doors = ("allow", "any", "auth", "users") if "any" in words else ()
+    kinds: dict[str, list[str]] = {}
+    for name, word in sorted(words.items()):
+        kind = name.partition("-")[0]
+        kinds.setdefault("doors" if kind in doors else kind, []).append(word)
+    digests = (hashlib.blake2s(" ".join(one).encode(), digest_size=6).hexdigest() for one in kinds.values())
+    return join(policy, _line({"careful": ("open", *digests), "careful-readings": readings}))
 
 
 def join(*policies: Policy) -> Policy:
@@ -188,13 +206,43 @@ CORS_HEADERS = (
 
 def _affinity(affinity: Affinity) -> Mapping[str, Value]:
     age = affinity.cookie_max_age_s if affinity.cookie_max_age_s is not None else affinity.cookie_expires_s
-    parts = [f"Path={affinity.cookie_path or '/'}"]
-    parts += [f"Domain={affinity.cookie_domain}"] if affinity.cookie_domain else []
+    parts = [f"Domain={affinity.cookie_domain}"] if affinity.cookie_domain else []
     parts += [f"Max-Age={age}"] if age is not None else []
     parts += ["Secure"] if affinity.cookie_secure else []
     parts += ["HttpOnly"]
     parts += [f"SameSite={affinity.cookie_samesite}"] if affinity.cookie_samesite else []
-    return {"cookie": affinity.cookie_name, "cookie-attributes": "".join(f"; {part}" for part in parts)}
+    return {
+        "cookie": affinity.cookie_name,
+        "cookie-at": affinity.cookie_path,
+        "cookie-secure": affinity.cookie_secure is None,  # as the connection is
+        "cookie-attributes": "".join(f"; {part}" for part in parts),
+    }
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9/_~%@,!'=&:-]*")
+_ENDS = ("(/|$)", "(?:/|$)", "(/.*)?$", "(/.*|$)")  # the path ends there, or a slash follows
+
+
+def cookie_at(options: Options, path: str) -> Policy:
+    """The path of the affinity's cookie where none is said: the rule's, so that two Services of a host have one each."""
+    affinity = options.affinity
+    if not (affinity and affinity.kind) or affinity.cookie_path:
+        return NO_POLICY
+    path = path.rstrip("/") or "/"  # `/a/` also serves `/a`
+    return _line({"cookie-at": quote(path, safe="/%:@!$&'()*+,=~")})  # nothing in it ends the attribute
+
+
+def plain_start(pattern: str) -> str:
+    """The folder that all paths of a pattern are in, or the path itself: `/a` of `/a(/|$)(.*)`, `/` of `/a[0-9]`."""
+    start = _PLAIN.match(pattern)
+    assert start  # of nothing at least
+    text = start[0]
+    rest = pattern[len(text) :]
+    if rest[:1] in {"?", "*", "+", "{"}:  # of the last character
+        text, rest = text[:-1], "x"
+    if rest == "$" or rest.startswith(_ENDS):
+        return text
+    return text[: text.rfind("/") + 1] or "/"
 
 
 def _answers(answers: Answers) -> Mapping[str, Value]:
@@ -203,15 +251,28 @@ def _answers(answers: Answers) -> Mapping[str, Value]:
     return {"cookie-domain": answers.cookie_domain, "cookie-path": answers.cookie_path, "location": location}
 
 
+def _is_limited(limit: RateLimit) -> bool:
+    """0 is no limit."""
+    return bool(limit.per_second or limit.per_minute or limit.connections)
+
+
+def _networks(named: tuple[str, ...] | None) -> tuple[str, ...]:
+    """In order and without overlaps, so that a search is short; IPv6 is written in full."""
+    found = [ipaddress.ip_network(one) for one in named or ()]
+    fours = ipaddress.collapse_addresses(one for one in found if isinstance(one, ipaddress.IPv4Network))
+    sixes = ipaddress.collapse_addresses(one for one in found if isinstance(one, ipaddress.IPv6Network))
+    return (*map(str, fours), *(one.exploded for one in sixes))
+
+
 def _rate_limit(ingress: str, limit: RateLimit) -> Mapping[str, Value]:
-    burst = max(one for one in BURSTS if one <= limit.burst_multiplier)
+    burst = max(one for one in BURSTS if one <= max(limit.burst_multiplier, 1))
     return {
         "limit": hashlib.blake2s(ingress.encode(), digest_size=8).hexdigest(),
         "limit-burst": burst if limit.per_second or limit.per_minute else None,
-        "limit-second": limit.per_second and limit.per_second * burst,
-        "limit-minute": limit.per_minute and limit.per_minute * burst,
-        "limit-connections": limit.connections,
-        "limit-exempt": limit.exempt,
+        "limit-second": (limit.per_second or 0) * burst or None,
+        "limit-minute": (limit.per_minute or 0) * burst or None,
+        "limit-connections": limit.connections or None,
+        "limit-exempt": _networks(limit.exempt),
     }
 
 
@@ -235,6 +296,6 @@ def _quoted(text: str) -> str:
     return quote(text, safe="/:*")
 
 
-def too_long(policy: Policy) -> bool:
-    """Whether HAProxy 2.6 would not take it over its socket."""
-    return len(policy) > MAX_BYTES
+def too_long(policy: Policy, copies: int = 1) -> bool:
+    """Whether so many of it, which differ a little, are too much to keep."""
+    return len(policy) * copies > MAX_BYTES

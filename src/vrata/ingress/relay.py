@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from vrata.loop.queue import backoff_s
+from vrata.base.clock import monotonic_s
+from vrata.loop.restarts import Restarts
+from vrata.net.daemon import describe_status
 
 COALESCE_S = 0.003
-LIVED_S = 10.0  # so long, and its end is no failure in a row
-RETRY_MAX_S = 10.0
 STOP_S = 2.0
 
 Carried = Mapping[int, list[tuple[str, int]]]  # pods by port
@@ -32,23 +32,23 @@ class Relay:
 
     async def run(self) -> None:
         """Work until cancelled; the process, if there is anything for it to do, goes on until `stop`."""
-        failures, now = 0, asyncio.get_running_loop().time
+        restarts = Restarts()
         while True:
             await self.changed.wait()
             if not self._carried():
                 self.changed.clear()
                 continue
-            began = now()
+            restarts.started(monotonic_s())
             try:
-                status = await self._work()
+                status = describe_status(await self._work())
             except OSError as error:
                 status = str(error)
-            failures = failures + 1 if now() < began + LIVED_S else 1
-            log.warning("UDP relay ended", status=status)
+            pause_s = restarts.ended(monotonic_s())
+            log.warning("UDP relay ended", status=status, again_in_s=pause_s)
             self.changed.set()
-            await asyncio.sleep(backoff_s(failures, RETRY_MAX_S))
+            await asyncio.sleep(pause_s)
 
-    async def _work(self) -> int | str:
+    async def _work(self) -> int:
         argv = (sys.executable, "-m", "vrata.ingress.datagrams")
         process = self._process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE)
         assert process.stdin

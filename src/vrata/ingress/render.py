@@ -9,10 +9,27 @@ from collections.abc import Iterable, Mapping
 
 from vrata.haproxy.model import BindTls
 from vrata.haproxy.tls import bind_words
-from vrata.ingress.model import REDIRECT, Scheme, Server, ServerTls, Settings, Slot
-from vrata.ingress.places import LIVE, PATTERNS, Kind
+from vrata.haproxy.words import ONLY_WEBSOCKETS
+from vrata.ingress.annotations.grammar import LONGEST_MATCHED, NO_DHE
+from vrata.ingress.model import (
+    CAREFULLY,
+    HANDSHAKE_MS,
+    LONGEST_HANDSHAKE_MS,
+    NEAR,
+    NOT_HERE,
+    REDIRECT,
+    TO_EVERY,
+    Scheme,
+    Server,
+    ServerTls,
+    Settings,
+    Slot,
+)
+from vrata.ingress.places import COOKIE_KINDS, LIVE, PATTERNS, PLAIN_KINDS, SLOW_KINDS, TLS_KINDS, Kind
 from vrata.ingress.policy import BURSTS
+from vrata.ingress.proxies import BALANCER
 from vrata.ingress.rows import ANY, END
+from vrata.ingress.said import dropped_headers
 from vrata.ingress.served import LIST
 from vrata.ingress.streams import Port
 
@@ -22,19 +39,27 @@ POLICIES = "policies"  # name → what `policy.lua` does
 USERS = "users"  # Secret → version of its list of users
 AUTHORITIES = "authorities"  # host → digest of the Secret that says who signs clients' certificates there
 THROUGH = "through"  # host → slot of the pods that end its TLS
+PROXIES = "proxies"  # network → whether it is the balancer's (`vrata.ingress.proxies`)
+FORBIDDEN = "forbidden"  # address that no tenant's URL may lead to → why
 STREAMS = "streams"  # name of a TCP port's frontend → slot
 PROGRAM = "policy.lua"
 DOORMAN = "users.sock"
 INNER = "tls.sock"
 ERRORS = "errors.sock"
+OUTBOUND = "outbound.sock"
 PEERS = "peers.sock"
 ALONE = "alone"
+ADDED_BYTES = 4096  # that headers may grow by: our own, those of an auth service
 HOSTS = "hosts"  # the table of figures by host
 HOST_COUNTERS = ("http_req_cnt", "http_err_cnt", "http_fail_cnt", "bytes_in_cnt", "bytes_out_cnt")
+MISDIRECTED = "this connection was made for another name\\n"
+NO_HOST = "a request needs a Host header\\n"
+NO_TUNNEL = "nothing here is a proxy to elsewhere\\n"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
 BROKEN = "the settings of this route can not be carried out\\n"
-UNCLEAR = "this path can be read as another one; write it plainly\\n"
+_BROKEN = f'return status 503 content-type text/plain string "{BROKEN}"'
+TOO_LONG = f"this path is longer than {LONGEST_MATCHED} characters; this host's are matched by regular expressions\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
 
 
@@ -59,18 +84,23 @@ def render_config(
         # Behind the frontend that looks at names it hears of clients' addresses by the PROXY protocol in any case.
         encrypted = f"  bind unix@{directory}/{INNER} mode 600 accept-proxy {tls}\n"
     else:
-        encrypted = _bind(settings, settings.https_port, tls)
+        encrypted = _bind(settings, settings.https_port, directory, tls)
     parts = [
         _head(settings, directory, others),
-        _frontend(Scheme.HTTP, _bind(settings, settings.http_port), directory, settings),
+        _frontend(Scheme.HTTP, _bind(settings, settings.http_port, directory), directory, settings),
         _frontend(Scheme.HTTPS, encrypted, directory, settings),
+        _outbound(settings, directory),
         _LIMITS,
         _CONNECTIONS,
         *([_HOSTS.format(size=settings.host_metrics)] if settings.host_metrics else []),
         _SLOTS,
         _streams(settings, ports, directory),
         _peers(settings, directory, others),
-        *([_passthrough(_bind(settings, settings.https_port), directory)] if settings.ssl_passthrough else []),
+        *(
+            [_passthrough(_bind(settings, settings.https_port, directory), directory)]
+            if settings.ssl_passthrough
+            else []
+        ),
     ]
     spare = tuple(spare)
     parts += [_slot(slot, servers, f"{directory}/tls") for slot, servers in slots.items()]
@@ -80,13 +110,12 @@ def render_config(
     return "\n".join(parts)
 
 
-def _bind(settings: Settings, port: int, words: str = "", *, proxied: bool | None = None) -> str:
-    """Who comes with the PROXY protocol says the client's address by it; of others their own address counts."""
+def _bind(settings: Settings, port: int, directory: str, words: str = "", *, proxied: bool | None = None) -> str:
+    """The balancer says the client's address by the PROXY protocol; of others their own address counts."""
     proxied = settings.accept_proxy if proxied is None else proxied
-    trusted = " ".join(settings.proxies)
-    line = " ".join(("  bind", f":{port:d}", *(["accept-proxy"] if proxied and not trusted else []), words)).rstrip()
-    rule = f"  tcp-request connection expect-proxy layer4 if {{ src {trusted} }}\n" if proxied and trusted else ""
-    return f"{line}\n{rule}"
+    line = f"  bind :{port:d} {words}".rstrip()
+    believed = f"src,map_ip({map_path(directory, PROXIES)}) -m str {BALANCER}"
+    return f"{line}\n" + (f"  tcp-request connection expect-proxy layer4 if {{ {believed} }}\n" if proxied else "")
 
 
 def routes_of(scheme: Scheme) -> str:
@@ -117,10 +146,17 @@ global
   stats socket {directory}/stats.sock mode 600 level admin
   hard-stop-after {settings.drain_s:d}s
   nbthread {settings.threads:d}
+  # A message's headers go through one buffer, with room for those that are added.
+  tune.bufsize {settings.header_bytes + ADDED_BYTES:d}
+  tune.maxrewrite {ADDED_BYTES:d}
+  tune.http.maxhdr {settings.header_count:d}
+  ssl-default-server-ciphers DEFAULT:{NO_DHE}
   localpeer {settings.replica or ALONE}
   # Connections to pods are kept until so many files are open: with many Services each has but a few.
   tune.pool-low-fd-ratio 40
   tune.pool-high-fd-ratio 60
+  setenv VRATA_DIRECTORY {directory}
+  setenv VRATA_LONGEST {settings.header_bytes * 15 // 16:d}
   setenv VRATA_POLICIES {map_path(directory, POLICIES)}
   setenv VRATA_USERS {map_path(directory, USERS)}
   setenv VRATA_DOORMAN {directory}/{DOORMAN}
@@ -145,6 +181,7 @@ defaults all
   timeout server {settings.server_timeout_ms:d}ms
   timeout tunnel {settings.tunnel_timeout_ms:d}ms
   timeout http-request 10s
+  timeout http-keep-alive {settings.idle_timeout_ms:d}ms
   timeout queue 5s
   http-error status 503 content-type text/plain string "{UNAVAILABLE}"
 
@@ -165,8 +202,37 @@ frontend errors from all
 """
 
 
-# Names under which pods are told what no client can say of itself.
-_OURS = "'^(forwarded|http2-settings|x[-_](forwarded[-_].*|real[-_]ip|scheme)|ssl[-_]client[-_].*)$'"
+def _outbound(settings: Settings, directory: str) -> str:
+    """Where `policy.lua` asks what a tenant's URL names: judged by the address that it has at this moment."""
+    resolve = "  http-request do-resolve(txn.address,default,ipv4) var(txn.name) unless { var(txn.address) -m found }\n"
+    resolve = resolve if settings.resolver else ""
+    refused = 'return status 403 content-type text/plain string "this address is not for tenants\\n"'
+    unknown = 'return status 503 content-type text/plain string "this name has no address\\n"'
+    return f"""\
+frontend outbound from all
+  bind unix@{directory}/{OUTBOUND} mode 600
+  no log
+  http-request set-var(txn.name) req.hdr(x-vrata-name)
+  http-request set-var(txn.port) req.hdr(x-vrata-port)
+  http-request set-var(txn.tls) req.hdr(x-vrata-tls)
+  http-request del-header x-vrata- -m beg
+  http-request set-var(txn.address) var(txn.name),ipmask(32) if {{ var(txn.name) -m reg ^[0-9]+([.][0-9]+){{3}}$ }}
+{resolve}\
+  http-request {unknown} unless {{ var(txn.address) -m found }}
+  http-request {refused} if {{ var(txn.address) -m ip {" ".join(NEAR)} }}
+  http-request {refused} if {{ var(txn.address),map_ip({map_path(directory, FORBIDDEN)}) -m found }}
+  http-request set-dst var(txn.address)
+  http-request set-dst-port var(txn.port)
+  use_backend outbound-tls if {{ var(txn.tls) -m str 1 }}
+  default_backend outbound-plain
+
+backend outbound-plain from all
+  server any 0.0.0.0:0
+
+backend outbound-tls from all
+  timeout connect {HANDSHAKE_MS:d}ms
+  server any 0.0.0.0:0 ssl verify required ca-file @system-ca sni var(txn.name)
+"""
 
 
 def _frontend(scheme: Scheme, bind: str, directory: str, settings: Settings) -> str:
@@ -176,6 +242,7 @@ def _frontend(scheme: Scheme, bind: str, directory: str, settings: Settings) -> 
     known = f"if {{ var(txn.slot) -m len {SLOT_LENGTH} }}"
     # Keys are hosts that there are rules for, so nobody fills the table with names of their own.
     count = "  http-request track-sc2 {0} table " + HOSTS + " {1}\n" if settings.host_metrics else ""
+    client = "src" if settings.forwarded else "var(sess.client)"
     return f"""\
 frontend {scheme} from all
 {bind}\
@@ -183,15 +250,21 @@ frontend {scheme} from all
   tcp-request session set-var(sess.client) src,concat()
   tcp-request session set-var(sess.port) dst_port,concat()
 {_clients(directory) if scheme is Scheme.HTTPS else ""}{_access_log(settings, directory)}\
+{_CHECKED}\
   # A replay is safe only for methods that promise it (RFC 9110, 9.2.2).
   http-request disable-l7-retry unless {{ method GET HEAD OPTIONS PUT DELETE TRACE }}
-  # Many a pod reads `_` as `-`. Without its settings no pod changes to HTTP/2 (RFC 7540, 3.2.1), where no rule would hold.
-  http-request del-header {_OURS} -m reg
-  http-request add-header X-Forwarded-For %[var(sess.client)]
+{_forwarded(settings)}\
+  # Without its settings no pod changes to HTTP/2 (RFC 7540, 3.2.1), where no rule would hold; a pod that speaks it already
+  # would get a tunnel instead of the request.
+{"".join(f"  {line}{chr(10)}" for line in ONLY_WEBSOCKETS)}\
+  # HAProxy has taken `close` and `keep-alive` off already.
+  http-request lua.one_hop if {{ req.hdr(connection) -m found }}
+{dropped_headers(settings.forwarded)}\
+  http-request add-header X-Forwarded-For %[{client}]
   http-request add-header X-Forwarded-Host %[req.hdr(host)]
   http-request add-header X-Forwarded-Port %[var(sess.port)]
   http-request add-header X-Forwarded-Proto {scheme}
-  http-request add-header X-Real-IP %[var(sess.client)]
+  http-request add-header X-Real-IP %[{client}]
   # Nearly every request names its host as the map does and leads to a slot, the name of which has 8 characters.
   http-request set-var(txn.slot) base,{lookup}
 {count.format("req.hdr(host),field(1,/)", known)}\
@@ -199,18 +272,47 @@ frontend {scheme} from all
   http-request set-var(req.path) path
   http-request set-var(req.host) req.hdr(host),field(1,:),lower,rtrim(.)
 {_look_up(scheme, directory, lookup)}\
+  # Where none of a host's rules is for a request, its row says where to go on: to rules of the same namespace.
+  http-request set-var(req.miss) var(txn.slot) if {{ var(txn.slot) -m beg {PATTERNS} }}
+  http-request unset-var(txn.slot) if {{ var(req.miss) -m found }}
+  http-request lua.careful {scheme} if {{ var(req.miss) -m end {CAREFULLY} }}
+  http-request {_BROKEN} if {{ var(req.miss) -m end {CAREFULLY} }} !{{ var(txn.careful_done) -m bool }}
   http-request set-var(req.host) var(req.host),regsub(^[^.]*,{ANY}) {missed}
+  http-request set-var(req.host) str({ANY}) if {{ var(req.miss) -m beg {TO_EVERY} }}
 {_look_up(scheme, directory, lookup)}\
+  http-request unset-var(txn.slot) if {{ var(txn.slot) -m beg {PATTERNS} }}
   http-request set-var(req.host) str({ANY}) {missed}
 {_look_up(scheme, directory, lookup)}\
   http-request return status 404 content-type text/plain string "{NOT_FOUND}" {missed}
 {count.format("var(req.host),field(1,/)", "")}\
   http-request allow {known}
-{_policy(scheme, directory, lookup, settings)}\
+{_policy(scheme, directory, settings)}\
   http-response lua.respond if {{ var(txn.respond) -m bool }}
   http-after-response add-header Server vrata unless {{ res.hdr(server) -m found }}
 {_responses(scheme)}\
   use_backend %[var(txn.slot)]
+"""
+
+
+# RFC 9112: a request without Host is refused (3.2), one that names the whole address is passed on as others are (3.2.2); for
+# HTTP/2 HAProxy does both itself. Nobody gets a tunnel to a pod (RFC 9110, 9.3.6).
+_CHECKED = f"""\
+  http-request return status 400 content-type text/plain string "{NO_HOST}" if !{{ req.hdr(host) -m found }} !{{ req.ver 1.0 }}
+  http-request return status 405 content-type text/plain string "{NO_TUNNEL}" if METH_CONNECT
+  http-request set-uri %[pathq] if !{{ url_beg / }} !{{ req.ver 2.0 }} {{ path -m found }}
+  http-request set-uri * if !{{ url_beg / }} !{{ req.ver 2.0 }} METH_OPTIONS
+  http-request set-uri / if !{{ url_beg / }} !{{ url * }} !{{ req.ver 2.0 }}
+"""
+
+
+def _forwarded(settings: Settings) -> str:
+    """The client's address by the word of named networks: the last one of X-Forwarded-For, which they have added."""
+    if not settings.forwarded:
+        return ""
+    said = f"{{ var(sess.client) -m ip {' '.join(settings.forwarded)} }} {{ req.hdr(x-forwarded-for,-1) -m found }}"
+    return f"""\
+  http-request set-src var(sess.client)
+  http-request set-src req.hdr(x-forwarded-for,-1) if {said}
 """
 
 
@@ -248,15 +350,17 @@ def _access_log(settings: Settings, directory: str) -> str:
 def _look_up(scheme: Scheme, directory: str, lookup: str) -> str:
     """Look for a host's route; where its paths are patterns, among those."""
     patterned = f"if {{ var(txn.slot) -m str {PATTERNS} }}"
-    patterns = map_path(directory, patterns_map(scheme))
+    too_long = f'return status 414 content-type text/plain string "{TOO_LONG}"'
     return f"""\
   http-request set-var(txn.slot) var(req.host),concat(,req.path),{lookup} unless {{ var(txn.slot) -m found }}
-  http-request set-var(txn.slot) var(req.host),concat(,req.path),map_regm({patterns}) {patterned}
+  http-request {too_long} {patterned} {{ path,length gt {LONGEST_MATCHED} }}
+  http-request lua.patterns {scheme} {patterned}
+  http-request {_BROKEN} {patterned} !{{ var(txn.patterns_done) -m bool }}
   http-request unset-var(txn.slot) {patterned}
 """
 
 
-def _policy(scheme: Scheme, directory: str, lookup: str, settings: Settings) -> str:
+def _policy(scheme: Scheme, directory: str, settings: Settings) -> str:
     """What a route's annotations ask for (`policy.lua`); the place's parts are in `vrata.ingress.places`."""
     over = [
         ("second", "{ sc_gpc0_rate(0),sub(txn.limit_second) ge 0 }"),
@@ -265,27 +369,20 @@ def _policy(scheme: Scheme, directory: str, lookup: str, settings: Settings) -> 
     ]
     limits = [f"set-var(txn.over) bool(true) if {{ var(txn.limit_{name}) -m found }} {test}" for name, test in over]
     too_many = f'return status 429 content-type text/plain hdr Retry-After 1 string "{TOO_MANY}"'
-    broken = f'return status 503 content-type text/plain string "{BROKEN}"'
-    # What leads elsewhere once it is read as pods may read it is refused where that could be behind a guard.
-    other, patterns = "var(req.host),concat(,req.other)", map_path(directory, patterns_map(scheme))
-    unclear = f'return status 400 content-type text/plain string "{UNCLEAR}"'
     # Said before the program, which answers some requests itself. No word's value has a `=` in it.
     quiet = f"{{ var(txn.policy),map_str({map_path(directory, POLICIES)}) -m sub quiet=1 }}"
     rules = [
-        "set-var(txn.row) var(txn.slot),field(1,/,2)",
         "set-var(txn.policy) var(txn.slot),field(2,/)",
         *([f"set-log-level silent if {quiet}"] if settings.access_log else []),
         "set-var(txn.rewrite) var(txn.slot),regsub(^[^/]*/[^/]*,)",
         "set-var(txn.slot) var(txn.slot),field(1,/)",
         f"set-var(txn.scheme) str({scheme})",
         "set-var(txn.host) req.hdr(host)",
+        "set-var(txn.name) req.hdr(host),host_only,lower,rtrim(.)",
         "set-var(txn.uri) pathq",
+        "set-var(txn.source) src,hex,lower",
         "lua.policy",
-        f"{broken} unless {{ var(txn.policy_done) -m bool }}",
-        f"set-var(req.row) {other},{lookup} if {{ var(req.other) -m found }}",
-        f"set-var(req.row) {other},map_regm({patterns}) if {{ var(req.row) -m str {PATTERNS} }}",
-        "set-var(req.row) var(req.row),field(1,/,2)",
-        f"{unclear} if {{ var(req.other) -m found }} !{{ var(req.row),strcmp(txn.row) eq 0 }}",
+        f"{_BROKEN} unless {{ var(txn.policy_done) -m bool }}",
         "disable-l7-retry if { var(txn.no_retry) -m bool }",
         *(f"track-sc0 var(txn.limit) table limits-{one} if {{ var(txn.limit_burst) -m str {one} }}" for one in BURSTS),
         "track-sc1 var(txn.limit) table limits-connections if { var(txn.limit_connections) -m found }",
@@ -294,7 +391,7 @@ def _policy(scheme: Scheme, directory: str, lookup: str, settings: Settings) -> 
         "sc-inc-gpc0(0) if { var(txn.limit_second) -m found }",
         "sc-inc-gpc1(0) if { var(txn.limit_minute) -m found }",
         "lua.authenticate if { var(txn.auth) -m bool }",
-        f"{broken} if {{ var(txn.auth) -m bool }} !{{ var(txn.auth_done) -m bool }}",
+        f"{_BROKEN} if {{ var(txn.auth) -m bool }} !{{ var(txn.auth_done) -m bool }}",
         "wait-for-body time 5s if { var(txn.mirror_body) -m bool }",
         "lua.mirror if { var(txn.mirror) -m bool }",
     ]
@@ -375,7 +472,7 @@ def _streams(settings: Settings, ports: Iterable[Port], directory: str) -> str:
 """
     parts = [f"defaults tcp\n{common}", f"defaults {Kind.TCP}\n{common}  balance roundrobin\n"]
     for port in sorted(ports):
-        bind = _bind(settings, port.number, proxied=port.proxied)
+        bind = _bind(settings, port.number, directory, proxied=port.proxied)
         slot = f"%[str({port.name}),map_str({map_path(directory, STREAMS)})]"
         parts.append(f"frontend {port.name} from tcp\n{bind}  use_backend {slot}\n")
     return "\n".join(parts)
@@ -398,22 +495,31 @@ backend ended from tcp
 
 
 _HASH = "balance hash var(txn.hash)\n  hash-type consistent sdbm avalanche"
-_BALANCE = {
-    Kind.ROUND_ROBIN: "balance roundrobin",
-    Kind.HASH: _HASH,
-    Kind.COOKIE: _HASH,  # also spreads evenly where the policy hashes nothing
-}
+# The policy of a cookie also spreads evenly where it hashes nothing.
+_BALANCE = ("balance roundrobin", _HASH, _HASH)
+_KINDS = (
+    *((kind, balance, "") for kind, balance in zip(PLAIN_KINDS, _BALANCE, strict=True)),
+    *((kind, balance, f"{HANDSHAKE_MS:d}ms") for kind, balance in zip(TLS_KINDS, _BALANCE, strict=True)),
+    *((kind, balance, f"{LONGEST_HANDSHAKE_MS:d}ms") for kind, balance in zip(SLOW_KINDS, _BALANCE, strict=True)),
+)
 _SLOTS = f"""\
 backend {REDIRECT} from all
-  http-request redirect scheme https code 308
+  # TLS of a host that is passed through was ended here: for another name of the same certificate, or another Host.
+  http-request return status 421 content-type text/plain string "{MISDIRECTED}" if {{ ssl_fc }}
+  # Without the client's port, which is of HTTP.
+  http-request redirect location https://%[req.hdr(host),host_only]%[pathq] code 308
+
+backend {NOT_HERE} from all
+  http-request return status 404 content-type text/plain string "{NOT_FOUND}"
 """ + "".join(
     f"""
 defaults {kind} from all
   {balance}
+{f"  timeout connect {connect}{chr(10)}" if connect else ""}\
   http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
   http-request set-timeout tunnel var(txn.tunnel) if {{ var(txn.tunnel) -m found }}
 """
-    for kind, balance in _BALANCE.items()
+    for kind, balance, connect in _KINDS
 )
 
 
@@ -422,7 +528,7 @@ def _slot(slot: Slot, servers: Iterable[Server], tls_dir: str) -> str:
         f"  server {' '.join((one.name, server_address(one), *server_words(one, tls_dir)))}\n" for one in servers
     )
     # HAProxy does not take this one in `defaults`.
-    known = "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n" if slot[0] == Kind.COOKIE else ""
+    known = "  use-server %[var(txn.server)] if { var(txn.server) -m found }\n" if slot[0] in COOKIE_KINDS else ""
     return f"backend {slot} from {slot[0]}\n{known}{rows}"
 
 
@@ -445,7 +551,7 @@ def _tls_words(tls: ServerTls | None, tls_dir: str) -> tuple[str, ...]:
     named = ("sni", f"str({tls.name})") if tls.sends_name else ()
     oldest, newest = tls.versions or ("", "")
     bounds = ("ssl-min-ver", _VERSIONS[oldest], "ssl-max-ver", _VERSIONS[newest]) if tls.versions else ()
-    ciphers = ("ciphers", tls.ciphers) if tls.ciphers else ()
+    ciphers = ("ciphers", f"{tls.ciphers}:{NO_DHE}") if tls.ciphers else ()
     return ("ssl", "verify", *(trusted if tls.authority else ("none",)), *shown, *named, *bounds, *ciphers)
 
 

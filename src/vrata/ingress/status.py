@@ -18,22 +18,27 @@ def addresses(service: Service | None) -> list[dict[str, Any]]:
 
 
 def plan_status(
-    ours: frozenset[str], released: frozenset[str], ingresses: Mapping[str, Ingress], wanted: list[dict[str, Any]]
+    ours: frozenset[str], ingresses: Mapping[str, Ingress], wanted: list[dict[str, Any]], manager: str
 ) -> dict[str, list[dict[str, Any]]]:
     """The Ingresses whose status must change, with what it must become.
 
-    Released ones lose our address; one that has another by now is another controller's.
+    One that is not ours loses the address that `manager`, our name for the API server, wrote, be it before this process; what
+    another controller has written since is its own (`metadata.managedFields`).
     """
     changes: dict[str, list[dict[str, Any]]] = {}
-    for key in ours | released:
-        ingress = ingresses.get(key)
-        if ingress is None or ingress.metadata.deletion_timestamp:
+    for key, ingress in ingresses.items():
+        if ingress.metadata.deletion_timestamp or not (key in ours or _has_written(manager, ingress)):
             continue
         target = wanted if key in ours else []
         current = [
             {"ip": entry.ip} if entry.ip else {"hostname": entry.hostname}
             for entry in ingress.status.load_balancer.ingress
         ]
-        if current != target and (key in ours or current == wanted):
+        if current != target:
             changes[key] = target
     return changes
+
+
+def _has_written(manager: str, ingress: Ingress) -> bool:
+    written = ingress.metadata.managed_fields
+    return any((one.manager, one.subresource) == (manager, "status") for one in written)

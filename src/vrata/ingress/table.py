@@ -1,6 +1,8 @@
 """Everything that is to be served, kept by what changed: an Ingress touches its hosts, and nothing else is looked at.
 
-Two Ingresses that claim one host and path, or one host's certificate: the older one wins, the other is told. No I/O.
+Two Ingresses that claim one host and path, or one host's certificate: the older one wins, the other is told. A host belongs
+to the namespace of the oldest Ingress that names it: nobody else's rules are for it, and what none of its own is for goes to
+rules of the same namespace only, unless hosts are shared. No I/O.
 """
 
 from collections import Counter
@@ -8,13 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from vrata.ingress.annotations.grammar import LONGEST_MATCHED, MOST_STEPS, steps_of
 from vrata.ingress.endpoints import service_of
 from vrata.ingress.model import (
+    CAREFULLY,
     NO_POLICY,
+    NOT_HERE,
+    TO_EVERY,
+    TO_WILDCARD,
     BackendKey,
     CertificateClaim,
     Claim,
     Claims,
+    Place,
     Policy,
     Problem,
     Role,
@@ -22,12 +30,17 @@ from vrata.ingress.model import (
     RowKey,
     SecretKey,
 )
-from vrata.ingress.policy import CAREFUL, guards_of, join, too_long
-from vrata.ingress.rows import ANY, pattern_of, prefix_row
+from vrata.ingress.policy import careful, guards_of, join, too_long
+from vrata.ingress.rows import ANY, candidates, moved_row, pattern_of, plain_rows, prefix_row
 
 K = TypeVar("K")
 V = TypeVar("V")
 Rows = Mapping[RowKey, Route]
+HOST_CONFLICT, TOO_COSTLY = "HostConflict", "PatternsTooCostly"
+MOST_STEPS_OF_HOST = 4 * MOST_STEPS
+MOST_READINGS = 64  # of a path, on a host with guards
+
+_PROOF = "/.well-known/acme-challenge/"
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,14 @@ class Change:
 class Table:
     """The claims of all Ingresses, and what follows from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared_hosts: bool = False) -> None:
+        self._shared_hosts = shared_hosts
+        self._owners: dict[str, str] = {}  # host -> namespace, as it was worked out last
+        self._remembered: dict[str, str] = {}  # likewise, of the time before this process
+        self.kept: dict[
+            str, str
+        ] = {}  # hosts whose namespace is not that of the oldest Ingress, for it had them before
+        self._owned: dict[str, set[str]] = {}  # namespace -> hosts
         self.hosts: dict[str, Host] = {}
         self._claims: dict[str, Claims] = {}
         self._claimants: dict[str, set[str]] = {}  # host -> Ingresses
@@ -80,6 +100,7 @@ class Table:
         self._of_service: dict[str, set[BackendKey]] = {}
         self._of_secret: dict[SecretKey, set[str]] = {}  # hosts
         self._named: dict[SecretKey, set[str]] = {}  # Secret that is no host's certificate -> Ingresses
+        self._aliases: dict[str, set[tuple[str, str]]] = {}  # host -> aliases, and the Ingresses that say so
         self._dirty: set[str] = set()
         self._dirty_named: set[SecretKey] = set()
 
@@ -116,6 +137,10 @@ class Table:
         """The hosts whose clients' certificates a Secret's authority signs."""
         return ((name, host) for name, host in self.hosts.items() if host.authority == secret)
 
+    def names(self, ingress: str) -> frozenset[str]:
+        """The hosts that an Ingress names in rules."""
+        return self._claims[ingress].named if ingress in self._claims else frozenset()
+
     def has(self, policy: Policy) -> bool:
         """Whether a route has it."""
         return policy in self._policies
@@ -130,7 +155,7 @@ class Table:
 
     def owner(self, host: str, key: str) -> tuple[str, str]:
         """The Ingress that a row or pattern of a host is of, and the field that says so."""
-        rules = self._rules(host, self._by_age(host), [])
+        rules = self._rules(host, self._admitted(host, []), [])
         ingress, claim = rules[1][key]
         return ingress, claim.at.removesuffix(".backend")
 
@@ -151,6 +176,8 @@ class Table:
         for entry, add in ((self._claims.pop(ingress, None), False), (claims, True)):
             if entry is not None:
                 _index(self._claimants, _hosts(entry), ingress, add=add)
+                for alias, hosts in _aliases(entry).items():
+                    _index(self._aliases, hosts, (alias, ingress), add=add)
                 _index(self._users, _named(entry), ingress, add=add)
                 self._dirty |= _hosts(entry)
                 named = {one.secret for one in entry.secrets}
@@ -171,7 +198,7 @@ class Table:
         touched: Counter[BackendKey] = Counter()
         policies: Counter[Policy] = Counter()
         secrets = set()
-        for host in self._dirty:
+        for host in self._touched():
             old, new = self.hosts.pop(host, NOTHING), self._compile(host)
             hosts[host] = new
             if new != NOTHING:
@@ -205,21 +232,122 @@ class Table:
         self._dirty_named.clear()
         return Change(hosts, frozenset(added), frozenset(removed), frozenset(secrets), changed, named)
 
+    def _touched(self) -> set[str]:
+        """Hosts to be looked at: also those that lead to rules of a wildcard, or for every host, which have another owner."""
+        self._dirty |= {alias for host in self._dirty for alias, _ in self._aliases.get(host, ())}
+        touched = set(self._dirty)
+        for host in self._dirty:
+            old, new = self._owners.get(host, ""), self.namespace_of(host)
+            self._own(host, new)
+            if old == new:
+                continue
+            for namespace in filter(None, (old, new)):
+                _index(self._owned, {namespace}, host, add=namespace == new)
+                below = self._owned.get(namespace, ()) if host.startswith(ANY) else ()
+                touched |= {one for one in below if host in candidates(one)}
+        return touched
+
+    def _own(self, host: str, namespace: str) -> None:
+        for found in (self._owners, self._remembered, self.kept):
+            found.pop(host, None)
+        if namespace:
+            self._owners[host] = namespace
+        if namespace and namespace != self._first(host).partition("/")[0]:
+            self.kept[host] = namespace
+
+    def remember(self, kept: Mapping[str, str]) -> None:
+        """Hosts that a process before this one kept for their namespaces. Call it before the first `settle`."""
+        self._remembered = dict(kept)
+
     def _by_age(self, host: str) -> list[str]:
         return sorted(self._claimants.get(host, ()), key=lambda key: self._claims[key].age)
 
+    def _first(self, host: str, namespace: str = "") -> str:
+        """The oldest Ingress, perhaps of a namespace, that names a host in a rule, or else serves it for lack of a rule.
+
+        Empty if there is none. A default backend beside rules takes «every host» from nobody who has a rule for it.
+        """
+        by_age = [key for key in self._by_age(host) if not namespace or key.startswith(f"{namespace}/")]
+        asked = [(key, self._claims[key]) for key in by_age]
+        naming = (key for key, one in asked if host in one.named)
+        others = (key for key, one in asked if _serves(one, host))
+        return next(naming, next(others, ""))
+
+    def namespace_of(self, host: str) -> str:
+        """The namespace that a host belongs to; empty: nobody's, or everybody's.
+
+        Who has it keeps it as long as one of its Ingresses asks for it, for the age of another one may be that of an Ingress
+        which has named this host for a moment only.
+        """
+        if self._shared_hosts:
+            return ""
+        held = self._owners.get(host) or self._remembered.get(host, "")
+        claims = (self._claims[key] for key in self._claimants.get(host, ()) if key.startswith(f"{held}/"))
+        if held and any(host in one.named or (host == ANY and one.default) for one in claims):
+            return held
+        return self._first(host).partition("/")[0]
+
+    def _admitted(self, host: str, problems: list[Problem]) -> list[str]:
+        """The Ingresses whose word counts for a host, by age; the others are told."""
+        by_age, owner = self._by_age(host), self.namespace_of(host)
+        if not owner:
+            return by_age
+        ours = [key for key in by_age if key.partition("/")[0] == owner]
+        for ingress in by_age if len(ours) < len(by_age) else ():
+            claims = self._claims[ingress]
+            asked = [*claims.hosts.get(host, ()), *([claims.default] if host == ANY and claims.default else [])]
+            # A default backend beside rules for hosts is for these; that it is not for all others is nothing to tell.
+            at = [one.at for one in asked if one is not claims.default or ANY in claims.named]
+            at += [one.at for one in self._certificates[ingress].get(host, ())]
+            if at and ingress.partition("/")[0] != owner:
+                name = "every host" if host == ANY else f"the host {host}"
+                message = (
+                    f"{at[0].removesuffix('.backend')}: {name} belongs to the namespace of"
+                    f" Ingress {self._first(host, owner)}"
+                )
+                remedy = "use another host, or start the controller with --shared-hosts"
+                problems.append(Problem(ingress, HOST_CONFLICT, f"{message}, which had it first; {remedy}"))
+        return ours
+
+    def _miss(self, host: str) -> Route | None:
+        """What becomes of requests that no rule of a host is for; None: other hosts' rules are tried."""
+        owner = self.namespace_of(host)
+        if not owner or host == ANY:
+            return None
+        wildcard, every = list(candidates(host))[1:]
+        if owner == self.namespace_of(wildcard) and wildcard != host:
+            where = TO_WILDCARD
+        else:
+            where = TO_EVERY if owner == self.namespace_of(every) else NOT_HERE
+        return Route(BackendKey(""), miss=where)
+
     def _compile(self, host: str) -> Host:
         problems: list[Problem] = []
-        by_age = self._by_age(host)
+        by_age = self._admitted(host, problems)
         patterned, rules = self._rules(host, by_age, problems)
         authority = self._authority(host, by_age)
-        routes = _careful({key: claim.route for key, (_, claim) in rules.items()})
+        miss = self._miss(host)
+        routes = {key: claim.route for key, (_, claim) in rules.items()}
+        guarded = is_guarded(routes.values(), goes_on=miss is not None and miss.miss != NOT_HERE)
+        if guarded:
+            most = _readings(claim.pattern for _, claim in rules.values()) if patterned else MOST_READINGS
+            guarded_by = {one: careful(one, most) for one in {route.policy for route in routes.values()}}
+            routes = {key: route._replace(policy=guarded_by[route.policy]) for key, route in routes.items()}
+            if miss and miss.miss != NOT_HERE:
+                miss = miss._replace(miss=Place(f"{miss.miss}{most}{CAREFULLY}"))
         certificate = self._certificate(host, by_age, problems)
         if not patterned:
             rows = {RowKey(key): route for key, route in routes.items()}
+            for row in tuple(rows) if guarded else ():
+                for plain in plain_rows(row):
+                    rows.setdefault(plain, rows[row])
+            if miss:
+                rows.setdefault(prefix_row(host, "/"), miss)
             return Host(rows, (), certificate, authority, _through(host, routes), tuple(problems))
         longest_first = sorted(rules, key=lambda key: (-len(rules[key][1].pattern), key))
         patterns = tuple((key, routes[key]) for key in longest_first)
+        if miss and (everything := pattern_of(host, "/")) not in routes:
+            patterns += ((everything, miss),)
         return Host({}, patterns, certificate, authority, _through(host, routes), tuple(problems))
 
     def _authority(self, host: str, by_age: list[str]) -> SecretKey | None:
@@ -227,10 +355,26 @@ class Table:
         return next((claim.authority for _, claim in self._asked(host, by_age) if claim.authority), None)
 
     def _asked(self, host: str, by_age: list[str]) -> list[tuple[str, Claim]]:
-        """Claims with their Ingresses; an alias counts only where there is no rule."""
+        """Claims with their Ingresses; an alias counts only where there is no rule, but for one that proves who has the host."""
         asked = [(ingress, claim) for ingress in by_age for claim in self._claims[ingress].hosts.get(host, ())]
         rules = [one for one in asked if one[1].role is not Role.ALIAS]
-        return rules if any(claim.role is Role.RULE for _, claim in rules) else asked
+        if any(claim.role is Role.RULE and _PROOF not in claim.row for _, claim in rules):
+            return rules
+        beside = self._beside(host, asked)
+        return sorted([*asked, *beside], key=lambda one: self._claims[one[0]].age) if beside else asked
+
+    def _beside(self, alias: str, asked: list[tuple[str, Claim]]) -> list[tuple[str, Claim]]:
+        """What other Ingresses say of the host that has the alias: their guards hold there, too."""
+        say = {ingress for ingress, claim in asked if claim.alias_of}
+        namespaces = {ingress.partition("/")[0] for ingress in say}
+        return [
+            (ingress, replace(claim, row=moved_row(claim.row, alias), role=Role.ALIAS))
+            for host in sorted({claim.alias_of for _, claim in asked} - {""})
+            for ingress in self._admitted(host, [])
+            if ingress not in say and ingress.partition("/")[0] in namespaces
+            for claim in self._claims[ingress].hosts.get(host, ())
+            if claim.role is Role.RULE
+        ]
 
     def _rules(
         self, host: str, by_age: list[str], problems: list[Problem]
@@ -244,7 +388,9 @@ class Table:
             problems.append(Problem(ingress, "AuthorityConflict", f"auth-tls-secret: {message}; name the same Secret"))
         asked = [(ingress, claim) for ingress, claim in asked if claim.authority in (None, authority)]
         rules = self._of_one_end(host, [one for one in asked if one[1].role is not Role.CANARY], problems)
+        rules, rest = [one for one in rules if not one[1].rest], [one for one in rules if one[1].rest]
         patterned = any(claim.regex for _, claim in rules)
+        rules = self._affordable(host, rules, problems) if patterned else rules
         found: dict[str, tuple[str, Claim]] = {}
         for ingress, claim in rules:
             key = pattern_of(host, claim.pattern) if patterned else claim.row
@@ -253,6 +399,8 @@ class Table:
                 at = claim.at.removesuffix(".backend")
                 message = f"{at}: its host and path belong to the older Ingress {owner}; use another host or path"
                 problems.append(Problem(ingress, "PathConflict", message))
+        for ingress, claim in rest:
+            found.setdefault(pattern_of(host, "/") if patterned else claim.row, (ingress, claim))
         canaries: dict[str, str] = {}
         for ingress, claim in asked:
             if claim.role is Role.CANARY:
@@ -264,12 +412,49 @@ class Table:
 
     @staticmethod
     def _of_one_end(host: str, rules: list[tuple[str, Claim]], problems: list[Problem]) -> list[tuple[str, Claim]]:
-        """Where TLS of a host ends is one question for all of its paths: the oldest Ingress answers it."""
-        through = bool(rules) and rules[0][1].route.through
-        for ingress in dict.fromkeys(ingress for ingress, claim in rules if claim.route.through != through):
-            message = f"ssl-passthrough: the older Ingress {rules[0][0]} says otherwise of {host}; use another host"
-            problems.append(Problem(ingress, "PassthroughConflict", message))
-        return [one for one in rules if one[1].route.through == through]
+        """Where TLS of a host ends is one question for all of its paths: the oldest Ingress answers it.
+
+        Over plain HTTP there is no TLS: where it goes unopened, the paths of others are served there, such as those that prove
+        to an authority who has the host (ACME, HTTP-01). Such a path has no say: its Ingress may be as old as any, to the
+        second, and its name may come first.
+        """
+        if not rules:
+            return []
+        oldest, says = next((rule for rule in rules if _PROOF not in rule[1].row), rules[0])
+        through = says.route.through
+        kept = []
+        told: set[str] = set()
+        for ingress, claim in rules:
+            if claim.route.through == through:
+                kept.append((ingress, claim))
+                continue
+            if through:
+                kept.append((ingress, replace(claim, route=claim.route._replace(http_only=True, https_only=False))))
+            if ingress not in told and not (through and _PROOF in claim.row):
+                told.add(ingress)
+                effect = "over HTTPS its paths are not served" if through else "it is left out there"
+                message = (
+                    f"ssl-passthrough: the older Ingress {oldest} says otherwise of {host}: {effect}; use another host"
+                )
+                problems.append(Problem(ingress, "PassthroughConflict", message))
+        return kept
+
+    @staticmethod
+    def _affordable(host: str, rules: list[tuple[str, Claim]], problems: list[Problem]) -> list[tuple[str, Claim]]:
+        """A request is tried with all patterns of its host: those of the oldest Ingresses that take little time together."""
+        steps: dict[str, int] = {}
+        for ingress, claim in rules:
+            steps[ingress] = steps.get(ingress, 0) + (steps_of(claim.pattern) if claim.regex else 0)
+        total, refused = 0, set()
+        for ingress, own in steps.items():
+            total += own
+            if own and total > MOST_STEPS_OF_HOST:
+                refused.add(ingress)
+                total -= own
+                message = f"spec.rules: the paths of {host} could take too long together"
+                remedy = "use fewer with * or + before something that they match, too"
+                problems.append(Problem(ingress, TOO_COSTLY, f"{message}; {remedy}"))
+        return [one for one in rules if one[0] not in refused]
 
     @staticmethod
     def _add_canary(
@@ -327,11 +512,19 @@ class Table:
                 problems.append(Problem(ingress, "DefaultConflict", message))
 
 
-def _careful(routes: dict[str, Route]) -> dict[str, Route]:
-    """Where some paths of a host are guarded and others are not, none is taken for another one."""
-    if len({guards_of(route.policy) for route in routes.values()}) < 2:
-        return routes
-    return {key: route._replace(policy=join(route.policy, CAREFUL)) for key, route in routes.items()}
+def is_guarded(routes: Iterable[Route], *, goes_on: bool) -> bool:
+    """Whether some paths of a host have other guards than others, so that none may be taken for another one.
+
+    `goes_on`: what none of them is for is served by rules of other hosts.
+    """
+    guards = {guards_of(policy) for policy in {route.policy for route in routes}}
+    return len(guards) > 1 or (goes_on and bool(guards - {frozenset()}))
+
+
+def _readings(patterns: Iterable[str]) -> int:
+    """How many readings of a path may be tried with all patterns of a host, twice each, in about two milliseconds."""
+    steps = sum(max(steps_of(one), LONGEST_MATCHED) for one in patterns)
+    return max(1, min(MOST_READINGS, MOST_STEPS // steps))
 
 
 def _through(host: str, routes: Mapping[str, Route]) -> BackendKey | None:
@@ -341,7 +534,27 @@ def _through(host: str, routes: Mapping[str, Route]) -> BackendKey | None:
 
 
 def _hosts(claims: Claims) -> set[str]:
-    return {*claims.hosts, *(one.host for one in claims.certificates), *((ANY,) if claims.default else ())}
+    return {
+        *claims.hosts,
+        *claims.named,
+        *(one.host for one in claims.certificates),
+        *((ANY,) if claims.default else ()),
+    }
+
+
+def _aliases(claims: Claims) -> dict[str, set[str]]:
+    """The hosts whose rules each alias has."""
+    return {
+        alias: hosts
+        for alias, entries in claims.hosts.items()
+        if (hosts := {claim.alias_of for claim in entries if claim.alias_of})
+    }
+
+
+def _serves(claims: Claims, host: str) -> bool:
+    """Whether it is more than a canary or a certificate."""
+    default = host == ANY and claims.default is not None
+    return default or any(claim.role is not Role.CANARY for claim in claims.hosts.get(host, ()))
 
 
 def _all(claims: Claims) -> Iterator[Claim]:
@@ -354,7 +567,7 @@ def _all(claims: Claims) -> Iterator[Claim]:
 def _named(claims: Claims) -> dict[str, list[str]]:
     """What an Ingress names, and where; the fields of a backend follow a dot."""
     named: dict[str, list[str]] = {}
-    for claim in _all(claims):
+    for claim in (one for one in _all(claims) if not one.rest):  # the default backend is among them itself
         named.setdefault(claim.route.backend, []).append(f"{claim.at}.")
         if claim.route.fallback:
             named.setdefault(claim.route.fallback, []).append("default-backend: ")

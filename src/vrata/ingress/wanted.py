@@ -1,12 +1,23 @@
 """What HAProxy shall have, by what is known of the cluster at the moment; what is wrong with that is told on its objects."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vrata.ingress.endpoints import EXTERNAL, addresses_of, servers_of, service_of, words_of
-from vrata.ingress.model import CONFIG_MAP, BackendKey, Certificate, Policy, Problem, SecretKey, Server, Settings
+from vrata.ingress.model import (
+    CONFIG_MAP,
+    SERVICE,
+    BackendKey,
+    Certificate,
+    Policy,
+    Problem,
+    SecretKey,
+    Server,
+    Settings,
+)
 from vrata.ingress.names import Names
 from vrata.ingress.plan import Desired
+from vrata.ingress.proxies import rows_of_sources, sources_of
 from vrata.ingress.secrets import Secrets
 from vrata.ingress.served import authority_file, file_names, secret_digest, secret_of_file
 from vrata.ingress.streams import Port
@@ -15,6 +26,8 @@ from vrata.ingress.telling import Telling
 from vrata.ingress.trust import Trust, peer_of, server_tls
 from vrata.ingress.users import Users, is_users
 from vrata.kube.objects import EndpointSlice, Service
+
+API_SERVER = "default/kubernetes"  # its Service, and what that leads to
 
 
 @dataclass
@@ -64,7 +77,17 @@ class Wanted:
             certificates={key: self._certificates(key) for key in work.secrets},
             strays=frozenset(work.strays),
             replicas=self._replicas(),
+            proxies=self._proxies(work.streams),
+            forbidden=self.forbidden(),
         )
+
+    def forbidden(self) -> frozenset[str]:
+        """Addresses that no tenant's URL may lead to: this pod's, and the API server's, of its Service and its own."""
+        service = self.services.get(API_SERVER)
+        named = {service.spec.cluster_ip, *service.spec.cluster_ips} - {"", "None"} if service else set()
+        slices = self.slices.get(API_SERVER, {}).values()
+        own = {address for one in slices for endpoint in one.endpoints or () for address in endpoint.addresses}
+        return frozenset({*self.settings.forbidden, *named, *own})
 
     def refuse(self, name: str, why: str) -> list[SecretKey]:
         """HAProxy does not take a file; its hosts go without, and the Secrets that it is of are to be looked at again."""
@@ -111,6 +134,14 @@ class Wanted:
         self.telling.found(f"secret {key}", wrong)
         return found.version if isinstance(found, Users) and key in self.table.named else None
 
+    def _proxies(self, streams: Iterable[Port]) -> Mapping[str, str]:
+        """Whose PROXY headers are believed, if some are expected."""
+        if not (self.settings.accept_proxy or any(port.proxied for port in streams)):
+            return {}
+        sources, wrong = sources_of(self.settings.proxies, self.services.get(self.front))
+        self.telling.found("PROXY headers", [Problem(f"{SERVICE}{self.front}", *wrong)] if wrong else ())
+        return rows_of_sources(sources)
+
     def _replicas(self) -> frozenset[str]:
         """Addresses of the other pods behind the Service in front, if rates are to be shared with them."""
         own = self.settings.replica
@@ -127,7 +158,11 @@ class Wanted:
         service = service_of(key)
         slices = self.slices.get(service, {}).values()
         entry = self.services.get(service)
-        named = self.names.get(entry.spec.external_name) if entry and entry.spec.type == EXTERNAL else ()
+        named = (
+            self.names.get(entry.spec.external_name, entry.metadata.namespace)
+            if entry and entry.spec.type == EXTERNAL
+            else ()
+        )
         peer = peer_of(words_of(key))
         trust = self._trusted(peer.secret) if peer and peer.secret else Trust()
         if peer and ((peer.verify and not trust.authority) or (peer.secret and trust == Trust())):

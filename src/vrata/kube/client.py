@@ -14,6 +14,7 @@ import msgspec
 
 from vrata.base.errors import VrataError
 from vrata.kube.config import KubeConfig
+from vrata.kube.objects import ObjectMeta
 
 T = TypeVar("T")
 
@@ -72,14 +73,25 @@ class _ListMeta(msgspec.Struct, rename="camel"):
     continue_: str = msgspec.field(default="", name="continue")
 
 
-class _Page(msgspec.Struct, Generic[T]):
+class _Page(msgspec.Struct):
     metadata: _ListMeta
-    items: tuple[T, ...] | None = None
+    items: tuple[msgspec.Raw, ...] | None = None
 
 
 class _RawEvent(msgspec.Struct):
     type: str
     object: msgspec.Raw
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An object that is not what its type says: what could be read of its metadata, and why the rest could not.
+
+    A part of the metadata that is of another type is left empty. `error` names the field, as a path from `$`.
+    """
+
+    metadata: ObjectMeta
+    error: str
 
 
 class _BookmarkMeta(msgspec.Struct, rename="camel"):
@@ -91,12 +103,41 @@ class _Bookmark(msgspec.Struct):
 
 
 @dataclass(frozen=True)
+class Collection(Generic[T]):
+    """What a list answered, and the resource version to watch from."""
+
+    objects: list[T]
+    unreadable: list[Unreadable]
+    resource_version: str
+
+
+@dataclass(frozen=True)
 class WatchEvent(Generic[T]):
-    """ADDED, MODIFIED or DELETED with the object; BOOKMARK with `None` and a resource version to go on from."""
+    """ADDED, MODIFIED or DELETED with the object; BOOKMARK with none and the resource version to continue from."""
 
     type: str
-    object: T | None
-    resource_version: str
+    object: T | Unreadable | None
+    bookmark: str
+
+
+def decode_object(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T | Unreadable:
+    """Decode one object of a list or a watch. DecodeError if `raw` is not JSON: then the stream itself is broken."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        return Unreadable(_readable_metadata(raw), str(error))
+    except RecursionError:
+        return Unreadable(ObjectMeta(name=""), "it is nested too deeply")
+
+
+def _readable_metadata(raw: bytes) -> ObjectMeta:
+    whole = msgspec.json.decode(raw)
+    found = whole.get("metadata") if isinstance(whole, dict) else None
+    words = ("name", "namespace", "uid", "resourceVersion")
+    name, namespace, uid, version = (
+        value if isinstance(found, dict) and isinstance(value := found.get(word), str) else "" for word in words
+    )
+    return ObjectMeta(name=name, namespace=namespace, uid=uid, resource_version=version)
 
 
 class Kube:
@@ -128,6 +169,10 @@ class Kube:
             raise
         return msgspec.json.decode(body, type=type_)
 
+    async def server_version(self) -> str:
+        """The API server's `gitVersion`, such as `v1.36.3`."""
+        return str(self._decode(await self._call("GET", "/version"))["gitVersion"])
+
     async def list(
         self,
         resource: Resource,
@@ -137,20 +182,26 @@ class Kube:
         label_selector: str = "",
         field_selector: str = "",
         metadata_only: bool = False,
-    ) -> tuple[list[T], str]:
-        """Read a collection page by page; returns the objects and the resource version to watch from.
+    ) -> Collection[T]:
+        """Read a collection page by page. An object that cannot be read does not keep the others out.
 
         `metadata_only`: what else the objects hold is not sent (Kubernetes API concepts, «Metadata-only fetches»).
         """
         accept = _METADATA.format("PartialObjectMetadataList") if metadata_only else _JSON
-        decoder = msgspec.json.Decoder(_Page[type_])  # type: ignore[valid-type]
-        items: list[T] = []
+        pages, decoder = msgspec.json.Decoder(_Page), msgspec.json.Decoder(type_)
+        objects: list[T] = []
+        unreadable: list[Unreadable] = []
         params = {"limit": str(PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
         while True:
-            page = decoder.decode(await self._call("GET", resource.path(namespace), params=params, accept=accept))
-            items.extend(page.items or ())
+            page = pages.decode(await self._call("GET", resource.path(namespace), params=params, accept=accept))
+            for raw in page.items or ():
+                found = decode_object(raw, decoder)
+                if isinstance(found, Unreadable):
+                    unreadable.append(found)
+                else:
+                    objects.append(found)
             if not page.metadata.continue_:
-                return items, page.metadata.resource_version
+                return Collection(objects, unreadable, page.metadata.resource_version)
             params["continue"] = page.metadata.continue_
             await asyncio.sleep(0)
 
@@ -178,7 +229,7 @@ class Kube:
             total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=WATCH_TIMEOUT_S + WATCH_GRACE_S
         )
         events = msgspec.json.Decoder(_RawEvent)
-        objects = msgspec.json.Decoder(type_)
+        decoder = msgspec.json.Decoder(type_)
         accept = _METADATA.format("PartialObjectMetadata") if metadata_only else _JSON
         path = resource.path(namespace)
         async with await self._send("GET", path, params=params, timeout=timeout, accept=accept) as answer:
@@ -188,19 +239,24 @@ class Kube:
                 event = events.decode(line)
                 if event.type == "ERROR":
                     raise _error(0, bytes(event.object))
-                version = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
-                decoded = None if event.type == "BOOKMARK" else objects.decode(event.object)
-                yield WatchEvent(event.type, decoded, version)
+                if event.type == "BOOKMARK":
+                    bookmark = msgspec.json.decode(event.object, type=_Bookmark)
+                    yield WatchEvent(event.type, None, bookmark.metadata.resource_version)
+                else:
+                    found: T | Unreadable = decode_object(event.object, decoder)
+                    yield WatchEvent(event.type, found, "")
 
     async def create(self, resource: Resource, body: object, namespace: str | None = None) -> dict[str, Any]:
         """Create an object; ApiError 409 (AlreadyExists) if there is one of its name."""
-        return self._decode(await self._call("POST", resource.path(namespace), body=body))
+        params = {"fieldManager": FIELD_MANAGER}
+        return self._decode(await self._call("POST", resource.path(namespace), params=params, body=body))
 
     async def replace(
         self, resource: Resource, name: str, body: object, namespace: str | None = None, subresource: str | None = None
     ) -> dict[str, Any]:
         """Replace an object (PUT); only for objects that were built whole here."""
-        return self._decode(await self._call("PUT", resource.path(namespace, name, subresource), body=body))
+        path, params = resource.path(namespace, name, subresource), {"fieldManager": FIELD_MANAGER}
+        return self._decode(await self._call("PUT", path, params=params, body=body))
 
     async def patch(
         self,

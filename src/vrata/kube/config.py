@@ -114,7 +114,7 @@ def load(path: str | Path | None = None, context: str | None = None) -> KubeConf
     if path is None and not os.environ.get("KUBECONFIG") and (SERVICE_ACCOUNT_DIR / "token").exists():
         return in_cluster()
     named = [str(path)] if path else os.environ.get("KUBECONFIG", "").split(os.pathsep)
-    document = _merged([Path(one) for one in named if one] or [Path.home() / ".kube/config"])
+    document = read_document([Path(one) for one in named if one] or [Path.home() / ".kube/config"])
     name = context or document.get("current-context")
     chosen = _named(document, "contexts", "context", name)
     cluster = _named(document, "clusters", "cluster", chosen.get("cluster"))
@@ -152,17 +152,19 @@ def in_cluster() -> KubeConfig:
     )
 
 
-def _merged(files: list[Path]) -> dict[str, Any]:
+def read_document(files: list[Path]) -> dict[str, Any]:
     """One document of several files: of what is in more than one the first counts; paths become absolute."""
-    merged: dict[str, Any] = {}
+    merged: dict[str, Any] = {"apiVersion": "v1", "kind": "Config"}
     present = [file for file in files if file.exists()]
     if not present:
         raise InvalidInput("kubeconfig", os.pathsep.join(map(str, files)), "name a file that exists")
     for file in present:
         try:
             document = yaml.safe_load(file.read_text())
-        except yaml.YAMLError as error:
-            raise InvalidInput("kubeconfig", str(file), f"not YAML: {error}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            where = getattr(error, "problem_mark", None)
+            line = f" in line {where.line + 1}" if where else ""
+            raise InvalidInput("kubeconfig", str(file), f"name a file in YAML; this one is none{line}") from None
         if not isinstance(document, dict):
             raise InvalidInput("kubeconfig", str(file), "want a document of kind Config")
         merged["current-context"] = merged.get("current-context") or document.get("current-context")

@@ -14,7 +14,7 @@ import aiohttp
 import structlog
 
 from vrata.base import clock
-from vrata.kube.client import ApiError, Kube
+from vrata.kube.client import ApiError, Kube, Resource, Unreadable
 from vrata.kube.objects import ObjectMeta
 from vrata.kube.resources import EVENTS
 
@@ -56,6 +56,12 @@ class Recorder:
     def warning(self, about: About, reason: str, message: str) -> None:
         """Record that something did not go as it should, and what to do about it."""
         self._put(about, "Warning", reason, message)
+
+    def unreadable(self, resource: Resource, found: Unreadable) -> None:
+        """Record that an object is left out, or left as it was, because it cannot be decoded."""
+        if found.metadata.name:
+            message = f"this version of the object is ignored: {found.error}; correct that field"
+            self.warning(About.of(resource.api_version, resource.kind, found.metadata), "UnreadableObject", message)
 
     def _put(self, about: About, type_: str, reason: str, message: str) -> None:
         try:

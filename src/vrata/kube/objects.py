@@ -136,6 +136,7 @@ class Condition(Projection, frozen=True):
 class Taint(Projection, frozen=True):
     key: str
     effect: str = ""
+    value: str = ""
 
 
 class NodeSpec(Projection, frozen=True):
@@ -180,11 +181,23 @@ class ObjectReference(Projection, frozen=True):
     uid: str = ""
 
 
+class Hint(Projection, frozen=True):
+    """A zone or a node that an endpoint is for."""
+
+    name: str
+
+
+class EndpointHints(Projection, frozen=True):
+    for_zones: tuple[Hint, ...] | None = ()
+    for_nodes: tuple[Hint, ...] | None = ()
+
+
 class Endpoint(Projection, frozen=True):
     addresses: tuple[str, ...]
     conditions: EndpointConditions = EndpointConditions()
     node_name: str = ""
     target_ref: ObjectReference | None = None
+    hints: EndpointHints | None = None
 
 
 class EndpointPort(Projection, frozen=True):
@@ -251,8 +264,17 @@ class IngressStatus(Projection, frozen=True):
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 
 
+class ManagedFields(Projection, frozen=True):
+    manager: str = ""
+    subresource: str = ""
+
+
+class IngressMeta(ObjectMeta, frozen=True):
+    managed_fields: tuple[ManagedFields, ...] = ()
+
+
 class Ingress(Projection, frozen=True):
-    metadata: ObjectMeta
+    metadata: IngressMeta
     spec: IngressSpec = IngressSpec()
     status: IngressStatus = IngressStatus()
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,9 +21,12 @@ from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
 from vrata.net.command import inside
+from vrata.net.confine import Confinement, confine_thread
+from vrata.net.netns import in_namespace
 
 _POLL_S = 0.01
 _KILL_S = 5.0
+_TAIL, _LINES = 2000, 5  # bytes and lines of a log's end that are told
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,15 @@ def children(pid: int) -> tuple[int, ...]:
         return ()
 
 
+def inner_pid(pid: int) -> int | None:
+    """The process id that a process has in its own PID namespace; None if it ended (proc(5), /proc/PID/status)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
+
+
 def spawn(
     argv: Sequence[str],
     *,
@@ -93,21 +106,37 @@ def spawn(
     netns: str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    confinement: Confinement | None = None,
 ) -> DaemonId:
     """Start a daemon in the namespace with its output appended to `log`; VrataError if the program is missing.
 
     It may have ended already when this returns. It inherits the descriptors that are marked so
-    (os.set_inheritable).
+    (os.set_inheritable). `confinement`: what it is left with, from its first instruction on; `cwd` is / then.
     """
     environment = os.environ if env is None else env
-    if shutil.which(argv[0], path=environment.get("PATH")) is None:
+    program = shutil.which(argv[0], path=environment.get("PATH"))
+    if program is None:
         raise VrataError(f"{argv[0]}: command not found", remedy=f"install it: apt-get install {argv[0]}")
-    command = inside(netns, *(("env", "-C", cwd) if cwd else ()), *argv)
+    if confinement is None:
+        pid = _spawn(inside(netns, *(("env", "-C", cwd) if cwd else ()), *argv), log, environment)
+    else:
+        pid = in_namespace(netns, partial(_spawn_confined, confinement, Path(program), argv, log, environment))
+    return _state(pid)[1]  # ours until it is reaped, so it is there
+
+
+def _spawn_confined(
+    confinement: Confinement, program: Path, argv: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> int:
+    confine_thread(confinement, program)
+    return _spawn(argv, log, environment)
+
+
+def _spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
     devnull, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        pid = os.posix_spawnp(
+        return os.posix_spawnp(
             command[0],
-            command,
+            tuple(command),
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, devnull, 0),
@@ -121,7 +150,6 @@ def spawn(
     finally:
         os.close(devnull)
         os.close(output)
-    return _state(pid)[1]  # ours until it is reaped, so it is there
 
 
 def write_record(path: Path, daemon: DaemonId) -> None:
@@ -129,14 +157,19 @@ def write_record(path: Path, daemon: DaemonId) -> None:
     write_atomic(path, f"{daemon.pid} {daemon.start_ticks}\n")
 
 
-def read_record(path: Path) -> DaemonId | None:
-    """The daemon remembered in `path` if it still runs."""
+def recorded(path: Path) -> DaemonId | None:
+    """The daemon remembered in `path`, whether it still runs or not."""
     try:
         pid, ticks = path.read_text().split()
-        daemon = DaemonId(msgspec.convert(pid, int, strict=False), msgspec.convert(ticks, int, strict=False))
+        return DaemonId(msgspec.convert(pid, int, strict=False), msgspec.convert(ticks, int, strict=False))
     except (OSError, ValueError):
         return None
-    return daemon if is_alive(daemon) else None
+
+
+def read_record(path: Path) -> DaemonId | None:
+    """The daemon remembered in `path` if it still runs."""
+    daemon = recorded(path)
+    return daemon if daemon and is_alive(daemon) else None
 
 
 def send(daemon: DaemonId, number: signal.Signals) -> None:
@@ -167,7 +200,7 @@ async def wait(daemon: DaemonId) -> int:
     try:
         descriptor = os.pidfd_open(daemon.pid)
     except ProcessLookupError:
-        return _reap(daemon.pid)
+        return _status(daemon)
     try:
         if is_alive(daemon):
             loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
@@ -175,7 +208,12 @@ async def wait(daemon: DaemonId) -> int:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-    return _reap(daemon.pid)
+    return _status(daemon)
+
+
+def _status(daemon: DaemonId) -> int:
+    status = collect(daemon)
+    return -1 if status is None else status
 
 
 async def stop(daemon: DaemonId, number: signal.Signals, timeout_s: float) -> None:
@@ -184,13 +222,16 @@ async def stop(daemon: DaemonId, number: signal.Signals, timeout_s: float) -> No
     if not await wait_gone(daemon, timeout_s):
         send(daemon, signal.SIGKILL)
         await wait_gone(daemon, _KILL_S)
-    _reap(daemon.pid)
+    collect(daemon)
 
 
 class ExitWatch:
-    """Calls back once, from the event loop, when a daemon ends (pidfd_open(2)); `close` forgets it."""
+    """Calls back once, from the event loop, when a daemon ends (pidfd_open(2)); `close` forgets it.
 
-    def __init__(self, daemon: DaemonId, callback: Callable[[], None]) -> None:
+    The callback gets the exit status (negative: the signal), None if it was not our child.
+    """
+
+    def __init__(self, daemon: DaemonId, callback: Callable[[int | None], None]) -> None:
         self.daemon = daemon
         self._callback = callback
         self._loop = asyncio.get_running_loop()
@@ -198,7 +239,7 @@ class ExitWatch:
             self._descriptor = os.pidfd_open(daemon.pid)
         except ProcessLookupError:
             self._descriptor = -1
-            self._loop.call_soon(callback)
+            self._loop.call_soon(callback, collect(daemon))
             return
         self._loop.add_reader(self._descriptor, self._ended)
         if identify(daemon.pid) != daemon:  # the id was recycled before the descriptor was opened
@@ -207,8 +248,7 @@ class ExitWatch:
     def _ended(self) -> None:
         if self._descriptor >= 0:
             self.close()
-            _reap(self.daemon.pid)
-            self._callback()
+            self._callback(collect(self.daemon))
 
     def close(self) -> None:
         """Stop watching; the callback will not come any more."""
@@ -218,10 +258,33 @@ class ExitWatch:
             self._descriptor = -1
 
 
-def _reap(pid: int) -> int:
-    """Collect the process if it was our child and has ended; its exit status, -1 for somebody else's."""
+def collect(daemon: DaemonId) -> int | None:
+    """The exit status (negative: the signal) of one that has ended, which leaves nothing of it; None if it was not our child."""
     try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)
+        reaped, status = os.waitpid(daemon.pid, os.WNOHANG)
     except ChildProcessError:
-        return -1
-    return os.waitstatus_to_exitcode(status) if reaped else -1
+        return None
+    return os.waitstatus_to_exitcode(status) if reaped else None
+
+
+def describe_status(status: int | None) -> str:
+    """An exit status in words."""
+    if status is None:
+        return "not known: another process started it"
+    return f"exit status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"
+
+
+def log_tail(log: Path) -> str:
+    """The end of what a daemon has written; empty if it has written nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def last_words(log: Path) -> str:
+    """The last lines of what a daemon has written, on one line."""
+    lines = [line.strip() for line in log_tail(log).splitlines() if line.strip()]
+    return " | ".join(lines[-_LINES:]) or "it said nothing"

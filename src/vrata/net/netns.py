@@ -1,6 +1,7 @@
 """Work inside another network namespace without another process: setns(2) on a thread of its own.
 
-The thread ends with the work, so that nothing else ever runs in the wrong namespace; sockets it makes stay there.
+The thread ends with the work, so that nothing else ever runs in the wrong namespace; sockets it makes stay there, and
+so do the processes that it starts.
 """
 
 import ctypes
@@ -26,14 +27,15 @@ def enter(netns: str) -> None:
         os.close(descriptor)
 
 
-def in_namespace(netns: str, work: Callable[[], T]) -> T:
-    """Run short, blocking `work` inside the namespace and return (or raise) what it does."""
+def in_namespace(netns: str | None, work: Callable[[], T]) -> T:
+    """Run short, blocking `work` inside the namespace (None: this one's) and return (or raise) what it does."""
     results: list[T] = []
     errors: list[BaseException] = []
 
     def enter_and_work() -> None:
         try:
-            enter(netns)
+            if netns is not None:
+                enter(netns)
             results.append(work())
         except BaseException as error:  # noqa: BLE001  # raised again below, in the caller's thread
             errors.append(error)

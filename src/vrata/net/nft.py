@@ -2,7 +2,11 @@
 
 from vrata.net.command import run
 
+TIMEOUT_S = 20.0
+BYTES_A_SECOND = 500_000  # of a ruleset, at the least
+
 
 async def apply(ruleset: str, netns: str | None = None) -> None:
     """Apply a ruleset text as one transaction: all of it or, with CommandFailed (line-numbered), nothing."""
-    await run("nft", "-f", "-", netns=netns, stdin=ruleset)
+    timeout_s = TIMEOUT_S + len(ruleset) / BYTES_A_SECOND
+    await run("nft", "-f", "-", netns=netns, stdin=ruleset, timeout_s=timeout_s)

@@ -17,6 +17,11 @@ SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 BALANCER_ID = PREFIX + "load-balancer-id"
 BALANCER_ADDRESS = PREFIX + "load-balancer-address"
 TARGET = "vrata.dev/target"
+PORT_ID = PREFIX + "port-id"
+TLS_REFERENCE = PREFIX + "default-tls-container-ref"
+# What reaches things of the project that belong to no Service, or to another one: see docs/provider.md.
+RESTRICTED = (BALANCER_ID, PORT_ID, TLS_REFERENCE)
+ALLOWS = "vrata.dev/allow-annotations"  # a label of namespaces: "true"
 _REFERENCE = re.compile(r"https?://[!-~]{1,2000}", re.ASCII)
 
 
@@ -73,6 +78,15 @@ class Annotations:
         if found and not _REFERENCE.fullmatch(found):
             raise _wrong(name, found, "use the address of a container or secret in the key manager: https://…")
         return found
+
+
+def restricted_annotation(service: Service, *, guest: bool) -> str:
+    """The first annotation that needs the permission of the operator; empty if there is none.
+
+    `guest`: the load balancer named is another's. Its own the provider itself writes into `load-balancer-id`.
+    """
+    read = Annotations(service)
+    return next((one for one in RESTRICTED if read.text(one) and (guest or one != BALANCER_ID)), "")
 
 
 def _full(name: str) -> str:

@@ -6,6 +6,7 @@ from vrata.provider.call import Json
 from vrata.provider.model import Desired, Listener, Member, Monitor, Pool
 
 NAME_MAX = 255
+MEMBERS_AT_ONCE = 2000  # new ones in one request: clouds have bounds, of time or of size
 
 
 def balancer_body(desired: Desired, subnets: Mapping[int, str]) -> Json:
@@ -33,12 +34,15 @@ def balancer_body(desired: Desired, subnets: Mapping[int, str]) -> Json:
     body |= {name: value for name, value in chosen.items() if value}
     if additional:
         body["additional_vips"] = additional
-    body["listeners"] = [_chain(desired, index, listener) for index, listener in enumerate(desired.listeners)]
+    room, body["listeners"] = MEMBERS_AT_ONCE, []
+    for index, listener in enumerate(desired.listeners):
+        room -= len(listener.pool.members)  # of a pool that does not fit, members come afterwards
+        body["listeners"].append(_chain(desired, index, listener, with_members=room >= 0))
     return body
 
 
-def _chain(desired: Desired, index: int, listener: Listener) -> Json:
-    pool = {**pool_body(desired, index, listener.pool), "members": members_body(listener.pool)}
+def _chain(desired: Desired, index: int, listener: Listener, *, with_members: bool) -> Json:
+    pool = {**pool_body(desired, index, listener.pool), "members": members_body(listener.pool) if with_members else []}
     if listener.pool.monitor:
         pool["healthmonitor"] = monitor_body(desired, index, listener.pool.monitor)
     return {**listener_body(desired, index, listener), "default_pool": pool}

@@ -6,7 +6,6 @@ that it depends on, so an unchanged Service costs no call; the drift check compa
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ import aiohttp
 import structlog
 
 from vrata.base import clock
-from vrata.base.errors import VrataError
+from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube import resources
 from vrata.kube.client import ApiError, Kube
 from vrata.kube.events import Recorder
@@ -24,42 +23,38 @@ from vrata.kube.informer import Informer
 from vrata.kube.objects import EndpointSlice, Namespace, Node, Service
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
 from vrata.provider import rows as reading
-from vrata.provider.adopt import address_hints
-from vrata.provider.annotations import TARGET
-from vrata.provider.apply import apply_call
+from vrata.provider.adopt import address_hints, is_guest
+from vrata.provider.annotations import ALLOWS, TARGET, restricted_annotation
+from vrata.provider.apply import apply_call, apply_plan, is_busy
 from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
 from vrata.provider.guarding import Guarding
 from vrata.provider.members import Nodes, is_serving
-from vrata.provider.model import NEWEST, Desired, Observed, Settings, World
-from vrata.provider.observe import observe_service, observe_version
+from vrata.provider.model import ADDRESS, NEWEST, PLACE, PROTOCOL, Desired, Observed, Problem, Settings, World
+from vrata.provider.observe import observe_floating_ports, observe_service, observe_version
 from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
-from vrata.provider.recovery import Recovery
+from vrata.provider.recovery import Recovery, not_allowed
 from vrata.provider.refusals import can_help, remedy
-from vrata.provider.settled import Settled, is_known, plan_members, settled
+from vrata.provider.settled import Settled, half_settled, is_known, plan_members, settled
 from vrata.provider.surroundings import Surroundings
 from vrata.provider.telling import Telling, has_endpoints
 from vrata.provider.waiting import Waiting
-from vrata.provider.writing import FINALIZER, Writing
+from vrata.provider.writing import FINALIZER, Writing, shown_entries
 
 SYSTEM_NAMESPACE = "kube-system"
 AGAIN_S = 0.1
 DRIFT_CHECK_S = 300.0
+FLOATING_CHECK_S, FLOATING_MANY_CHECK_S = 10.0, 60.0  # the second one where more than FLOATING_MANY Services are served
+FLOATING_MANY = 500
 NO_ENDPOINTS_S = 10.0
 WORKERS = 64  # the cloud client bounds what is under way
 RETRY_S = 5.0
-GONE, CONFLICT = 404, 409
-
-_BUSY = re.compile("immutable|Invalid state PENDING")  # what Octavia says of load balancers that it is changing
+GONE, FORBIDDEN = 404, 403
+FORBIDDEN_S = 60.0
 
 log = structlog.get_logger(__name__)
-
-
-def _is_busy(error: CloudError) -> bool:
-    """Whether the cloud is at work on that load balancer: no fault, but a reason to come again."""
-    return error.status == CONFLICT and _BUSY.search(str(error)) is not None
 
 
 class Provider:
@@ -81,7 +76,17 @@ class Provider:
         self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
         self.recovery = Recovery(settings.on_error)
         self.waiting = Waiting(cloud, self.queue.add, self._is_stuck)
-        self.drift = DriftCheck(cloud, self.surroundings, self.guarding, self._desired, self._is_right, self._differs)
+        self._following: set[str] = set()  # Services whose members are being written, pool by pool
+        self.drift = DriftCheck(
+            cloud,
+            self.surroundings,
+            self.guarding,
+            self._desired,
+            self._is_right,
+            self._differs,
+            self._following,
+            self._members_due,
+        )
         self._drift_check_s = drift_check_s
         self._settled: dict[str, Settled] = {}
         self._nodes_now = Nodes(())
@@ -91,6 +96,9 @@ class Provider:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
+        self.informers: tuple[Informer[Any], ...] = (self.services, self.nodes, self.slices)
+        for informer in self.informers:
+            informer.on_unreadable(self.events.unreadable)
         self.services.on_change(lambda old, new: self.queue.add((new or old).metadata.key))  # type: ignore[union-attr]
         self.nodes.on_change(self._node_changed)
         self.slices.on_change(self._slice_changed)
@@ -120,9 +128,9 @@ class Provider:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.events.run())
-            for informer in (self.services, self.nodes, self.slices):
+            for informer in self.informers:
                 group.create_task(informer.run())
-            for informer in (self.services, self.nodes, self.slices):
+            for informer in self.informers:
                 await informer.synced.wait()
             await self._who_we_are()
             await self.check_drift()
@@ -130,15 +138,13 @@ class Provider:
             group.create_task(self.drift.run())
             group.create_task(self.waiting.run())
             group.create_task(self._check_again())
+            group.create_task(self._watch_floating())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
 
     def lacks(self) -> str:
         """What it still takes to be ready; empty if nothing."""
-        informers = (self.services, self.nodes, self.slices)
-        waiting = [one for one in informers if not one.synced.is_set()]
-        if waiting:
-            return f"{len(waiting)} of {len(informers)} collections not read yet"
-        return "" if self.compared else "not compared with the cloud yet"
+        reasons = [reason for informer in self.informers if (reason := informer.not_ready_reason())]
+        return "; ".join(reasons) or ("" if self.compared else "not compared with the cloud yet")
 
     async def _who_we_are(self) -> None:
         """No two clusters have the same uid of this namespace, whatever their names."""
@@ -150,6 +156,23 @@ class Provider:
         while True:
             await asyncio.sleep(self._drift_check_s if self.compared else RETRY_S)
             await self.check_drift()
+
+    async def _watch_floating(self) -> None:
+        """Find floating IPs that somebody took off, in seconds: one list, whatever the number of Services."""
+        while True:
+            await asyncio.sleep(FLOATING_CHECK_S if len(self._settled) <= FLOATING_MANY else FLOATING_MANY_CHECK_S)
+            if not any(one.floating_port_id for one in self._settled.values()):
+                continue
+            expected = {key: one.floating_port_id for key, one in self._settled.items() if one.floating_port_id}
+            try:
+                ports = await observe_floating_ports(self.cloud)
+            except (CloudError, aiohttp.ClientError, OSError) as error:
+                log.warning("floating IPs not read", error=str(error))
+                continue
+            for key, port_id in expected.items():
+                known = self._settled.get(key)
+                if port_id not in ports and known and known.floating_port_id == port_id:
+                    self._differs(key)
 
     async def check_drift(self) -> None:
         """Compare the whole project with all Services now."""
@@ -173,9 +196,22 @@ class Provider:
         key = service.metadata.key
         if not service.status.load_balancer.ingress or self.services.objects.get(key) is not service:
             return
-        self._settled[key] = settled(wanted, balancer)
-        if not self._at_work:
+        if wanted.problems:
+            self.queue.add(key)  # its owner is told again
+            return
+        shown = (wanted.known_address,)
+        if shown_entries(service) != status_entries(wanted, shown):
+            self.queue.add(key)  # somebody has edited its status
+            return
+        self._settled[key] = settled(wanted, balancer, shown)
+        if wanted.proxy_protocol:
+            self.queue.add(key)  # its annotation is compared with the nodes, for which nothing is read
+        elif not self._at_work:
             self.queue.discard(key)  # a start has nothing to do for what is as it should be
+
+    def _members_due(self, key: str, wanted: Desired) -> bool:
+        known = self._settled.get(key)
+        return known is not None and is_known(known, wanted) and plan_members(known, wanted) is not None
 
     def _differs(self, key: str) -> None:
         self._settled.pop(key, None)
@@ -190,6 +226,7 @@ class Provider:
         service = self.services.objects.get(key)
         if service is None:
             self._settled.pop(key, None)
+            self._following.discard(key)
             self._warned_empty.discard(key)
             self.telling.forget(key)
             return SETTLED
@@ -201,9 +238,9 @@ class Provider:
                 with self.cloud.metrics.reconciling("loadbalancer_delete"):
                     return await self._remove(service)
         except CloudError as error:
-            if _is_busy(error):
+            if is_busy(error):
                 return Requeue(after_s=AGAIN_S)
-            self.telling.failed(service, f"the cloud said: {error}; {remedy(error.status, str(error))}")
+            self._refused(service, error)
             raise VrataError(str(error), retriable=can_help(error.status, str(error))) from error
         except ApiError:
             raise  # nothing that the Service could mend, or could be told of
@@ -215,9 +252,15 @@ class Provider:
     async def _ensure(self, service: Service) -> Requeue:
         key, wanted = service.metadata.key, self._desired(service)
         known = self._settled.get(key)
-        if known and is_known(known, wanted) and service.status.load_balancer.ingress:
+        if (
+            known
+            and is_known(known, wanted)
+            and service.status.load_balancer.ingress
+            and (not known.addresses or shown_entries(service) == status_entries(wanted, known.addresses))
+        ):
             return await self._follow_members(service, wanted, known)
         self._settled.pop(key, None)  # half-way it is not settled, even if the wish is taken back meanwhile
+        self._following.discard(key)
         self.telling.begins(service)
         async with self._turn(wanted):
             return await self._bring(service, wanted)
@@ -225,10 +268,13 @@ class Provider:
     async def _follow_members(self, service: Service, wanted: Desired, known: Settled) -> Requeue:
         """Of what was right nothing but members can have changed: nothing needs to be read."""
         key = service.metadata.key
+        await self._announce(service, wanted, known.subnet_id)
         found = plan_members(known, wanted)
         if found is None:
+            self._following.discard(key)
             return self._watch_endpoints(service)
         call, then = found
+        self._following.add(key)
         del self._settled[key]  # until the cloud has said yes; else a whole pass looks why
         of_nodes, metrics = TARGET not in service.metadata.annotations, self.cloud.metrics
         try:
@@ -238,14 +284,16 @@ class Provider:
         except CloudError as error:
             if error.status == GONE:
                 return Requeue(after_s=0.0)
-            if of_nodes and not _is_busy(error):
+            if of_nodes and not is_busy(error):
                 metrics.nodes_missed()
             raise
-        await self.guarding.ensure(service, wanted)
         self._settled[key] = then
         if plan_members(then, wanted):
             self.waiting.wait_for(known.balancer_id, key)
-        elif of_nodes:
+            return SETTLED
+        self._following.discard(key)
+        await self.guarding.ensure(service, wanted)
+        if of_nodes:
             metrics.nodes_followed(clock.monotonic_s() - self._nodes_since_s)
         return self._watch_endpoints(service)
 
@@ -258,7 +306,6 @@ class Provider:
             yield
 
     async def _bring(self, service: Service, wanted: Desired) -> Requeue:
-        key = service.metadata.key
         rows, marked = await asyncio.gather(
             observe_service(self.cloud, wanted, old=FINALIZER in service.metadata.finalizers),
             self.writing.mark(service),
@@ -266,30 +313,87 @@ class Provider:
         if not marked:
             return SETTLED  # nobody would be there to clean up after
         seen = reading.world(rows, wanted, address_hints(wanted, service))
-        world = await self.surroundings.complete(seen, wanted)
+        wanted, world = await self._complete(service, wanted, seen)
         plan = self._plan(service, wanted, world)
-        answers = await self._apply(plan)
-        if world.balancer is None and answers:
-            # The floating IP needs no ACTIVE balancer: while the hosts build the pair, it is on its way to them.
-            made = reading.balancer(answers[0]["loadbalancer"])  # what is under it was not read
-            world = replace(world, balancer=replace(made, provisioning_status="PENDING_CREATE"))
-            plan = replace(plan_ensure(wanted, world), notes=plan.notes)
-            await self._apply(plan)
-        self.telling.notes(service, (*wanted.notes, *plan.notes))
         if plan.problem:
             self.telling.failed(service, plan.problem)
-        balancer = world.balancer
-        if balancer and plan.addresses:
+        try:
+            applied = await apply_plan(self.cloud, plan.calls, plan.later)
+        except CloudError as error:
+            if not (error.status == FORBIDDEN and world.balancer and world.balancer.provisioning_status == "ERROR"):
+                raise
+            self.telling.failed(service, not_allowed(world.balancer.id))
+            return Requeue(after_s=FORBIDDEN_S)
+        if world.balancer is None and applied.answers:
+            # The floating IP needs no ACTIVE balancer: while the hosts build the pair, it is on its way to them.
+            made = reading.balancer(applied.answers[0]["loadbalancer"])  # what is under it was not read
+            world = replace(world, balancer=replace(made, provisioning_status="PENDING_CREATE"))
+            plan = replace(plan_ensure(wanted, world), notes=plan.notes)
+            applied = await apply_plan(self.cloud, plan.calls, plan.later)
+        if applied.refused:
+            self._refused(service, applied.refused)
+        self.telling.notes(service, (*wanted.notes, *plan.notes))
+        return await self._conclude(service, wanted, world, plan, rows, refused=bool(applied.refused))
+
+    async def _conclude(
+        self, service: Service, wanted: Desired, world: World, plan: Plan, rows: reading.Rows, *, refused: bool
+    ) -> Requeue:
+        """Show what the Service has, and say when to look again."""
+        key, balancer = service.metadata.key, world.balancer
+        if balancer is None:
+            return SETTLED  # the Service must change before anything can be made
+        await self._announce(
+            service, wanted, balancer.subnet_id
+        )  # before clients come: instances are on the VIP's subnet
+        if plan.addresses and PROTOCOL not in wanted.blocked:
             await self.writing.show(service, status_entries(wanted, plan.addresses), balancer.id, plan.addresses[0])
-        if plan.settled and balancer:
+        if plan.settled:
             await self.guarding.ensure(service, wanted)
             self.drift.seen(rows)
-            self._settled[key] = settled(wanted, balancer)
+            self._settled[key] = settled(wanted, balancer, plan.addresses)
             return self._watch_endpoints(service)
-        if balancer and (plan.calls or not plan.problem):
+        if not refused and (known := half_settled(wanted, balancer, plan)):
+            self._settled[key] = known  # the other pools are written without reading anything again
+            self._following.add(key)
+        if plan.calls or not plan.problem:
             self.waiting.wait_for(balancer.id, key)
             return SETTLED
-        return Requeue(after_s=RETRY_S if plan.problem else AGAIN_S)
+        return Requeue(after_s=RETRY_S)
+
+    def _refused(self, service: Service, error: CloudError) -> None:
+        self.telling.failed(service, f"the cloud said: {error}; {remedy(error.status, str(error))}")
+
+    async def _announce(self, service: Service, wanted: Desired, subnet_id: str) -> None:
+        if PROTOCOL not in wanted.blocked:
+            await self.writing.announce(service, await self.surroundings.sources(wanted, subnet_id))
+
+    async def _complete(self, service: Service, wanted: Desired, seen: World) -> tuple[Desired, World]:
+        """All that a plan looks at; what is wrong there blocks what it is about, or all of a balancer that is to be made."""
+        restricted = await self._restricted(service, wanted, seen)
+        if restricted and (seen.balancer is None or is_guest(wanted, seen.balancer)):
+            raise VrataError(str(restricted.error()), retriable=True)  # a label may come
+        found = [restricted] if restricted else []
+        try:
+            world = await self.surroundings.complete(seen, wanted)
+        except InvalidInput as error:
+            if seen.balancer is None:
+                raise
+            found.append(Problem.of(error, PROTOCOL))
+            world = await self.surroundings.complete(seen, replace(wanted, listeners=()))
+        return replace(wanted, problems=(*wanted.problems, *found)), world
+
+    async def _restricted(self, service: Service, wanted: Desired, world: World) -> Problem | None:
+        """A restricted annotation in a namespace without permission."""
+        guest = world.balancer is not None and is_guest(wanted, world.balancer)
+        name = restricted_annotation(service, guest=guest) if self.settings.restrict_annotations else ""
+        if not name:
+            return None
+        namespace = service.metadata.namespace
+        found = await self.kube.get(resources.NAMESPACES, Namespace, namespace)
+        if found and found.metadata.labels.get(ALLOWS) == "true":
+            return None
+        remedy = f"namespace {namespace} may not use it: remove it, or ask the operator to label it {ALLOWS}=true"
+        return Problem(f"annotation {name}", service.metadata.annotations[name], remedy, (PLACE, PROTOCOL, ADDRESS))
 
     def _plan(self, service: Service, wanted: Desired, world: World) -> Plan:
         balancer = world.balancer
@@ -299,9 +403,6 @@ class Provider:
         if balancer:
             self.recovery.well(balancer)
         return plan_ensure(wanted, world)
-
-    async def _apply(self, plan: Plan) -> list[dict[str, Any]]:
-        return [await apply_call(self.cloud, call) for call in plan.calls]
 
     async def _remove(self, service: Service) -> Requeue:
         self._settled.pop(service.metadata.key, None)
@@ -315,7 +416,9 @@ class Provider:
         plan = plan_remove(wanted, world)
         if plan.calls:
             self.telling.normal(service, "DeletingLoadBalancer", "Deleting load balancer")
-        await self._apply(plan)
+        applied = await apply_plan(self.cloud, plan.calls, plan.later)
+        if applied.refused:
+            raise applied.refused
         if not plan.settled:
             if world.balancer:
                 self.waiting.wait_for(world.balancer.id, service.metadata.key)
@@ -323,7 +426,7 @@ class Provider:
             return Requeue(after_s=AGAIN_S)
         await self.guarding.remove(service, wanted)
         self.telling.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
-        await self.writing.release(service)
+        await self.writing.release(service, keep_id=world.balancer is not None)
         return SETTLED
 
     def _watch_endpoints(self, service: Service) -> Requeue:

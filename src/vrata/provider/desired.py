@@ -1,12 +1,13 @@
 """From a Service, the nodes and its slices to what it wants in the cloud: pure.
 
 Names, tags and descriptions are those of the OpenStack cloud controller, so that either sees the other's objects.
-What a Service says and nobody can do raises InvalidInput; what can be left out is a note.
+What a Service says and nobody can do is a problem, which blocks what it is about; what can be left out is a note.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from vrata.base.errors import InvalidInput
 from vrata.kube.objects import EndpointSlice, Node, Service, ServicePort
@@ -21,7 +22,24 @@ from vrata.provider.annotations import (
     Annotations,
 )
 from vrata.provider.members import Nodes, node_members, pod_members
-from vrata.provider.model import BalancerClass, Desired, Listener, Member, Monitor, Note, Pick, Pool, Settings, Vip
+from vrata.provider.model import (
+    ADDRESS,
+    EVERYBODY,
+    MEMBERS,
+    PLACE,
+    PROTOCOL,
+    BalancerClass,
+    Desired,
+    Listener,
+    Member,
+    Monitor,
+    Note,
+    Pick,
+    Pool,
+    Problem,
+    Settings,
+    Vip,
+)
 from vrata.provider.versions import OVN, UDP_DELAY_LEAST_S, fit
 
 NAME_MAX = 255
@@ -40,6 +58,28 @@ TLS_OPTION = "[LoadBalancer] default-tls-container-ref of cloud.conf"
 PROXY = {"false": None, "true": "PROXY", "v1": "PROXY", "v2": "PROXYV2"}
 MONITORS = {"TCP": "TCP", "UDP": "UDP-CONNECT", "SCTP": "SCTP"}
 DEFAULT_AFFINITY_S = 10_800
+T = TypeVar("T")
+
+
+class _Problems:
+    """Collects what the Service says and nobody can do."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def add(self, error: InvalidInput, *blocks: str) -> None:
+        self._found.append(Problem.of(error, *blocks))
+
+    def guard(self, read: Callable[[], T], *blocks: str, default: T) -> T:
+        """What `read` finds; `default`, which is not used, where that is wrong."""
+        try:
+            return read()
+        except InvalidInput as error:
+            self.add(error, *blocks)
+            return default
+
+    def all(self) -> tuple[Problem, ...]:
+        return tuple(dict.fromkeys(self._found))
 
 
 def balancer_name(settings: Settings, service: Service) -> str:
@@ -62,18 +102,19 @@ def wants_balancer(service: Service) -> bool:
 def desired(
     settings: Settings, service: Service, nodes: Nodes | Iterable[Node], slices: Iterable[EndpointSlice] = ()
 ) -> Desired:
-    """What the Service wants; InvalidInput for what it says but nobody can do."""
-    read = Annotations(service)
-    internal = settings.internal or read.flag(INTERNAL, default=False)
-    chosen = _class(settings, read)
+    """What the Service wants. InvalidInput only for a cloud that is too old for any load balancer."""
+    read, problems = Annotations(service), _Problems()
+    internal = settings.internal or problems.guard(lambda: read.flag(INTERNAL, default=False), ADDRESS, default=True)
+    chosen = problems.guard(lambda: _class(settings, read), PLACE, ADDRESS, default=BalancerClass())
     notes: list[Note] = []
-    vip = _vip(settings, service, read, chosen if not internal else BalancerClass())
+    place = chosen if not internal else BalancerClass()
+    vip = problems.guard(lambda: _vip(settings, service, read, place), PLACE, default=Vip(families=_families(service)))
     floats = not internal and vip.families[0] == 4
     if not internal and not floats:
         notes.append(Note("LoadBalancerFloatingIPSkipped", "spec.ipFamilies: IPv6 addresses need no floating IP"))
-    fixed = _fixed_address(service, vip.families[0])
+    fixed = problems.guard(lambda: _fixed_address(service, vip.families[0]), ADDRESS, default=None)
     known = nodes if isinstance(nodes, Nodes) else Nodes(nodes)
-    ports = _Ports(settings, service, read, chosen, known, slices, notes)
+    ports = _Ports(settings, service, read, chosen, known, slices, notes, problems)
     chains = tuple(ports.listeners())
     wanted = Desired(
         name=balancer_name(settings, service),
@@ -83,23 +124,23 @@ def desired(
         listeners=chains,
         owner_tag=OWNER_TAG + settings.cluster_uid if settings.cluster_uid else "",
         vip=replace(vip, address=None if floats else fixed),
-        pick=_pick(settings, read, chosen),
+        pick=problems.guard(lambda: _pick(settings, read, chosen), ADDRESS, default=Pick()),
         floating_address=fixed if floats else None,
-        keep_floating=read.flag("keep-floatingip", default=False),
-        balancer_id=read.id(BALANCER_ID),
+        keep_floating=problems.guard(lambda: read.flag("keep-floatingip", default=False), ADDRESS, default=True),
+        balancer_id=problems.guard(lambda: read.id(BALANCER_ID), PLACE, default=""),
         known_address=read.text(BALANCER_ADDRESS),
         legacy_name=legacy_name(service),
         tls_field=ports.tls_field,
         provider=settings.provider,
-        flavor_id=read.id("flavor-id") or settings.flavor_id,
+        flavor_id=problems.guard(lambda: read.id("flavor-id"), PLACE, default="") or settings.flavor_id,
         availability_zone=read.text("availability-zone") or settings.availability_zone,
-        proxy_protocol=read.choice("proxy-protocol", PROXY, "false") is not None,
+        proxy_protocol=ports.proxy is not None,
         hostname=read.text("hostname"),
         hostname_suffix=settings.ingress_hostname_suffix if settings.ingress_hostname else "",
         clients=ports.clients(),
         notes=tuple(dict.fromkeys(notes)),
     )
-    return fit(wanted, settings)
+    return fit(replace(wanted, problems=problems.all()), settings)
 
 
 def leaving(settings: Settings, service: Service) -> Desired:
@@ -136,8 +177,12 @@ def _class(settings: Settings, read: Annotations) -> BalancerClass:
     return known.get(name, BalancerClass())
 
 
+def _families(service: Service) -> tuple[int, ...]:
+    return tuple(6 if family == "IPv6" else 4 for family in service.spec.ip_families) or (4,)
+
+
 def _vip(settings: Settings, service: Service, read: Annotations, chosen: BalancerClass) -> Vip:
-    families = tuple(6 if family == "IPv6" else 4 for family in service.spec.ip_families) or (4,)
+    families = _families(service)
     port_id = read.id("port-id")
     if port_id:
         return Vip(port_id=port_id, families=families)
@@ -180,32 +225,40 @@ class _Ports:
         nodes: Nodes,
         slices: Iterable[EndpointSlice],
         notes: list[Note],
+        problems: _Problems,
     ) -> None:
         self.settings, self.service, self.read, self.slices, self.notes = settings, service, read, slices, notes
+        self.problems = problems
         self.ovn = settings.provider == OVN
-        self.proxy = read.choice("proxy-protocol", PROXY, "false")
-        self.forwards = read.flag("x-forwarded-for", default=False)
-        own_ref = read.reference("default-tls-container-ref")
+        self.proxy = problems.guard(lambda: read.choice("proxy-protocol", PROXY, "false"), PROTOCOL, default=None)
+        self.forwards = problems.guard(lambda: read.flag("x-forwarded-for", default=False), PROTOCOL, default=False)
+        own_ref = problems.guard(lambda: read.reference("default-tls-container-ref"), PROTOCOL, default="")
         self.tls_ref = own_ref or settings.tls_container_ref
         self.tls_field = f"annotation {PREFIX}default-tls-container-ref" if own_ref else TLS_OPTION
-        self.subnet_id = read.id("member-subnet-id") or chosen.member_subnet_id or settings.member_subnet_id or None
-        self.pods = read.choice(TARGET, {"node": None, "pod": "pod"}, "node") is not None
+        own_subnet = problems.guard(lambda: read.id("member-subnet-id"), MEMBERS, default="")
+        self.subnet_id = own_subnet or chosen.member_subnet_id or settings.member_subnet_id or None
+        target = problems.guard(
+            lambda: read.choice(TARGET, {"node": None, "pod": "pod"}, "node"), MEMBERS, default=None
+        )
+        self.pods = target is not None
         if self.proxy and self.forwards:
             field = "annotation loadbalancer.openstack.org/proxy-protocol"
-            raise InvalidInput(
-                field, read.text("proxy-protocol"), "leave it out, or x-forwarded-for: they exclude each other"
-            )
-        families = service.spec.ip_families
-        self.version = 6 if families and families[0] == "IPv6" else 4
+            remedy = "leave it out, or x-forwarded-for: they exclude each other"
+            problems.add(InvalidInput(field, read.text("proxy-protocol"), remedy), PROTOCOL)
+        self.families = _families(service)
+        self.version = self.families[0]
         selector = read.text("node-selector") or settings.node_selector
-        self.nodes = nodes.serving(selector, self.version)
+        self.nodes: tuple[tuple[str, str], ...] = problems.guard(
+            lambda: nodes.serving(selector, self.version), MEMBERS, default=()
+        )
         if not self.nodes and not self.pods:
             chosen_by = f" of those with {selector} (node-selector)" if selector else ""
             message = f"no node{chosen_by} has an IPv{self.version} address and may serve; nobody is behind the address"
             notes.append(Note("UnAvailableLoadBalancer", message))
         local = service.spec.external_traffic_policy == "Local" and not self.pods and not self.ovn
         self.health_port = (service.spec.health_check_node_port or None) if local else None
-        self.sources = self._sources()
+        everybody = frozenset(EVERYBODY[version] for version in self.families)
+        self.sources = problems.guard(self._sources, "allowed_cidrs", default=everybody)
 
     def listeners(self) -> Iterable[Listener]:
         for port in self.service.spec.ports:
@@ -216,19 +269,22 @@ class _Ports:
         secure = self.tls_ref if tcp else ""
         protocol = "TERMINATED_HTTPS" if secure else "HTTP" if tcp and self.forwards else port.protocol
         timeouts = {
-            attribute: self.read.number(name, 0, TIMEOUT_MAX_MS, default)
+            attribute: self._number(name, 0, TIMEOUT_MAX_MS, default, attribute)
             for name, (attribute, default) in TIMEOUTS.items()
         }
         return Listener(
             protocol=protocol,
             port=port.port,
             pool=self._pool(port, protocol),
-            connection_limit=self.read.number("connection-limit", -1, 2**31 - 1, -1),
+            connection_limit=self._number("connection-limit", -1, 2**31 - 1, -1, "connection_limit"),
             allowed_cidrs=frozenset() if self.ovn else self.sources,
             timeouts_ms=() if self.ovn else tuple(sorted(timeouts.items())),
             tls_ref=secure or None,
             forwards_client=tcp and self.forwards,
         )
+
+    def _number(self, name: str, least: int, most: int, default: int, blocks: str) -> int:
+        return self.problems.guard(lambda: self.read.number(name, least, most, default), blocks, default=default)
 
     def _pool(self, port: ServicePort, protocol: str) -> Pool:
         tcp = port.protocol == "TCP"
@@ -236,9 +292,9 @@ class _Ports:
         sticky = self.service.spec.session_affinity == "ClientIP"
         return Pool(
             protocol=(self.proxy if tcp else None) or behind,
-            algorithm=self._algorithm(),
+            algorithm=self.problems.guard(self._algorithm, "lb_algorithm", default=""),
             members=self._members(port),
-            monitor=self._monitor(port),
+            monitor=self.problems.guard(lambda: self._monitor(port), "healthmonitor", default=None),
             persistence="SOURCE_IP" if sticky else None,
             persistence_timeout_s=self._affinity_s(tcp=tcp) if sticky else None,
         )
@@ -275,7 +331,7 @@ class _Ports:
 
     def clients(self) -> frozenset[str]:
         """The provider ovn leaves packets the address that they came from, and refuses nobody itself."""
-        return (self.sources or frozenset({"::/0" if self.version == 6 else "0.0.0.0/0"})) if self.ovn else frozenset()
+        return self.sources if self.ovn else frozenset()
 
     def _sources(self) -> frozenset[str]:
         field, texts = "spec.loadBalancerSourceRanges", list(self.service.spec.load_balancer_source_ranges)
@@ -285,7 +341,15 @@ class _Ports:
         if found and self.ovn and not self.settings.manage_security_groups:
             message = f"{field}: the provider ovn refuses nobody; restrict with security groups"
             self.notes.append(Note("LoadBalancerSourceRangesIgnored", message))
-        return open_to_all(found)
+        usable = frozenset(one for one in found if (6 if ":" in one else 4) in self.families)
+        named = " and ".join(f"IPv{version}" for version in self.families)
+        if found and not usable:
+            raise InvalidInput(field, ", ".join(texts), f"name {named} ranges: the load balancer has no other address")
+        if found != usable:
+            left_out = ", ".join(sorted(found - usable))
+            message = f"{field}: {left_out} lets nobody in, the load balancer has {named} addresses only; remove it"
+            self.notes.append(Note("LoadBalancerSourceRangesIgnored", message))
+        return usable or frozenset(EVERYBODY[version] for version in self.families)
 
     def _monitor(self, port: ServicePort) -> Monitor | None:
         """With externalTrafficPolicy Local the node proxy tells which nodes have a pod: that question is always asked."""
@@ -307,12 +371,6 @@ class _Ports:
             retries_down=read.number("health-monitor-max-retries-down", 1, 10, settings.monitor_retries_down),
             path="/healthz" if local else None,
         )
-
-
-def open_to_all(cidrs: Iterable[str]) -> frozenset[str]:
-    """Source ranges; empty if they leave nobody out, however that is written."""
-    found = frozenset(cidrs)
-    return frozenset() if found <= {"0.0.0.0/0", "::/0"} else found
 
 
 def _cidr(field: str, text: str) -> str:

@@ -5,7 +5,7 @@ and after a start once, slowly, in the background: nobody waits for it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -31,7 +31,11 @@ log = structlog.get_logger(__name__)
 
 
 class DriftCheck:
-    """`desire` says what a Service wants; `differs` and `right` are called with what came of the comparison."""
+    """`desire` says what a Service wants; `differs` and `right` are called with what came of the comparison.
+
+    `following`: Services whose members are being written, pool by pool, now; `is_due`: whether members of one are known to
+    need a write. Both are left out.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,8 @@ class DriftCheck:
         desire: Callable[[Service], Desired],
         right: Callable[[Service, Desired, Observed], None],
         differs: Callable[[str], None],
+        following: Set[str],
+        is_due: Callable[[str, Desired], bool],
     ) -> None:
         self._cloud = cloud
         self._surroundings = surroundings
@@ -48,6 +54,8 @@ class DriftCheck:
         self._desire = desire
         self._right = right
         self._differs = differs
+        self._following = following
+        self._is_due = is_due
         self._members: dict[str, tuple[int, int]] = {}  # by pool: when its members were read, and which they were
         self._unread: dict[str, _Unread] = {}  # by pool
         self._some = asyncio.Event()
@@ -61,13 +69,14 @@ class DriftCheck:
 
     async def check(self, services: Iterable[Service]) -> None:
         """Compare; members that may have changed are compared later."""
+        before = frozenset(self._following)  # what was read of them was half-way
         rows = await observe_project(self._cloud)
         external, guards = await self._surroundings.external_network(), await self._guarding.look()
         present: set[str] = set()
         for number, service in enumerate(list(services)):
             if number % PAUSE_EACH == 0:
                 await asyncio.sleep(0)
-            present |= await self._compare(service, rows, external, guards)
+            present |= await self._compare(service, rows, external, guards, before)
         self._members = {pool_id: known for pool_id, known in self._members.items() if pool_id in present}
         if self._unread:
             log.info("reading members", pools=len(self._unread))
@@ -90,10 +99,12 @@ class DriftCheck:
                 continue
             self._unread.pop(pool_id, None)
             self._members[pool_id] = one.stamp, found
-            if found != one.wanted:
+            if found != one.wanted and one.key not in self._following:
                 self._differs(one.key)
 
-    async def _compare(self, service: Service, rows: Rows, external: str | None, guards: Guards | None) -> set[str]:
+    async def _compare(
+        self, service: Service, rows: Rows, external: str | None, guards: Guards | None, before: Set[str]
+    ) -> set[str]:
         """Ids of the pools that belong to the Service."""
         key = service.metadata.key
         try:
@@ -105,6 +116,8 @@ class DriftCheck:
             plan = plan_ensure(wanted, seen) if seen.balancer else None
         except InvalidInput:
             return set()  # a pass of its own tells of it
+        if key in before or key in self._following or self._is_due(key, wanted):
+            return set(pools)
         right = plan is not None and plan.settled and await self._is_guarded(service, wanted, guards)
         if seen.balancer is None or not right:
             self._differs(key)

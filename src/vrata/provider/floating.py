@@ -35,8 +35,10 @@ def plan_floating(desired: Desired, world: World, balancer: Observed) -> Floatin
         return FloatingPlan(release(held, delete=held.ours and not desired.keep_floating) if held else ())
     if held and wanted in (None, held.address):
         return FloatingPlan()
-    before = release(held, delete=held.ours and not desired.keep_floating) if held else ()
     found = world.wanted_floating
+    if held and not found:  # its successor is had before it is given back; the next plan puts that one on the port
+        return FloatingPlan((_create(desired, world, None),))
+    before = release(held, delete=held.ours and not desired.keep_floating) if held else ()
     if wanted and found:
         if found.port_id and found.port_id != port_id:
             return FloatingPlan(problem=f"spec.loadBalancerIP: floating IP {wanted} is in use; free it or name another")
@@ -50,12 +52,28 @@ def plan_floating(desired: Desired, world: World, balancer: Observed) -> Floatin
     return FloatingPlan((*before, _create(desired, world, port_id)))
 
 
-def _create(desired: Desired, world: World, port_id: str) -> Call:
-    base: Json = {
-        "floating_network_id": world.floating_network_id,
-        "port_id": port_id,
-        "description": desired.floating_description,
-    }
+def plan_guest_address(desired: Desired, world: World, balancer: Observed) -> FloatingPlan:
+    """For a Service on a load balancer of another: the address is the owner's, and nothing of it changes.
+
+    A public Service must not put a public address before others' ports, nor an internal one take theirs away.
+    """
+    held, wanted = world.floating, desired.floating_address
+    if desired.internal and held:
+        remedy = "remove the annotation that makes it internal, or use a load balancer of its own"
+        return FloatingPlan(problem=f"load balancer {balancer.id} of another has a public address; {remedy}")
+    if desired.floats and not held:
+        remedy = "make this Service internal, too, or use a load balancer of its own"
+        return FloatingPlan(problem=f"load balancer {balancer.id} of another has no public address; {remedy}")
+    if held and wanted not in (None, held.address):
+        message = f"spec.loadBalancerIP: {wanted} is not the address of load balancer {balancer.id} of another"
+        return FloatingPlan(problem=f"{message}, which has {held.address}; remove the field")
+    return FloatingPlan()
+
+
+def _create(desired: Desired, world: World, port_id: str | None) -> Call:
+    base: Json = {"floating_network_id": world.floating_network_id, "description": desired.floating_description}
+    if port_id:
+        base["port_id"] = port_id
     if desired.floating_address:
         base["floating_ip_address"] = desired.floating_address
     subnets: list[str] = [desired.pick.subnet_id] if desired.pick.subnet_id else []

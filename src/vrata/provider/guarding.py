@@ -10,7 +10,7 @@ from vrata.provider.apply import apply_call
 from vrata.provider.call import Call
 from vrata.provider.cloud import Cloud
 from vrata.provider.groups import Group, Port, group_name, plan_group, plan_no_group
-from vrata.provider.model import Desired
+from vrata.provider.model import MEMBERS, Desired
 from vrata.provider.observe import observe_group, observe_groups, observe_ports
 from vrata.provider.surroundings import Surroundings
 
@@ -33,8 +33,8 @@ class Guarding:
         self._lock = asyncio.Lock()  # a port has the groups of many Services, and is written as a whole
 
     async def ensure(self, service: Service, desired: Desired) -> None:
-        """The group with its rules, on every member's port."""
-        if not self._manages:
+        """The group with its rules, on every member's port; nothing while it is not known who they are."""
+        if not self._manages or desired.blocked & {MEMBERS, "allowed_cidrs"}:
             return
         name = group_name(service)
         subnet_id, cidr = await self._surroundings.member_subnet(desired)
@@ -52,7 +52,7 @@ class Guarding:
 
     async def is_right(self, service: Service, desired: Desired, seen: Guards | None) -> bool:
         """Whether a look has found the Service's group as it shall be."""
-        if seen is None:
+        if seen is None or desired.blocked & {MEMBERS, "allowed_cidrs"}:
             return True
         name = group_name(service)
         subnet_id, cidr = await self._surroundings.member_subnet(desired)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from vrata.base.errors import InvalidInput
+
 Version = tuple[int, int]
 NEWEST: Version = (2, 9999)  # than any; what is taken for granted of a cloud that was not asked yet
 PENDING = frozenset({"PENDING_CREATE", "PENDING_UPDATE", "PENDING_DELETE"})
@@ -55,6 +57,7 @@ class Settings:
     ingress_hostname_suffix: str = "nip.io"
     on_error: str = "failover"  # what is done about a load balancer in ERROR: wait, failover, rebuild
     classes: tuple[tuple[str, BalancerClass], ...] = ()  # by name
+    restrict_annotations: bool = False  # some need a label of the namespace, see `annotations.RESTRICTED`
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Listener:
     port: int
     pool: Pool
     connection_limit: int = -1
-    allowed_cidrs: frozenset[str] = frozenset()  # empty: everybody
+    allowed_cidrs: frozenset[str] = frozenset()  # empty: the cloud has no such attribute
     timeouts_ms: tuple[tuple[str, int], ...] = ()  # attribute name, value
     tls_ref: str | None = None
     forwards_client: bool = False  # inserts X-Forwarded-For
@@ -135,6 +138,34 @@ class Note:
     message: str
 
 
+EVERYBODY = {4: "0.0.0.0/0", 6: "::/0"}  # IP version -> the range that lets everybody in
+
+ADDRESS, MEMBERS, PROTOCOL, PLACE = "address", "members", "protocol", "place"  # what else a problem may block
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that the Service says and nobody can do. It blocks `blocks`, and nothing else, of a balancer that exists.
+
+    `blocks` has names of attributes as Octavia has them (`connection_limit`), or ADDRESS: the floating IP; MEMBERS;
+    PROTOCOL: what a port speaks, so that no listener or pool comes or goes; PLACE: where a new load balancer would be.
+    """
+
+    field: str
+    value: str
+    remedy: str
+    blocks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, error: InvalidInput, *blocks: str) -> "Problem":
+        """As a value that can be compared."""
+        return cls(error.field, str(error.value), error.remedy, blocks)
+
+    def error(self) -> InvalidInput:
+        """Its sentence for a person."""
+        return InvalidInput(self.field, self.value, self.remedy)
+
+
 @dataclass(frozen=True)
 class Desired:
     """All that one Service wants in the cloud."""
@@ -161,6 +192,12 @@ class Desired:
     hostname_suffix: str = ""  # the status shows `address.suffix`
     clients: frozenset[str] = frozenset()  # who reaches members from their own addresses (provider ovn); empty: nobody
     notes: tuple[Note, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def blocked(self) -> frozenset[str]:
+        """What must stay as the cloud has it, because the Service says of it what nobody can do."""
+        return frozenset(name for one in self.problems for name in one.blocks)
 
     @property
     def tags(self) -> list[str]:

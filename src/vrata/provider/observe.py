@@ -113,6 +113,11 @@ async def _floating(cloud: Cloud, **filters: str) -> list[Json]:
     return await cloud.find(NETWORK, "/v2.0/floatingips", "floatingips", **filters)
 
 
+async def observe_floating_ports(cloud: Cloud) -> frozenset[str]:
+    """The ports that have a floating IP."""
+    return frozenset(row["port_id"] for row in await _floating(cloud) if row["port_id"])
+
+
 async def observe_subnets(cloud: Cloud, network_id: str) -> tuple[Subnet, ...]:
     """The subnets of a network."""
     rows = await cloud.find(NETWORK, "/v2.0/subnets", "subnets", network_id=network_id)
@@ -153,6 +158,17 @@ async def observe_ports(cloud: Cloud, subnet_id: str | None = None) -> list[Port
         )
         for one in rows
     ]
+
+
+async def observe_port_device(cloud: Cloud, port_id: str) -> str | None:
+    """What uses a port, as `OWNER ID`; empty if nothing does, None if there is no such port."""
+    try:
+        port = (await cloud.get(NETWORK, f"/v2.0/ports/{port_id}"))["port"]
+    except CloudError as error:
+        if error.status != GONE:
+            raise
+        return None
+    return f"{port['device_owner']} {port['device_id']}".strip()
 
 
 async def observe_cidr(cloud: Cloud, subnet_id: str) -> str:

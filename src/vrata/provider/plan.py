@@ -7,8 +7,10 @@ of a pass; the floating IP does not wait for it. A settled Service yields no cal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from vrata.base.errors import InvalidInput
 from vrata.provider.adopt import MADE, is_guest, is_legacy, is_renamed
 from vrata.provider.bodies import (
+    MEMBERS_AT_ONCE,
     balancer_body,
     batch_body,
     listener_body,
@@ -19,9 +21,14 @@ from vrata.provider.bodies import (
     pool_name,
 )
 from vrata.provider.call import Call, Json, balancing
-from vrata.provider.floating import check_pick, plan_floating, release
+from vrata.provider.floating import FloatingPlan, check_pick, plan_floating, plan_guest_address, release
 from vrata.provider.model import (
+    ADDRESS,
+    EVERYBODY,
+    MEMBERS,
     PENDING,
+    PLACE,
+    PROTOCOL,
     Desired,
     Listener,
     Monitor,
@@ -47,32 +54,60 @@ class Plan:
 
 
 def plan_ensure(desired: Desired, world: World) -> Plan:
-    """Calls towards `desired`; call again after carrying them out until the plan is settled."""
+    """Calls towards `desired`; call again after carrying them out until the plan is settled.
+
+    What the Service says and nobody can do blocks what it is about. A load balancer is created only when all of it is right.
+    """
     balancer = world.balancer
-    check_pick(desired, world)  # before anything is made that would wait for an address in vain
+    problems = [str(one.error()) for one in desired.problems]
     if balancer is None:
+        check_pick(desired, world)  # before anything is made that would wait for an address in vain
+        if problems:
+            return Plan((), settled=False, problem="; ".join(problems))
         return Plan((_create(desired, world),), settled=False, notes=_namesakes(desired, world))
     if balancer.provisioning_status == "PENDING_DELETE":
         return Plan((), settled=False)
-    floating = plan_floating(desired, world, balancer)
-    calls = list(floating.calls)
-    problem = floating.problem or _conflict(desired, balancer)
+    floating = _plan_address(desired, world, balancer)
+    calls, blocked = list(floating.calls), desired.blocked
+    conflicts = _conflicts(desired, balancer)
+    problems += [one for one in (floating.problem, *conflicts.values()) if one]
+    if conflicts or (is_guest(desired, balancer) and floating.problem):
+        blocked |= {PROTOCOL}  # nothing new comes to a load balancer, or an address, that the Service must not have
     pending = balancer.provisioning_status in PENDING
     writes: list[Call] = []
     if balancer.provisioning_status == "ERROR":
-        problem = "the load balancer is in ERROR"
-    elif not pending and not problem:
-        writes = list(_differences(desired, balancer))
+        problems.append("the load balancer is in ERROR")
+    elif not pending:
+        allowed = [(index, one) for index, one in enumerate(desired.listeners) if one not in conflicts]
+        writes = list(_differences(desired, balancer, allowed, blocked))
         calls += writes[:1]
-    ready = balancer.provisioning_status in ("ACTIVE", "PENDING_UPDATE")
+    shows = ADDRESS not in blocked and not floating.problem and _is_served(desired, balancer)
     return Plan(
         tuple(calls),
-        settled=not calls and not pending and not problem,
-        addresses=_addresses(desired, world, balancer, none=floating.none) if ready else (),
-        problem=problem,
+        settled=not calls and not pending and len(problems) == len(desired.problems),
+        addresses=_addresses(desired, world, balancer, none=floating.none) if shows else (),
+        problem="; ".join(problems) or None,
         later=tuple(writes[1:]),
         notes=(*floating.notes, *_fixed_for_good(desired, balancer)),
     )
+
+
+def _plan_address(desired: Desired, world: World, balancer: Observed) -> FloatingPlan:
+    if ADDRESS in desired.blocked:
+        return FloatingPlan()
+    try:
+        check_pick(desired, world)
+    except InvalidInput as error:
+        return FloatingPlan(problem=str(error))
+    return (plan_guest_address if is_guest(desired, balancer) else plan_floating)(desired, world, balancer)
+
+
+def _is_served(desired: Desired, balancer: Observed) -> bool:
+    """Whether each port has members behind it, so that a client who reads the status is answered."""
+    pools = {(layer4(one.protocol), one.port): one.pool for one in balancer.listeners}
+    found = [(pools.get((layer4(one.protocol), one.port)), one.pool) for one in desired.listeners]
+    full = all(pool and (pool.members or not wanted.members) for pool, wanted in found)
+    return full and balancer.provisioning_status == "ACTIVE"
 
 
 def _create(desired: Desired, world: World) -> Call:
@@ -118,19 +153,25 @@ def _fixed_for_good(desired: Desired, balancer: Observed) -> tuple[Note, ...]:
     return (Note("LoadBalancerImmutable", f"{message}; delete the Service and create it anew"),)
 
 
-def _conflict(desired: Desired, balancer: Observed) -> str | None:
-    """Ports that somebody else has on a shared load balancer."""
+def _conflicts(desired: Desired, balancer: Observed) -> dict[Listener, str]:
+    """Ports that somebody else has on a shared load balancer, and what to say of them."""
     taken = {(layer4(one.protocol), one.port): one for one in balancer.listeners if desired.name not in one.tags}
     if is_renamed(desired, balancer):
-        return None
-    if desired.internal and is_guest(desired, balancer):
-        return "a Service on a load balancer of another can not be internal; remove one of the two annotations"
+        return {}
+    conflicts = {}
     for listener in desired.listeners:
         found = taken.get((layer4(listener.protocol), listener.port))
-        if found:
+        if found and (found.tags or not _has_untagged(desired, balancer)):
             owner = ", ".join(sorted(found.tags)) or "a listener without an owner's tag"
-            return f"spec.ports: {listener.port} of load balancer {balancer.id} belongs to {owner}; use another port"
-    return None
+            said = f"spec.ports: {listener.port} of load balancer {balancer.id} belongs to {owner}; use another port"
+            conflicts[listener] = said
+    return conflicts
+
+
+def _has_untagged(desired: Desired, balancer: Observed) -> bool:
+    """Whether listeners without a tag are the Service's: controllers before tags made its load balancer."""
+    tagged = any(tag.startswith(MADE) for tag in balancer.tags)
+    return is_legacy(desired, balancer) or (not is_guest(desired, balancer) and not tagged)
 
 
 def layer4(protocol: str) -> str:
@@ -145,8 +186,10 @@ def plan_remove(desired: Desired, world: World) -> Plan:
     shared = balancer is not None and _is_shared(desired, balancer)
     reason = "the Service is gone"
     if world.floating and not shared:
-        # With the load balancer goes its address, whichever Service of the cluster it was made for.
-        made = world.floating.ours or world.floating.clusters
+        # With a shared load balancer goes its address, whichever Service of the cluster it was made for. One that another
+        # Service keeps, and this one named in spec.loadBalancerIP, stays.
+        guest = balancer is not None and is_guest(desired, balancer)
+        made = world.floating.ours or (world.floating.clusters and guest)
         calls += release(world.floating, delete=made and not desired.keep_floating, reason=reason)
     for stray in world.stray_floating:
         calls += release(stray, delete=stray.ours and not desired.keep_floating, reason=reason)
@@ -163,6 +206,8 @@ def plan_remove(desired: Desired, world: World) -> Plan:
 def _is_shared(desired: Desired, balancer: Observed) -> bool:
     """Whether others use it, or a person made it."""
     others = any(tag.startswith(MADE) and tag != desired.name for tag in balancer.tags)
+    if is_guest(desired, balancer):  # its owner may have no tag: an older controller's, or one written by hand
+        others = others or any(desired.name not in listener.tags for listener in balancer.listeners)
     return others or not (balancer.name.startswith(MADE) or is_legacy(desired, balancer))
 
 
@@ -182,41 +227,49 @@ def _leave(name: str, balancer: Observed, reason: str) -> Call | None:
     return None
 
 
-def _differences(desired: Desired, balancer: Observed) -> Iterator[Call]:
-    """Every difference between load balancer, listeners, pools, members and monitors, in the order they are mended in."""
+def _differences(
+    desired: Desired, balancer: Observed, listeners: Iterable[tuple[int, Listener]], blocked: frozenset[str]
+) -> Iterator[Call]:
+    """Every difference between load balancer, listeners, pools, members and monitors, in the order they are mended in.
+
+    Members come first: traffic depends on them, and no other write must hold them up. `listeners`: those that may be
+    written, with their numbers.
+    """
     renamed = is_renamed(desired, balancer)
     mine = {balancer.name, desired.name} if renamed else {desired.name}
-    untagged = is_legacy(desired, balancer)
+    untagged = _has_untagged(desired, balancer)
+    speaks = layer4 if PROTOCOL in blocked else str
     observed = {
-        (one.protocol, one.port): one for one in balancer.listeners if mine & one.tags or (untagged and not one.tags)
+        (speaks(one.protocol), one.port): one
+        for one in balancer.listeners
+        if mine & one.tags or (untagged and not one.tags)
     }
-    wanted = {(one.protocol, one.port) for one in desired.listeners}
-    for pool in balancer.loose_pools:
-        if pool.name.endswith(tuple(f"_{name}" for name in mine)):
+    wanted = {(speaks(one.protocol), one.port) for one in desired.listeners}
+    found = [(index, one, observed.get((speaks(one.protocol), one.port))) for index, one in listeners]
+    for _, one, there in found:
+        if there and there.pool and there.pool.members != one.pool.members and MEMBERS not in blocked:
+            yield _members_write(there.pool, one.pool)
+    kept = [_replacement(desired, index, one, there, balancer) for index, one, there in found if there]
+    for pool in balancer.loose_pools if PROTOCOL not in blocked else ():
+        if pool not in kept and pool.name.endswith(tuple(f"_{name}" for name in mine)):
             yield balancing("DELETE", f"/pools/{pool.id}", "belongs to no port")
-    for key, one in observed.items():
+    for key, gone in observed.items():
         if key not in wanted:
-            if one.pool:  # or it would stay behind
-                yield balancing("DELETE", f"/pools/{one.pool.id}", f"the Service has no port {key[0]}/{key[1]}")
-            yield balancing("DELETE", f"/listeners/{one.id}", f"the Service has no port {key[0]}/{key[1]}")
-    for index, listener in enumerate(desired.listeners):
-        found = observed.get((listener.protocol, listener.port))
-        if found is None:
-            body = {**listener_body(desired, index, listener), "loadbalancer_id": balancer.id}
+            if gone.pool:  # or it would stay behind
+                yield balancing("DELETE", f"/pools/{gone.pool.id}", f"the Service has no port {key[0]}/{key[1]}")
+            yield balancing("DELETE", f"/listeners/{gone.id}", f"the Service has no port {key[0]}/{key[1]}")
+    for index, one, there in found:
+        if there:
+            yield from _listener_writes(desired, index, one, there, blocked)
+            yield from _pool_writes(desired, index, one, there, balancer, blocked)
+        elif not blocked - {ADDRESS, PLACE}:
+            body = {**listener_body(desired, index, one), "loadbalancer_id": balancer.id}
             yield balancing("POST", "/listeners", "a new port of the Service", {"listener": body})
-            continue
-        for write in (
-            _listener_write(desired, index, listener, found),
-            _pool_write(desired, index, listener.pool, found),
-        ):
-            if write:
-                yield write
-    last = _balancer_write(desired, balancer, renamed=renamed)
-    if last:
-        yield last
+    if PROTOCOL not in blocked:
+        yield from _balancer_write(desired, balancer, renamed=renamed)
 
 
-def _balancer_write(desired: Desired, balancer: Observed, *, renamed: bool) -> Call | None:
+def _balancer_write(desired: Desired, balancer: Observed, *, renamed: bool) -> Iterator[Call]:
     """Names and tags last: until then what was begun is found under the old ones."""
     changes: Json = {}
     own = {desired.name} if is_guest(desired, balancer) else set(desired.tags)
@@ -225,39 +278,89 @@ def _balancer_write(desired: Desired, balancer: Observed, *, renamed: bool) -> C
         changes["tags"] = sorted(kept | own)
     if renamed:
         changes |= {"name": desired.name, "description": desired.description}
-    if not changes:
-        return None
-    path = f"/loadbalancers/{balancer.id}"
-    return balancing("PUT", path, f"changed: {', '.join(changes)}", {"loadbalancer": changes})
+    if changes:
+        path = f"/loadbalancers/{balancer.id}"
+        yield balancing("PUT", path, f"changed: {', '.join(changes)}", {"loadbalancer": changes})
 
 
-def _listener_write(desired: Desired, index: int, listener: Listener, found: ObservedListener) -> Call | None:
-    changes: Json = {}
-    if listener.connection_limit != found.connection_limit:
-        changes["connection_limit"] = listener.connection_limit
-    if listener.allowed_cidrs != found.allowed_cidrs:
-        changes["allowed_cidrs"] = sorted(listener.allowed_cidrs) or None
-    changes |= {name: value for name, value in listener.timeouts_ms if found.timeouts_ms.get(name, value) != value}
-    if listener.tls_ref != found.tls_ref:
-        changes["default_tls_container_ref"] = listener.tls_ref
-    if listener.forwards_client != found.forwards_client:
-        changes["insert_headers"] = {"X-Forwarded-For": "true"} if listener.forwards_client else {}
+def _listener_writes(
+    desired: Desired, index: int, listener: Listener, found: ObservedListener, blocked: frozenset[str]
+) -> Iterator[Call]:
+    """One call for each part that the cloud may refuse by itself."""
+    limits = {"connection_limit": listener.connection_limit} | dict(listener.timeouts_ms)
+    known = {"connection_limit": found.connection_limit} | found.timeouts_ms
+    parts: list[Json] = [{name: value for name, value in limits.items() if known.get(name, value) != value}]
+    open_ = listener.allowed_cidrs & set(EVERYBODY.values())
+    if listener.allowed_cidrs and listener.allowed_cidrs != (found.allowed_cidrs or open_):
+        parts.append({"allowed_cidrs": sorted(listener.allowed_cidrs)})
+    if PROTOCOL not in blocked:
+        if listener.tls_ref != found.tls_ref:
+            parts.append({"default_tls_container_ref": listener.tls_ref})
+        if listener.forwards_client != found.forwards_client:
+            parts.append({"insert_headers": {"X-Forwarded-For": "true"} if listener.forwards_client else {}})
     if desired.name not in found.tags:
-        changes |= {"name": listener_name(desired, index), "tags": [desired.name]}
-    if not changes:
+        parts.append({"name": listener_name(desired, index), "tags": [desired.name]})
+    for part in parts:
+        changes = {name: value for name, value in part.items() if name not in blocked}
+        if changes:
+            path = f"/listeners/{found.id}"
+            yield balancing("PUT", path, f"changed: {', '.join(changes)}", {"listener": changes})
+
+
+def _replacement(
+    desired: Desired, index: int, listener: Listener, found: ObservedListener, balancer: Observed
+) -> ObservedPool | None:
+    """The pool that takes the place of the listener's, whose protocol cannot change."""
+    if found.pool is None or found.pool.protocol == listener.pool.protocol:
         return None
-    return balancing("PUT", f"/listeners/{found.id}", f"changed: {', '.join(changes)}", {"listener": changes})
+    name, protocol = pool_name(desired, index), listener.pool.protocol
+    return next((one for one in balancer.loose_pools if (one.name, one.protocol) == (name, protocol)), None)
 
 
-def _pool_write(desired: Desired, index: int, pool: Pool, listener: ObservedListener) -> Call | None:
-    found = listener.pool
-    if found is None:
-        body = {**pool_body(desired, index, pool), "listener_id": listener.id}
-        return balancing("POST", "/pools", "the port has no pool", {"pool": body})
-    if found.protocol != pool.protocol:
-        return balancing("DELETE", f"/pools/{found.id}", f"a pool's protocol can not change to {pool.protocol}")
+def _pool_writes(
+    desired: Desired,
+    index: int,
+    listener: Listener,
+    found: ObservedListener,
+    balancer: Observed,
+    blocked: frozenset[str],
+) -> Iterator[Call]:
+    """A pool of another protocol is made and filled beside the old one, which goes when nothing uses it."""
+    pool, wanted = found.pool, listener.pool
+    may_create = not blocked & {PROTOCOL, MEMBERS, "lb_algorithm", "healthmonitor"}
+    if pool is not None and (pool.protocol == wanted.protocol or not may_create):
+        yield from _changes_of_pool(desired, index, wanted, pool, blocked)
+        return
+    if not may_create:
+        return
+    if pool is None:
+        body = {**pool_body(desired, index, wanted), "listener_id": found.id}
+        yield balancing("POST", "/pools", "the port has no pool", {"pool": body})
+        return
+    new = _replacement(desired, index, listener, found, balancer)
+    if new is None:
+        body = {**pool_body(desired, index, wanted), "loadbalancer_id": balancer.id}
+        yield balancing("POST", "/pools", f"a pool's protocol cannot change to {wanted.protocol}", {"pool": body})
+        return
+    if wanted.members != new.members:
+        yield _members_write(new, wanted)
+    yield from _changes_of_pool(desired, index, wanted, new, blocked)
+    body = {"listener": {"default_pool_id": new.id}}
+    yield balancing("PUT", f"/listeners/{found.id}", f"its pool for {wanted.protocol} is ready", body)
+
+
+def _members_write(found: ObservedPool, pool: Pool) -> Call:
+    """Of very many new members some come with the next write."""
+    new = sorted(pool.members - found.members, key=lambda one: (one.name, one.address, one.port))
+    now = replace(pool, members=pool.members - frozenset(new[MEMBERS_AT_ONCE:]))
+    return balancing("PUT", f"/pools/{found.id}/members", "the members changed", batch_body(now))
+
+
+def _changes_of_pool(
+    desired: Desired, index: int, pool: Pool, found: ObservedPool, blocked: frozenset[str]
+) -> Iterator[Call]:
     changes: Json = {}
-    if pool.algorithm != found.algorithm:
+    if pool.algorithm != found.algorithm and "lb_algorithm" not in blocked:
         changes["lb_algorithm"] = pool.algorithm
     other_time = pool.persistence_timeout_s not in (None, found.persistence_timeout_s)
     if pool.persistence != found.persistence or other_time:
@@ -265,24 +368,25 @@ def _pool_write(desired: Desired, index: int, pool: Pool, listener: ObservedList
     if found.name.startswith("pool_") and not found.name.endswith(desired.name[-200:]):
         changes["name"] = pool_name(desired, index)
     if changes:
-        return balancing("PUT", f"/pools/{found.id}", f"changed: {', '.join(changes)}", {"pool": changes})
-    if pool.members != found.members:
-        return balancing("PUT", f"/pools/{found.id}/members", "the members changed", batch_body(pool))
-    return _monitor_write(desired, index, pool.monitor, found)
+        yield balancing("PUT", f"/pools/{found.id}", f"changed: {', '.join(changes)}", {"pool": changes})
+    if "healthmonitor" not in blocked:
+        yield from _monitor_write(desired, index, pool.monitor, found)
 
 
-def _monitor_write(desired: Desired, index: int, monitor: Monitor | None, pool: ObservedPool) -> Call | None:
+def _monitor_write(desired: Desired, index: int, monitor: Monitor | None, pool: ObservedPool) -> Iterator[Call]:
     if monitor == pool.monitor:
-        return None
+        return
     if pool.monitor_id and (monitor is None or pool.monitor is None or monitor.type != pool.monitor.type):
-        return balancing("DELETE", f"/healthmonitors/{pool.monitor_id}", "no monitor of this type is wanted")
+        yield balancing("DELETE", f"/healthmonitors/{pool.monitor_id}", "no monitor of this type is wanted")
+        return
     assert monitor is not None
     body = monitor_body(desired, index, monitor)
     if pool.monitor_id is None:
         made = {"healthmonitor": {**body, "pool_id": pool.id}}
-        return balancing("POST", "/healthmonitors", "the pool has no monitor", made)
+        yield balancing("POST", "/healthmonitors", "the pool has no monitor", made)
+        return
     del body["type"]
-    return balancing("PUT", f"/healthmonitors/{pool.monitor_id}", "the monitor changed", {"healthmonitor": body})
+    yield balancing("PUT", f"/healthmonitors/{pool.monitor_id}", "the monitor changed", {"healthmonitor": body})
 
 
 def status_entries(desired: Desired, addresses: Iterable[str]) -> list[Json]:

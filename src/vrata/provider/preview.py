@@ -37,9 +37,9 @@ class Preview:
 
 async def preview(kube: Kube, cloud: Cloud, settings: Settings, services: Iterable[Service]) -> list[Preview]:
     """One of each Service, with the nodes and pods that the cluster has now."""
-    nodes, _ = await kube.list(resources.NODES, Node)
+    nodes = (await kube.list(resources.NODES, Node)).objects
     slices: dict[str, list[EndpointSlice]] = defaultdict(list)
-    for entry in (await kube.list(resources.ENDPOINT_SLICES, EndpointSlice))[0]:
+    for entry in (await kube.list(resources.ENDPOINT_SLICES, EndpointSlice)).objects:
         slices[entry.service_key].append(entry)
     system = await kube.get(resources.NAMESPACES, Namespace, "kube-system")
     uid, version = system.metadata.uid if system else "", await observe_version(cloud)
@@ -78,7 +78,7 @@ async def _preview(
     seen = await surroundings.complete(seen, wanted)
     plan = plan_ensure(wanted, seen)
     calls = [*plan.calls, *plan.later]
-    if seen.balancer is None:
+    if plan.calls and seen.balancer is None:
         row = {
             "id": "",
             "provisioning_status": "ACTIVE",

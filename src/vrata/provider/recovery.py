@@ -30,6 +30,13 @@ class Recovery:
         return plan
 
 
+def not_allowed(balancer_id: str) -> str:
+    """What to say where the cloud does not let the provider's user fail a load balancer over."""
+    remedy = "give its user the role load-balancer_admin, choose --on-error wait, or ask the cloud's operator for"
+    said = f"load balancer {balancer_id} is in ERROR, and the provider may not fail it over"
+    return f"{said}; {remedy} `openstack loadbalancer failover {balancer_id}`"
+
+
 def plan_recovery(desired: Desired, balancer: Observed, policy: str, *, served: bool, tried: bool) -> Plan:
     """What is done about a load balancer in ERROR. `policy`: wait, failover, rebuild.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vrata.provider.adopt import choose
 from vrata.provider.call import Json
-from vrata.provider.desired import FLOATING_FOR, TIMEOUTS, open_to_all
+from vrata.provider.desired import FLOATING_FOR, TIMEOUTS
 from vrata.provider.model import (
     Desired,
     FloatingIp,
@@ -164,7 +164,7 @@ def _listener(row: Json, pool: ObservedPool | None) -> ObservedListener:
         protocol=row["protocol"],
         port=row["protocol_port"],
         connection_limit=row["connection_limit"],
-        allowed_cidrs=open_to_all(row.get("allowed_cidrs") or ()),
+        allowed_cidrs=frozenset(row.get("allowed_cidrs") or ()),
         timeouts_ms={name: row[name] for name, _ in TIMEOUTS.values() if row.get(name) is not None},
         pool=pool,
         tags=frozenset(row.get("tags") or ()),

@@ -6,6 +6,7 @@ The token is renewed when it nears its end, in time for calls under way; and whe
 import asyncio
 import re
 import ssl
+import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -62,6 +63,7 @@ class Session:
     def __init__(self, login: Login) -> None:
         self._login = login
         self._lock = asyncio.Lock()
+        self._in_thread = threading.Lock()  # a cancelled call gives up the other lock, but its thread goes on
         self._session: Any = None  # keystoneauth1.session.Session
         self._region: Any = None  # openstack.config.cloud_region.CloudRegion
         self._catalog: Any = None  # keystoneauth1.access.service_catalog.ServiceCatalog
@@ -94,11 +96,16 @@ class Session:
         return bool(self._token) and self._token != refused and service in self._endpoints and not due
 
     def _authenticate(self, service: str, refused: str) -> None:
+        with self._in_thread:
+            if not self._is_fresh(service, refused):
+                self._log_in(service, refused)
+
+    def _log_in(self, service: str, refused: str) -> None:
         from keystoneauth1 import exceptions as keystone
 
-        if self._session is None:
-            self._session, self._region = self._configure()
-            self._tls = _tls(self._region)
+        if self._tls is None:
+            session, region = self._configure()
+            self._session, self._region, self._tls = session, region, _tls(region)
         try:
             self._renew(refused)
             if service not in self._endpoints:

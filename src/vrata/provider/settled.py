@@ -3,27 +3,54 @@
 If nothing but members differs from it, one write for each such pool brings it about, and nothing needs to be read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vrata.provider.bodies import batch_body
+from vrata.provider.bodies import MEMBERS_AT_ONCE, batch_body
 from vrata.provider.call import Call, balancing
-from vrata.provider.model import Desired, Member, Observed
+from vrata.provider.model import MEMBERS, Desired, Member, Observed
+from vrata.provider.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`shape`: all but members. `pools`: the pool of each listener wanted, and its members, in their order."""
+    """`shape`: all but members. `pools`: the pool of each listener wanted, and its members, in their order.
+
+    `subnet_id`: the VIP's. `floating_port_id`: the VIP's port, if a floating IP is on it; else empty. `addresses`: what the
+    Service's status must show.
+    """
 
     balancer_id: str
     shape: int
     pools: tuple[tuple[str, int], ...]
+    subnet_id: str
+    floating_port_id: str = ""
+    addresses: tuple[str, ...] = ()
 
 
-def settled(desired: Desired, balancer: Observed) -> Settled:
-    """After a comparison that found no difference."""
+def settled(desired: Desired, balancer: Observed, addresses: Sequence[str]) -> Settled:
+    """After a comparison that found no difference. `addresses`: what the Service's status must show."""
     ids = {(one.protocol, one.port): one.pool.id for one in balancer.listeners if one.pool}
     pools = tuple((ids.get((one.protocol, one.port), ""), members_print(one.pool.members)) for one in desired.listeners)
-    return Settled(balancer.id, _shape(desired), pools)
+    floats = desired.floats and balancer.vip_address not in addresses  # without an external network the VIP is shown
+    port_id = balancer.vip_port_id if floats else ""
+    return Settled(balancer.id, _shape(desired), pools, balancer.subnet_id, port_id, tuple(addresses))
+
+
+def half_settled(desired: Desired, balancer: Observed, plan: Plan) -> Settled | None:
+    """What is known while only members are missing, after the plan's first write; None if anything else is."""
+    writes = (*plan.calls, *plan.later)
+    if not writes or plan.problem or any(not one.path.endswith("/members") for one in writes):
+        return None
+    there = {(one.protocol, one.port): one.pool for one in balancer.listeners if one.pool}
+    pools = []
+    for listener in desired.listeners:
+        pool, wanted = there.get((listener.protocol, listener.port)), listener.pool.members
+        if pool is None or len(wanted - pool.members) > MEMBERS_AT_ONCE:
+            return None
+        written = pool.id in plan.calls[0].path
+        pools.append((pool.id, members_print(wanted if written else pool.members)))
+    return replace(settled(desired, balancer, plan.addresses), pools=tuple(pools))
 
 
 def members_print(members: frozenset[Member]) -> int:
@@ -42,6 +69,8 @@ def is_known(known: Settled, desired: Desired) -> bool:
 
 def plan_members(known: Settled, desired: Desired) -> tuple[Call, Settled] | None:
     """The next write of members, and what is known once it is done; None if there is none."""
+    if MEMBERS in desired.blocked:
+        return None
     for number, ((pool_id, members), listener) in enumerate(zip(known.pools, desired.listeners, strict=True)):
         wanted = members_print(listener.pool.members)
         if members != wanted:

@@ -7,15 +7,18 @@ from dataclasses import replace
 from vrata.base import clock
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube.objects import Node
+from vrata.kube.sources import encode_sources
+from vrata.provider.annotations import PORT_ID
 from vrata.provider.cloud import Cloud
 from vrata.provider.floating import asks_for_subnets
-from vrata.provider.members import node_address, serving_nodes
+from vrata.provider.members import ADDRESS_TYPES, node_address, serving_nodes
 from vrata.provider.model import Desired, Subnet, World
 from vrata.provider.observe import (
     is_unknown,
     observe_cidr,
     observe_external_network,
     observe_node_subnet,
+    observe_port_device,
     observe_subnets,
 )
 from vrata.provider.references import new_references, reference_path
@@ -42,6 +45,8 @@ class Surroundings:
         for reference in new_references(desired, world.balancer) if self._asks_key_manager else ():
             if await self._is_unknown(reference, desired.tls_field):
                 raise InvalidInput(desired.tls_field, reference, "name a container or secret that the key manager has")
+        if world.balancer is None and desired.vip.port_id:
+            await self._check_port(desired.vip.port_id)
         network_id = await self.floating_network(desired)
         return replace(
             world,
@@ -49,6 +54,15 @@ class Surroundings:
             floating_subnets=await self.floating_subnets(desired, network_id),
             subnets=() if world.balancer else await self.vip_subnets(desired),
         )
+
+    async def _check_port(self, port_id: str) -> None:
+        """A port with a device is a machine's, a router's or a load balancer's: its address must not become a VIP."""
+        device = await observe_port_device(self._cloud, port_id)
+        if device is None:
+            raise InvalidInput(f"annotation {PORT_ID}", port_id, "name a port of this project")
+        if device:
+            remedy = f"name a port that nothing uses: this one belongs to {device}"
+            raise InvalidInput(f"annotation {PORT_ID}", port_id, remedy)
 
     async def _is_unknown(self, reference: str, field: str) -> bool:
         now_s = clock.monotonic_s()
@@ -90,9 +104,21 @@ class Surroundings:
         """The subnet that members are reached on: its id and CIDR."""
         said = next((one.subnet_id for port in desired.listeners for one in port.pool.members if one.subnet_id), None)
         subnet_id = said or desired.vip.subnet_id or await self._node_subnet(desired.vip.families[0])
+        return subnet_id, await self._cidr(subnet_id)
+
+    async def sources(self, desired: Desired, vip_subnet_id: str) -> str:
+        """From where the load balancer reaches members, for the annotation; empty if members do not need to know."""
+        if not desired.proxy_protocol:
+            return ""
+        subnets = {vip_subnet_id, *(one.subnet_id for port in desired.listeners for one in port.pool.members)}
+        cidrs = [await self._cidr(one) for one in sorted(filter(None, subnets))]
+        known = (one for node in self._nodes() for one in node.status.addresses if one.type in ADDRESS_TYPES)
+        return encode_sources(cidrs, {one.address for one in known})
+
+    async def _cidr(self, subnet_id: str) -> str:
         if subnet_id not in self._cidrs:
             self._cidrs[subnet_id] = await observe_cidr(self._cloud, subnet_id)
-        return subnet_id, self._cidrs[subnet_id]
+        return self._cidrs[subnet_id]
 
     async def _node_subnet(self, version: int) -> str:
         async with self._lock:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from vrata.base.errors import InvalidInput
 from vrata.provider.annotations import PREFIX
 from vrata.provider.call import Json
-from vrata.provider.model import NEWEST, Desired, Listener, Note, Settings, Version
+from vrata.provider.model import EVERYBODY, NEWEST, PROTOCOL, Desired, Listener, Note, Problem, Settings, Version
 
 TAGS = 2, 5
 FLAVORS = 2, 6
@@ -34,8 +34,12 @@ def parse_version(body: Json) -> Version:
 
 
 def fit(desired: Desired, settings: Settings) -> Desired:
-    """What of it this cloud can do; InvalidInput for what must not be left out."""
-    _refuse(desired, settings)
+    """What of it this cloud can do; a problem for what must not be left out; InvalidInput for a cloud that has no tags."""
+    if settings.octavia < TAGS:
+        field = "version of the cloud's Octavia API"
+        remedy = f"{_text(TAGS)} is the least: its tags tell whose a load balancer is"
+        raise InvalidInput(field, _text(settings.octavia), remedy)
+    problems = tuple(dict.fromkeys(_refuse(desired, settings)))
     notes = tuple(_lacks(desired, settings))
     has, ovn = settings.octavia, settings.provider == OVN
     families = desired.vip.families if has >= ADDITIONAL_VIPS else desired.vip.families[:1]
@@ -46,24 +50,23 @@ def fit(desired: Desired, settings: Settings) -> Desired:
         vip=replace(desired.vip, families=families),
         listeners=tuple(_listener(one, has) for one in desired.listeners),
         notes=(*desired.notes, *notes),
+        problems=(*desired.problems, *problems),
     )
 
 
-def _refuse(desired: Desired, settings: Settings) -> None:
+def _refuse(desired: Desired, settings: Settings) -> Iterator[Problem]:
     has = settings.octavia
-    if has < TAGS:
-        field = "version of the cloud's Octavia API"
-        raise InvalidInput(field, _text(has), f"{_text(TAGS)} is the least: its tags tell whose a load balancer is")
     for listener in desired.listeners:
         said = f"the cloud's Octavia API is {_text(has)} and has it from"
         if listener.protocol == "SCTP" and has < SCTP:
-            raise InvalidInput("spec.ports", f"SCTP/{listener.port}", f"use TCP or UDP: {said} {_text(SCTP)}")
+            remedy = f"use TCP or UDP: {said} {_text(SCTP)}"
+            yield Problem("spec.ports", f"SCTP/{listener.port}", remedy, (PROTOCOL,))
         if listener.pool.protocol == "PROXYV2" and has < PROXYV2:
             field = f"annotation {PREFIX}proxy-protocol"
-            raise InvalidInput(field, "v2", f"use v1: {said} {_text(PROXYV2)}")
+            yield Problem(field, "v2", f"use v1: {said} {_text(PROXYV2)}", (PROTOCOL,))
         if listener.pool.algorithm == "SOURCE_IP_PORT" and has < SOURCE_IP_PORT and settings.provider != OVN:
             field = f"annotation {PREFIX}lb-method"
-            raise InvalidInput(field, "SOURCE_IP_PORT", f"use another: {said} {_text(SOURCE_IP_PORT)}")
+            yield Problem(field, "SOURCE_IP_PORT", f"use another: {said} {_text(SOURCE_IP_PORT)}", ("lb_algorithm",))
 
 
 def _lacks(desired: Desired, settings: Settings) -> Iterator[Note]:
@@ -78,7 +81,7 @@ def _lacks(desired: Desired, settings: Settings) -> Iterator[Note]:
     if desired.availability_zone and (ovn or has < ZONES):
         text = "the provider ovn has no availability zones" if ovn else why(ZONES)
         yield Note("LoadBalancerAvailabilityZonesIgnored", f"availability-zone {desired.availability_zone}: {text}")
-    if has < SOURCES and any(one.allowed_cidrs for one in desired.listeners):
+    if has < SOURCES and any(one.allowed_cidrs - set(EVERYBODY.values()) for one in desired.listeners):
         text = f"{why(SOURCES)}; restrict with security groups"
         yield Note("LoadBalancerSourceRangesIgnored", f"source ranges refuse nobody: {text}")
     if has < ADDITIONAL_VIPS and len(desired.vip.families) > 1:

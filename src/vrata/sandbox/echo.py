@@ -121,7 +121,8 @@ class Echo:
             if request.body_length > BODY_MAX:
                 return False
         status, content_type, body = await respond(request, parser, client)
-        keep = parser.should_keep_alive() and not self.draining
+        options = ",".join(request.headers.get("Connection", [])).lower().replace(" ", "").split(",")
+        keep = parser.should_keep_alive() and "close" not in options and not self.draining
         head = (
             f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
             f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"

@@ -25,17 +25,22 @@ from vrata.kube.objects import Node
 from vrata.net import ip
 from vrata.net.command import CommandFailed, run
 from vrata.provider.cloud import Cloud, CloudError
-from vrata.sandbox import model, network, tenant
+from vrata.sandbox import model, network, outside, tenant
 from vrata.sandbox.apiserver import pki
 from vrata.sandbox.model import Options, Topology
 from vrata.sandbox.parts import Parts, check_root, check_tools
 from vrata.sandbox.roster import API_SERVER_NAMES, Part, Paths, parts
+from vrata.sandbox.workloads.detection import observe_left
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.05
 CONTROL = ("cloud", "apiserver", "relay")
 
-Progress = Callable[[str, float], None]
+Progress = Callable[[str], None]  # called with what begins now
+
+
+def silent(_title: str) -> None:
+    """A Progress that tells nobody."""
 
 
 def home() -> Path:
@@ -81,17 +86,20 @@ class Sandbox:
         check_root()
         check_tools()
         self._prepare_files()
-        await self._step("machines and networks", progress, self._build())
+        progress("making machines and networks")
+        await self._build()
         wanted = self.all_parts()
-        await self._step("cloud and API server", progress, self._start_control(wanted))
-        await self._step("tenant network, router, ports", progress, self._make_tenant())
-        await self._step("hosts, nodes and controllers", progress, self._start_rest(wanted))
-        await self._step("nodes ready, gateway active", progress, self._wait_ready(wanted))
-
-    async def _step(self, title: str, progress: Progress, work: Awaitable[None]) -> None:
-        begun = clock.monotonic_s()
-        await work
-        progress(title, clock.monotonic_s() - begun)
+        progress("starting cloud and API server")
+        await self._start_control(wanted)
+        if self.options.kubeconfig:
+            progress("looking at the cluster")
+            await self._meet_cluster(progress)
+        progress("making tenant network, router, ports")
+        await self._make_tenant()
+        progress("starting hosts, nodes and controllers")
+        await self._start_rest(wanted)
+        progress("waiting for nodes to be ready and a gateway to be active")
+        await self._wait_ready(wanted)
 
     def _prepare_files(self) -> None:
         self.paths.root.mkdir(parents=True, exist_ok=True)
@@ -158,17 +166,14 @@ class Sandbox:
 
     async def _write_outside_kubeconfigs(self) -> None:
         """The given kubeconfig as it is for us; for the machines with the relay's address and the true server name."""
-        source = Path(self.options.kubeconfig)
-        write_atomic(self.paths.kubeconfig, source.read_text())
+        document = config.read_document([Path(self.options.kubeconfig)])  # its paths are absolute now
+        write_atomic(self.paths.kubeconfig, yaml.safe_dump(document, sort_keys=False))
         self.paths.kubeconfig.chmod(0o600)
-        document = yaml.safe_load(source.read_text())
         for entry in document["clusters"]:
             cluster = entry["cluster"]
             host = cluster["server"].partition("://")[2].rpartition(":")[0]
             cluster.setdefault("tls-server-name", host)
             cluster["server"] = f"https://{model.MASTER_ADDRESS}:{model.API_PORT}"
-            if "certificate-authority" in cluster:
-                cluster["certificate-authority"] = str((source.parent / cluster["certificate-authority"]).resolve())
         write_atomic(self.paths.node_kubeconfig, yaml.safe_dump(document, sort_keys=False))
         self.paths.node_kubeconfig.chmod(0o600)
 
@@ -184,6 +189,15 @@ class Sandbox:
         }
         async with Kube(config.load(self.paths.kubeconfig)) as kube:
             await kube.patch(resources.ENDPOINT_SLICES, "kubernetes", body, "default", strategy="apply")
+
+    async def _meet_cluster(self, progress: Progress) -> None:
+        """Leave the nodes of another's cluster alone, and what its own controllers do to them."""
+        names = {machine.name for machine in self.layout.of_role("master", "worker")}
+        async with Kube(config.load(self.paths.kubeconfig)) as kube:
+            await outside.check_nodes(kube, names, self.options.name)
+            left = await observe_left(kube)
+        if left and self.options.controllers is None:
+            progress(f"leaving workloads to the cluster's own {' and '.join(sorted(left))}")
 
     async def _make_tenant(self) -> None:
         async with Cloud("vrata-admin", self.paths.clouds) as admin, Cloud("vrata", self.paths.clouds) as demo:
@@ -206,7 +220,7 @@ class Sandbox:
             for part in wanted:
                 self.parts.check_alive(part.name)
             async with Kube(config.load(self.paths.kubeconfig)) as kube:
-                found, _ = await kube.list(resources.NODES, Node)
+                found = (await kube.list(resources.NODES, Node)).objects
             return nodes <= {node.metadata.name for node in found if node.is_ready()}
 
         async def way_out() -> bool:
@@ -238,16 +252,31 @@ class Sandbox:
             raise VrataError(f"{part} was never started", remedy="run `vrata up`")
         return record.loopback_port
 
-    async def down(self) -> None:
-        """Stop and remove everything this sandbox recorded; safe to repeat."""
+    async def down(self, progress: Progress = silent) -> None:
+        """Stop and remove everything this sandbox recorded; safe to repeat.
+
+        VrataError, when all of it is gone from this machine, if the cluster outside could not be cleaned.
+        """
         check_root()
+        progress("stopping every part")
         await self.parts.stop_all()
+        progress("removing machines and networks")
         names = [
             *self._pod_namespaces(),
             *(name for _, name in self.instance_namespaces()),
             *network.recorded_namespaces(self.paths),
         ]
         await network.remove_namespaces(tuple(dict.fromkeys(names)))
+        try:
+            if self.options.kubeconfig and self.paths.kubeconfig.exists():
+                progress("removing nodes, pods and addresses from the cluster")
+                async with Kube(config.load(self.paths.kubeconfig)) as kube:
+                    await outside.Cleaning(kube, self.options.name).run()
+        finally:
+            progress("removing files")
+            self._remove_files()
+
+    def _remove_files(self) -> None:
         for folder in self._pod_folders():
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.paths.root, ignore_errors=True)  # another `vrata down` may be at it

@@ -16,9 +16,10 @@ NETWORKS = {EXTERNAL: "203.0.113.0/24", TENANT: "10.10.0.0/24", MGMT: "172.31.0.
 POD_NETWORK = "10.20.0.0/16"
 SERVICE_NETWORK = "10.96.0.0/16"
 TENANT_GATEWAY = "10.10.0.1"
-CLOUD_MGMT, CLOUD_EXTERNAL, CLOUD_PORT = "172.31.0.2", "203.0.113.2", 8780
+CLOUD_MGMT, CLOUD_EXTERNAL, CLOUD_PORT, AGENT_PORT = "172.31.0.2", "203.0.113.2", 8780, 8781
 CLIENT_ADDRESS = "203.0.113.250"
 MASTER_ADDRESS, API_PORT = "10.10.0.10", 6443
+NODE_LABEL = "vrata.dev/sandbox"  # of a Node: the sandbox that has it
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Options:
     hosts: int = 2
     workers: int = 2
     kubeconfig: str = ""  # an API server to use instead of the sandbox's own
-    controllers: bool = True
+    controllers: bool | None = None  # of workloads; None: those that the cluster does not have itself
     advert_interval_ms: int = 50  # of VRRP; a dead host is noticed after 3.6 of them
 
     def grown(self, *, exists: bool, **given: object) -> "Options":

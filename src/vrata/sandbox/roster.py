@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vrata.sandbox.model import (
+    AGENT_PORT,
     API_PORT,
     CLOUD_EXTERNAL,
     CLOUD_MGMT,
@@ -83,11 +84,12 @@ def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
     ]
     for host in layout.of_role("host"):
         bridges = [word for network in (EXTERNAL, TENANT) for word in ("--bridge", f"{network}={network}")]
-        url = f"http://{CLOUD_MGMT}:{CLOUD_PORT}"
+        url = f"http://{CLOUD_MGMT}:{AGENT_PORT}"
         argv = ["host", "--name", host.name, "--cloud-url", url, "--secret-file", str(paths.root / "host-secret")]
         found.append(Part(host.name, host.name, (*argv, *bridges, "--state-dir", str(paths.state(host.name)))))
-    if options.controllers:
-        found.append(Part("workloads", "master-0", ("workloads", *kube)))
+    if options.controllers is not False:
+        everything = ("--everything",) if options.controllers else ()
+        found.append(Part("workloads", "master-0", ("workloads", *kube, *everything)))
     for node in layout.of_role("master", "worker"):
         argv = ["kubelet", "--sandbox", options.name, "--node", node.name, "--address", node.address]
         argv += ["--state-dir", str(paths.state(f"kubelet-{node.name}")), "--pod-cidr", node.pod_cidr, *kube]
@@ -96,17 +98,22 @@ def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
         found.append(Part(f"kubelet-{node.name}", node.name, tuple(argv)))
         found.append(Part(f"node-{node.name}", node.name, ("node", "--node", node.name, *kube)))
     cloud = ("--os-cloud", "vrata", "--clouds-file", str(paths.node_clouds), "--cluster-name", options.name)
-    found.append(Part("provider", "master-0", ("provider", *kube, *cloud)))
+    # Nodes of another's cluster have their servers elsewhere: that this cloud does not know them means nothing.
+    halves = ("--controllers", "service,node") if options.kubeconfig else ()
+    found.append(Part("provider", "master-0", ("provider", *kube, *cloud, *halves)))
     return tuple(found)
 
 
 def _cloud_part(options: Options, paths: Paths) -> Part:
     argv = ["cloud", "serve", "--data-dir", str(paths.state("cloud"))]
     argv += ["--listen", f"{CLOUD_MGMT}:{CLOUD_PORT}", "--listen", f"{CLOUD_EXTERNAL}:{CLOUD_PORT}"]
+    argv += ["--agent-listen", f"{CLOUD_MGMT}:{AGENT_PORT}"]
     argv += ["--admin-password-file", str(paths.root / "admin-password")]
     argv += ["--advert-interval-ms", str(options.advert_interval_ms)]
     argv += ["--demo-password-file", str(paths.root / "demo-password")]
     argv += ["--host-secret-file", str(paths.root / "host-secret")]
+    argv += ["--network-quota", "none"]  # one tenant, who tries things out
+    argv += ["--host-timeout-s", "2"]  # one machine, no network that could lose a report: show a rebuild sooner
     return Part("cloud", "cloud", tuple(argv), listens_on_loopback=True)
 
 

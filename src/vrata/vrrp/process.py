@@ -1,6 +1,6 @@
 """Starts, adopts, reloads and stops one keepalived inside a network namespace, and hears its state changes.
 
-keepalived(8), 2.2. Several live side by side because each has its own configuration, process id files (`-p`, `-r`)
+keepalived(8), 2.2 and 2.3. Several live side by side because each has its own configuration, process id files (`-p`, `-r`)
 and notification pipe. Killing the parent leaves its VRRP child running and active, and the parent restarts a killed
 child as BACKUP; so the parent is watched, and its death ends the child too (`clear`).
 """
@@ -18,7 +18,8 @@ from vrata.base.errors import VrataError
 from vrata.base.files import CHECKED, write_atomic
 from vrata.net import daemon
 from vrata.net.command import CommandFailed, run
-from vrata.net.daemon import DaemonId, ExitWatch
+from vrata.net.confine import Confinement
+from vrata.net.daemon import DaemonId
 
 STOP_TIMEOUT_S = 2.0
 RELOAD_TIMEOUT_S = 5.0
@@ -31,9 +32,10 @@ _POLL_S = 0.005
 class KeepalivedProcess:
     """One keepalived, its configuration and its pipe, all in one directory."""
 
-    def __init__(self, directory: Path, netns: str | None) -> None:
+    def __init__(self, directory: Path, netns: str | None, confinement: Confinement | None = None) -> None:
         self.directory = directory
         self.netns = netns
+        self._confinement = confinement
         self.config_path = directory / "keepalived.conf"
         self.record_path = directory / "keepalived.pid"
         self.log_path = directory / "keepalived.log"
@@ -69,9 +71,10 @@ class KeepalivedProcess:
     def start(self) -> DaemonId:
         """Start it as BACKUP and record it. Its own pid files must not name a dead process: `clear` first."""
         self.log_path.unlink(missing_ok=True)
-        argv = ["keepalived", "-n", "-l", "-P", "-f", str(self.config_path)]
+        # -B: 2.3 opens BFD's pid file, /run/bfd.pid for all of them, also where none is configured.
+        argv = ["keepalived", "-n", "-l", "-P", "-B", "-f", str(self.config_path)]
         argv += ["-p", str(self._parent_path), "-r", str(self._child_path)]
-        started = daemon.spawn(argv, log=self.log_path, netns=self.netns)
+        started = daemon.spawn(argv, log=self.log_path, netns=self.netns, confinement=self._confinement)
         daemon.write_record(self.record_path, started)
         return started
 
@@ -111,6 +114,10 @@ class KeepalivedProcess:
             return b"Reloading" in log.read()
         return False
 
+    def log_tail(self) -> str:
+        """The last words of keepalived, on one line."""
+        return daemon.last_words(self.log_path)
+
     def _log_size(self) -> int:
         try:
             return self.log_path.stat().st_size
@@ -137,10 +144,6 @@ class KeepalivedProcess:
         if found:
             await daemon.stop(found, signal.SIGTERM, STOP_TIMEOUT_S)
         await self.clear()
-
-    def watch(self, found: DaemonId, callback: Callable[[], None]) -> ExitWatch:
-        """Call back when the parent ends."""
-        return ExitWatch(found, callback)
 
     def _child(self) -> DaemonId | None:
         try:

@@ -50,7 +50,8 @@ def render_router(router: Router) -> str:
     if router.alive_script:
         lines += [
             "vrrp_script alive {",
-            f'  script "/bin/sh {_file("alive_script", router.alive_script)}"',
+            # Not /bin/sh: keepalived 2.3 refuses, as insecure, a script whose program is reached by a link.
+            f'  script "/usr/bin/dash {_file("alive_script", router.alive_script)}"',
             "  interval 1",
             "  timeout 1",
             "  fall 1",

@@ -39,8 +39,11 @@ def test_edit_label_annotate_scale_and_set(cluster: Cluster, namespace: str) -> 
     cluster.kubectl("-n", namespace, "set", "image", "deploy/web", "echo=vrata/echo:2")
     after = cluster.get("-n", namespace, "deploy", "web")
     assert after["metadata"]["generation"] == before + 1
-    cluster.kubectl("-n", namespace, "annotate", "deploy", "web", "note=hello")
+    cluster.kubectl("-n", namespace, "label", "deploy", "web", "note=hello")
     assert cluster.get("-n", namespace, "deploy", "web")["metadata"]["generation"] == before + 1
+    # A Deployment's annotations are its ReplicaSets', so its controller looks at them again.
+    cluster.kubectl("-n", namespace, "annotate", "deploy", "web", "note=hello")
+    assert cluster.get("-n", namespace, "deploy", "web")["metadata"]["generation"] == before + 2
 
 
 def test_typed_creates_are_understood(cluster: Cluster, namespace: str) -> None:
@@ -69,7 +72,7 @@ def test_explain_reads_the_schemas(cluster: Cluster) -> None:
 
 def test_wait_sees_a_condition_arrive(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=SERVICE)
-    with cluster.started("-n", namespace, "wait", "svc/web", "--for=condition=Ready", "--timeout=10s") as waiting:
+    with cluster.started("-n", namespace, "wait", "svc/web", "--for=condition=Ready", "--timeout=90s") as waiting:
         condition = {
             "type": "Ready",
             "status": "True",
@@ -86,6 +89,7 @@ def test_wait_sees_a_condition_arrive(cluster: Cluster, namespace: str) -> None:
 
 def test_status_and_spec_do_not_mix(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=SERVICE)
+    cluster.kubectl("-n", namespace, "patch", "svc", "web", "-p", '{"spec":{"type":"LoadBalancer"}}')
     both = '{"spec":{"sessionAffinity":"ClientIP"},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}'
     cluster.kubectl("-n", namespace, "patch", "svc", "web", "--subresource=status", "--type=merge", "-p", both)
     found = cluster.get("-n", namespace, "svc", "web")
@@ -143,6 +147,6 @@ def test_rollout_follows_the_status(cluster: Cluster, namespace: str) -> None:
     patch = ("-n", namespace, "patch", "deploy", "web", "--subresource=status", "--type=merge", "-p")
     cluster.kubectl(*patch, json.dumps({"status": status}))
     assert "successfully rolled out" in cluster.kubectl(
-        "-n", namespace, "rollout", "status", "deploy/web", "--timeout=10s"
+        "-n", namespace, "rollout", "status", "deploy/web", "--timeout=90s"
     )
     wait_for(lambda: cluster.get("-n", namespace, "deploy", "web")["status"], "a status")

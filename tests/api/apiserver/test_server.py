@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from base64 import b64decode
 from collections.abc import Iterator
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Client:
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(self.server + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=10) as answer:
+            with urllib.request.urlopen(request, context=self._context, timeout=60) as answer:
                 text = answer.read()
                 return answer.status, json.loads(text) if text[:1] in b"{[" else text.decode()
         except urllib.error.HTTPError as error:
@@ -65,7 +66,7 @@ def test_a_killed_server_forgets_nothing_it_answered(own: tuple[Cluster, OwnServ
         for i in range(10_000):
             try:
                 status, obj = client.create(f"crash-{i}")
-            except OSError:
+            except (OSError, HTTPException):  # killed amid an answer
                 return
             assert status == 201
             answered.append(f"crash-{i}")
@@ -83,7 +84,7 @@ def test_a_killed_server_forgets_nothing_it_answered(own: tuple[Cluster, OwnServ
     assert int(listed["metadata"]["resourceVersion"]) >= max(versions)
     path = f"/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={versions[10]}"
     request = urllib.request.Request(client.server + path, headers={"authorization": f"Bearer {client.token}"})
-    with urllib.request.urlopen(request, context=client._context, timeout=10) as answer:
+    with urllib.request.urlopen(request, context=client._context, timeout=60) as answer:
         seen = [json.loads(line)["object"]["metadata"]["name"] for line in answer]
     assert seen[: len(answered) - 11] == answered[11:]
 
@@ -132,7 +133,7 @@ def test_a_full_disk_refuses_writes_and_serves_reads(tmp_path: Path) -> None:
         assert answer["reason"] == "InternalError"
         assert "the store could not be written" in answer["message"]
         listed = client.call("GET", "/api/v1/namespaces/default/configmaps")[1]
-        assert len(listed["items"]) == i
+        assert sum(one["metadata"]["name"].startswith("big-") for one in listed["items"]) == i
         assert client.call("GET", f"/api/v1/namespaces/default/configmaps/big-{i}")[0] == 404
 
 

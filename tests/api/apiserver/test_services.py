@@ -101,7 +101,7 @@ def test_bad_services_are_refused_by_field(cluster: Cluster, namespace: str, spe
     [
         ({"replicas": -1}, "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
         ({"selector": {"matchLabels": {"x": "y"}}}, "`selector` does not match template `labels`"),
-        ({"strategy": {"type": "Foo"}}, 'spec.strategy.type: Unsupported value: "Foo"'),
+        ({"strategy": {"type": "Foo"}}, 'spec.strategy: Unsupported value: {"Type":"Foo","RollingUpdate":null}'),
     ],
 )
 def test_bad_deployments_are_refused_by_field(
@@ -122,7 +122,7 @@ def test_bad_ingresses_are_refused_by_field(cluster: Cluster, namespace: str) ->
     said = cluster.refused("-n", namespace, "create", "-f", "-", stdin=json.dumps(body))
     assert 'spec.rules[0].host: Invalid value: "1.2.3.4": must be a DNS name, not an IP address' in said
     assert 'spec.rules[0].http.paths[0].path: Invalid value: "x": must be an absolute path' in said
-    assert "backend.service.port: Required value: port name or number is required" in said
+    assert "paths[0].backend: Required value: port name or number is required" in said
 
 
 def test_both_families_are_given_taken_back_and_found_free_again(cluster: Cluster, namespace: str) -> None:

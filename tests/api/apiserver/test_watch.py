@@ -97,7 +97,9 @@ async def test_initial_events_end_with_a_marked_bookmark(address: str, namespace
     params = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
     async with _watch(url, labelSelector="mine=yes", **params) as events:
         seen = [event async for event in _first(events, 2)]
-    assert [event["type"] for event in seen] == ["ADDED", "BOOKMARK"]
+    if "RequestWatchProgress" in str(seen[0]["object"].get("message")):
+        pytest.skip("Kubernetes on an etcd before 3.4.25 (Debian 12's is older) has no such watch")
+    assert [event["type"] for event in seen] == ["ADDED", "BOOKMARK"], seen[0]["object"].get("message")
     assert seen[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
@@ -176,4 +178,4 @@ async def test_tables_carry_columns_and_metadata(address: str, namespace: str) -
 async def test_an_unsupported_field_selector_is_refused(address: str, namespace: str) -> None:
     found = await _list(_configmaps(address, namespace), fieldSelector="data.x=y")
     assert found["code"] == 400
-    assert "field label not supported: data.x" in found["message"]
+    assert '"data.x" is not a known field selector: only "metadata.name", "metadata.namespace"' in found["message"]

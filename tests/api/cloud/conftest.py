@@ -24,8 +24,8 @@ def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A running cloud of our own, one per database."""
     url = None
     if request.param == "postgresql":
-        url = request.getfixturevalue("new_database")("cloud")
-    running = Cloud(tmp_path_factory.mktemp("cloud"), url, "--host-timeout-s", "1.5")
+        url = request.getfixturevalue("new_database")(f"cloud_{uuid.uuid4().hex[:8]}")
+    running = Cloud(tmp_path_factory.mktemp("cloud"), url, "--host-timeout-s", "5")
     running.start()
     yield running
     assert running.stop() == 0
@@ -95,7 +95,7 @@ def little(demo: Any, name: str) -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def fresh_cloud(tmp_path: Path) -> Iterator[Cloud]:
     """A cloud on SQLite that a test may kill."""
-    running = Cloud(tmp_path, None, "--host-timeout-s", "1.5")
+    running = Cloud(tmp_path, None, "--host-timeout-s", "5")
     running.start()
     yield running
     running.stop()

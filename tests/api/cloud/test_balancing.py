@@ -226,7 +226,7 @@ def test_null_for_what_a_pool_must_have_is_refused_and_not_an_error(cloud: Cloud
         ({"listeners": [{"protocol": "TCP", "protocol_port": 1, "hsts_max_age": 1}]}, 400, "The HSTS feature"),
         ({"vip_vnic_type": "normal"}, 400, "Unknown attribute"),
         ({"provider": "nobody"}, 400, "Provider 'nobody' is not enabled."),
-        ({"vip_address": "10.10.0.1"}, 409, "already allocated"),
+        ({"vip_address": "10.10.0.1"}, 409, "10.10.0.1 is in use: it is the subnet's gateway"),
     ],
 )  # fmt: skip
 def test_wrong_input_gets_octavias_code_and_sentence_and_leaves_nothing(
@@ -241,6 +241,36 @@ def test_wrong_input_gets_octavias_code_and_sentence_and_leaves_nothing(
     assert (status, said["faultcode"]) == (code, "Client" if code < 500 else "Server")
     assert sentence in said["faultstring"]
     assert len(list(demo.network.ports())) == before
+
+
+def test_rules_of_a_listener_that_cost_too_much_together_are_refused(
+    demo: Any, balancer: Any, cloud: Cloud, name: str
+) -> None:
+    """Each policy has few enough; one more, nested or alone, or one made costlier, is too much."""
+    headers, base = {"X-Auth-Token": cloud.token()}, "/load-balancer/v2.0/lbaas"
+    costly = {"type": "PATH", "compare_type": "CONTAINS", "value": "a"}
+    policy = {"listener_id": balancer.listeners[0]["id"], "action": "REJECT", "name": name}
+
+    def post(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        status, said, _ = cloud.request("POST", f"{base}/{path}", body, headers)
+        wait_active(demo, balancer.id)
+        return status, said
+
+    status, _ = post("l7policies", {"l7policy": policy | {"rules": [costly] * 20}})
+    assert status == 201
+    status, said = post("l7policies", {"l7policy": policy | {"rules": [costly] * 20}})
+    assert (status, "3600" in said["faultstring"], "CONTAINS" in said["faultstring"]) == (409, True, True)
+    cheap = {"type": "PATH", "compare_type": "EQUAL_TO", "value": "/a"}
+    status, said = post("l7policies", {"l7policy": policy | {"rules": [costly] * 15 + [cheap] * 20}})
+    assert status == 201
+    policy_id, rule_id = said["l7policy"]["id"], said["l7policy"]["rules"][-1]["id"]
+    assert [post(f"l7policies/{policy_id}/rules", {"rule": one})[0] for one in (costly, costly, cheap)] == [
+        409,
+        409,
+        201,
+    ]
+    path = f"{base}/l7policies/{policy_id}/rules/{rule_id}"
+    assert cloud.request("PUT", path, {"rule": {"compare_type": "CONTAINS"}}, headers)[0] == 409
 
 
 def test_a_balancer_with_children_is_deleted_only_by_cascade(demo: Any, balancer: Any) -> None:
@@ -363,11 +393,26 @@ def test_statistics_are_summed_over_the_pair(demo: Any, balancer: Any, hosts: li
     assert listener.bytes_out == 40
 
 
-def test_an_error_of_a_host_shows_and_heals(demo: Any, balancer: Any, hosts: list[FakeHost]) -> None:
-    hosts[0].error = "port 80: taken"
+def test_an_error_of_a_host_shows_and_heals(demo: Any, balancer: Any, hosts: list[FakeHost], cloud: Cloud) -> None:
+    """A standby whose disk was full kept every change from the active one, too."""
+
+    def has_statuses(provisioning: str, operating: str) -> bool:
+        found = demo.load_balancer.get_load_balancer(balancer.id)
+        return (found.provisioning_status, found.operating_status) == (provisioning, operating)
+
+    wait_for(lambda: balancer.id in cloud.masters)
+    active = next(one for one in hosts if one.instances(balancer.id)[0]["id"] == cloud.masters[balancer.id])
+    standby = next(one for one in hosts if one is not active)
+    whole = demo.load_balancer.get_load_balancer(balancer.id).operating_status
+    standby.error = "no space left on device"
+    wait_for(lambda: has_statuses("ACTIVE", "DEGRADED"))
+    demo.load_balancer.update_load_balancer(balancer.id, name="changed")
+    wait_for(lambda: has_statuses("ACTIVE", "DEGRADED"))
+    active.error = "port 80: taken"
     wait_for(lambda: demo.load_balancer.get_load_balancer(balancer.id).provisioning_status == "ERROR")
-    hosts[0].error = None
+    standby.error = active.error = None
     wait_active(demo, balancer.id)
+    wait_for(lambda: has_statuses("ACTIVE", whole))
 
 
 def test_a_quota_that_is_met_refuses_with_403(admin: Any, demo: Any, world: SimpleNamespace, cloud: Cloud) -> None:

@@ -28,5 +28,5 @@ def test_an_endpoint_of_an_unknown_kind_is_refused_by_name(tmp_path: Path) -> No
     argv = [sys.executable, "-m", "vrata", "cloud", "serve", "--data-dir", str(tmp_path), "--endpoint", "dns=http://x"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 
-    assert done.returncode == 1
-    assert "--endpoint dns=http://x" in done.stderr
+    assert done.returncode == 2
+    assert "'--endpoint': 'dns=http://x'" in done.stderr

@@ -41,6 +41,22 @@ def test_a_server_shows_the_addresses_of_its_ports(admin: Any, demo: Any, flavor
     assert (interface.port_id, interface.port_state) == (port.id, demo.network.get_port(port.id).status)
 
 
+def test_limits_and_quotas_are_there_for_every_microversion(cloud: Cloud, demo: Any) -> None:
+    for version, old in (("2.1", True), ("2.79", False)):
+        headers = {"X-Auth-Token": cloud.token(), "OpenStack-API-Version": f"compute {version}"}
+        path = f"/compute/v2.1/os-quota-sets/{demo.current_project_id}"
+        quotas = cloud.request("GET", path, None, headers)[1]["quota_set"]
+        limits = cloud.request("GET", "/compute/v2.1/limits", None, headers)[1]["limits"]["absolute"]
+        assert ("fixed_ips" in quotas, "maxTotalFloatingIps" in limits) == (old, old)
+        assert {value for name, value in limits.items() if name.startswith("max")} == {-1}
+    assert cloud.request("GET", "/compute/v2.1/limits?tenant_id=other", None, headers)[0] == 403
+
+
+def test_a_flavor_for_some_is_refused(cloud: Cloud) -> None:
+    body = {"flavor": {"name": "few", "vcpus": 1, "ram": 1, "os-flavor-access:is_public": False}}
+    assert cloud.request("POST", "/compute/v2.1/flavors", body, {"X-Auth-Token": cloud.token("admin")})[0] == 400
+
+
 def test_a_floating_ip_is_among_the_addresses(admin: Any, demo: Any, flavor: Any, world: SimpleNamespace) -> None:
     port = demo.network.create_port(network_id=world.tenant.id)
     server = registered(admin, demo, flavor, "outside", port)
@@ -59,6 +75,25 @@ def test_ports_that_name_a_machine_give_the_server_its_id(
     assert registered(admin, demo, flavor, "known", port).id == wanted
     with pytest.raises(exceptions.ConflictException):
         registered(admin, demo, flavor, "twice", port)
+
+
+def test_a_foreign_port_that_named_the_machine_first_is_no_port_of_the_server(
+    admin: Any, demo: Any, flavor: Any, little: SimpleNamespace, world: SimpleNamespace
+) -> None:
+    wanted = "11111111-2222-3333-4444-666666666666"
+    foreign = admin.network.create_port(network_id=world.tenant.id, device_id=wanted, device_owner="compute:nova")
+    port = demo.network.create_port(network_id=little.network.id, device_id=wanted)
+    server = registered(admin, demo, flavor, "claimed", port)
+    assert server.id == wanted
+    assert server.addresses.keys() == {little.network.name}
+    assert [one.port_id for one in demo.compute.server_interfaces(server)] == [port.id]
+    address = foreign.fixed_ips[0]["ip_address"]
+    assert list(demo.compute.servers(ip=f"^{address}$")) == []
+    with pytest.raises(exceptions.BadRequestException, match="project"):
+        registered(admin, demo, flavor, "another", foreign)
+    admin.compute.delete_server(server.id)
+    assert admin.network.get_port(foreign.id).device_id == wanted  # not freed by somebody else's server
+    admin.network.delete_port(foreign)
 
 
 def test_the_flavor_is_a_link_in_old_versions_and_embedded_in_new_ones(

@@ -31,7 +31,7 @@ def raised(hosts: list[FakeHost], owner_id: str, seen: Any, before: int) -> int:
 
 
 def test_a_rule_reaches_the_gateway_of_a_floating_ip(
-    demo: Any, world: SimpleNamespace, hosts: list[FakeHost], group: Any
+    demo: Any, admin: Any, world: SimpleNamespace, hosts: list[FakeHost], group: Any
 ) -> None:
     port = demo.network.create_port(network_id=world.tenant.id, security_group_ids=[group.id])
     floating = demo.network.create_ip(floating_network_id=world.external.id, port_id=port.id)
@@ -60,7 +60,7 @@ def test_a_rule_reaches_the_gateway_of_a_floating_ip(
     demo.network.delete_port(other)
     before = raised(hosts, world.router.id, lambda one: rules(one) == [], before)
     # Without port security everything may enter.
-    demo.network.update_port(port, security_group_ids=[], is_port_security_enabled=False)
+    admin.network.update_port(port, security_group_ids=[], is_port_security_enabled=False)
     raised(hosts, world.router.id, lambda one: rules(one) == [] and "firewall" not in nat_of(one, floating), before)
     demo.network.delete_ip(floating)
     demo.network.delete_port(port)

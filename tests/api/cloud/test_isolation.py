@@ -175,7 +175,7 @@ def identity_cases() -> list[tuple[str, str, str]]:
                 places = {"{user}": "users", "{user_id}": "users", "{target}": word, "{prior}": "member",
                           "{implied}": "reader", "{role}": "reader"}  # fmt: skip
                 if "{id}" in concrete:
-                    places["{id}"] = concrete.removesuffix("/password").split("/")[-2]
+                    places["{id}"] = concrete.partition("/{id}")[0].split("/")[-1]
                 out += [
                     (one.method, concrete.replace(name, "<id>"), kind)
                     for name, kind in places.items()

@@ -162,3 +162,10 @@ def test_a_rule_that_makes_no_sense_is_refused(demo: Any, name: str, wrong: dict
         demo.network.create_security_group_rule(security_group_id=group.id, direction="ingress", **wrong)
     assert said(refused)["type"] == kind
     demo.network.delete_security_group(group)
+
+
+@pytest.mark.parametrize("wrong", [[1], {}, "perhaps", 2])
+def test_what_is_no_boolean_does_not_switch_snat_on(demo: Any, world: SimpleNamespace, wrong: Any) -> None:
+    gateway = {"network_id": world.external.id, "enable_snat": wrong}
+    with pytest.raises(exceptions.BadRequestException, match="enable_snat"):
+        demo.network.create_router(name="snat", external_gateway_info=gateway)

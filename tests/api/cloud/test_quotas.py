@@ -65,14 +65,14 @@ def test_a_bulk_create_is_whole_or_not_at_all(cloud: Cloud, demo: Any, bounded: 
 
 def test_limits_are_shown_changed_and_given_back(cloud: Cloud, admin: Any, demo: Any, bounded: Any) -> None:
     project = demo.current_project_id
-    assert demo.network.get_quota(project).ports == -1
-    bounded(port=500, router=10)
-    assert (demo.network.get_quota(project).ports, demo.network.get_quota(project).routers) == (500, 10)
-    assert demo.network.get_quota_default(project).ports == -1
+    assert demo.network.get_quota(project).ports == 500
+    bounded(port=400, router=9)
+    assert (demo.network.get_quota(project).ports, demo.network.get_quota(project).routers) == (400, 9)
+    assert demo.network.get_quota_default(project).ports == 500
     assert project in [quota.project_id for quota in admin.network.quotas()]
     assert bounded(network=0, check_limit=True)[0] == (400 if list(demo.network.networks(project_id=project)) else 200)
     admin.network.delete_quota(project)
-    assert demo.network.get_quota(project).ports == -1
+    assert demo.network.get_quota(project).ports == 500
     headers = {"X-Auth-Token": cloud.token("admin")}
     status, said, _ = cloud.request("DELETE", f"{BASE}/quotas/{project}", None, headers, timeout_s=30.0)
     assert (status, said["NeutronError"]["type"]) == (404, "TenantQuotaNotFound")

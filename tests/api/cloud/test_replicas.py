@@ -7,7 +7,10 @@ from itertools import cycle
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.support.cloud import Cloud, FakeHost, wait_for
+
+from vrata.cloud.store import Store, Tx
 
 V2 = "/load-balancer/v2.0/lbaas"
 WRITERS = 100
@@ -101,3 +104,26 @@ def test_a_killed_replica_loses_nothing_that_was_answered(replicas: list[Cloud],
     assert ask(replicas[1], "GET", f"/pools/{body['pool']['id']}")[1]["pool"]["name"] == "kept"
     replicas[2].start()
     assert state(replicas[2], balancer) == "ACTIVE"
+
+
+def test_a_refused_call_changes_nothing_and_keeps_what_its_connection_has_prepared(
+    new_database: Callable[[str], str],
+) -> None:
+    store = Store(new_database("refused"))
+    rows, prepared = sa.table("rows", sa.column("number")), sa.table("pg_prepared_statements")
+    count = sa.select(sa.func.count())
+
+    def refuse(tx: Tx) -> None:
+        tx.connection.execute(sa.insert(rows).values(number=1))
+        raise ConnectionRefusedError
+
+    try:
+        store.write_now(lambda tx: tx.connection.exec_driver_sql("CREATE TABLE rows (number integer)"))
+        for _ in range(8):  # psycopg prepares what has been asked five times
+            store.write_now(lambda tx: tx.value(count.select_from(rows)))
+        with pytest.raises(ConnectionRefusedError):
+            store.write_now(refuse)
+        assert store.write_now(lambda tx: tx.value(count.select_from(prepared))) == 1
+        assert store.write_now(lambda tx: tx.value(count.select_from(rows))) == 0
+    finally:
+        store.close()

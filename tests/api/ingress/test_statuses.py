@@ -65,13 +65,13 @@ async def holder(kube: Kube, namespace: str) -> str:
 
 
 async def until_written(kube: Kube, namespace: str, name: str, address: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while await addresses(kube, namespace, name) != [address]:
             await asyncio.sleep(0.02)
 
 
 async def until_held(kube: Kube, namespace: str, wanted: Callable[[str], bool]) -> str:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not wanted(found := await holder(kube, namespace)):
             await asyncio.sleep(0.02)
     return found

@@ -12,6 +12,7 @@ import msgspec
 from tests.support.everything import authority, leaf
 from tests.support.fabric import wait_until
 from tests.support.members import Answer, Client, context, member
+from tests.support.pauses import pause_s
 from tests.system.host.lab import HOSTS, INSTANCES, MEMBERS, VIP, Lab, balancer, lab
 
 from vrata.base.clock import monotonic_s
@@ -85,7 +86,7 @@ async def eventually(look: Callable[[], T], wanted: Callable[[T], bool], what: s
     """Look, in a thread, until it is as wanted; AssertionError with what was seen last after half a minute."""
     deadline = monotonic_s() + 30.0
     seen: object = None
-    while monotonic_s() < deadline:
+    while (looked := monotonic_s()) < deadline:
         try:
             found = await asyncio.to_thread(look)
         except OSError as error:
@@ -94,7 +95,7 @@ async def eventually(look: Callable[[], T], wanted: Callable[[T], bool], what: s
             seen = found
             if wanted(found):
                 return found
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause_s(monotonic_s() - looked, 0.01))
     raise AssertionError(f"{what}: {seen!r}")
 
 

@@ -27,7 +27,7 @@ def udp(host: str, *, generation: int = 1, weights: dict[str, int] | None = None
     listener = {k: v for k, v in options.items() if k in Listener.__struct_fields__}
     members = tuple(
         Member(id=name, address=MEMBERS[name], protocol_port=MEMBER_PORT, weight=weight)
-        for name, weight in (weights or {"m1": 1, "m2": 1}).items()
+        for name, weight in ({"m1": 1, "m2": 1} if weights is None else weights).items()
     )
     return msgspec.structs.replace(
         balancer(host, generation=generation),
@@ -120,6 +120,34 @@ async def test_a_dead_members_clients_move_and_a_returned_one_serves_again(short
             await ip.set_sysctls({"net.ipv4.conf.tenant.promote_secondaries": "1"}, netns=it.inside.netns)
             await ip.batch([f"address delete {MEMBERS[victim]}/24 dev tenant"], netns=it.inside.netns)
             await members_are(it, **{victim: "ERROR", other: "ONLINE"})
+
+
+async def test_a_flow_that_met_nobody_finds_a_member_that_comes(short_path: Path) -> None:
+    """A sender with a fixed port never reached a member again after the pool had been empty."""
+    async with running("back", short_path) as (it, _):
+        with UdpClient(it.client) as client:
+            assert await client.ask(VIP, DNS, 3.0)
+            await want(it, 2, weights={})
+            for _ in range(3):
+                assert await client.ask(VIP, DNS) is None
+            await want(it, 3)
+            deadline = monotonic_s() + WAIT_S
+            while not await client.ask(VIP, DNS):
+                assert monotonic_s() < deadline, it.logs()
+
+
+async def test_rules_that_somebody_flushed_are_back(short_path: Path) -> None:
+    """What was loaded was taken for what is there: nothing answered until the next change of the load balancer."""
+    async with running("flush", short_path) as (it, _):
+        assert await answer(it)
+        for host in HOSTS:
+            await run("nft", "flush", "ruleset", netns=it.netns(host))
+        assert await answer(it)
+        for host in HOSTS:
+            await it.kill_agent(host)
+            await run("nft", "flush", "ruleset", netns=it.netns(host))
+            await it.start_agent(host)
+        assert await answer(it)
 
 
 async def test_a_source_keeps_its_member_and_strangers_are_refused(short_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 from tests.support.fabric import wait_until
+from tests.support.pauses import pause_s
 from tests.system.host.lab import FLOATING, HOSTS, INSTANCES, VIP, Lab, balancer, lab
 
 from vrata.base.clock import monotonic_s
@@ -141,16 +142,18 @@ class Crashes:
         wanted = self.undisturbed.get((operation.name, host))
         deadline = monotonic_s() + DEADLINE_S
         while wanted is not None:
+            looked = monotonic_s()
             try:
                 found = await footprint(self.it, host)
             except (CommandFailed, OSError) as error:  # it is being changed
                 found = {"error": str(error)}
             if found == wanted:
                 return
-            if monotonic_s() > deadline:
+            now = monotonic_s()
+            if now > deadline:
                 pairs = ((key, wanted.get(key), found.get(key)) for key in sorted(wanted.keys() | found.keys()))
                 raise AssertionError(f"{context}; differs: {[one for one in pairs if one[1] != one[2]]}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause_s(now - looked, 0.05))
 
 
 def plain(host: str, generation: int) -> tuple[DesiredInstance, ...]:

@@ -151,7 +151,7 @@ class Lab:
             link["ifname"] for link in await ip.query("link", "show", netns=self.netns(host)) if link["ifname"] != "lo"
         ]
 
-    async def answers(self, machine: Machine, address: str, port: int = PORT, timeout_s: float = 10.0) -> str:
+    async def answers(self, machine: Machine, address: str, port: int = PORT, timeout_s: float = 60.0) -> str:
         """Wait for an answer and return it."""
         deadline = monotonic_s() + timeout_s
         while monotonic_s() < deadline:
@@ -237,9 +237,7 @@ async def clean_up(made: Lab) -> None:
         await made.fabric.heal(made.hosts[host])
         await made.cloud.want(host)
     try:
-        await wait_until(
-            lambda: not any(left(made, host) for host in HOSTS), lambda: f"nothing is left; {made.logs()}", 30.0
-        )
+        await wait_until(lambda: not any(left(made, host) for host in HOSTS), lambda: f"nothing is left; {made.logs()}")
     finally:
         for host in HOSTS:
             await made.kill_agent(host, signal.SIGTERM)

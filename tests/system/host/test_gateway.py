@@ -11,6 +11,7 @@ from tests.system.host.lab import HOSTS, INSTANCES, Lab, balancer, lab
 
 from vrata.base.wire import DesiredInstance, FloatingNat, InstanceKind, Leg, SourceNat, VrrpState
 from vrata.net import ip
+from vrata.net.command import run
 
 OUTSIDE, FLOATING, INSIDE, ROUTER = "203.0.113.5", "203.0.113.21", "10.10.0.21", "10.10.0.1"
 
@@ -54,6 +55,9 @@ async def test_a_gateway_translates_both_ways_and_connections_survive_its_host(s
         await it.settle(2)
         assert await it.answers(it.client, FLOATING, 8000) == "m1 203.0.113.10"
         assert await it.answers(it.inside, "203.0.113.10", 8080) == f"outside {FLOATING}"
+        for host in HOSTS:  # translations that somebody took away are back
+            await run("nft", "flush", "ruleset", netns=it.netns(host))
+        assert await it.answers(it.client, FLOATING, 8000) == "m1 203.0.113.10"
         active = it.active()
         standby = HOSTS[1 - HOSTS.index(active)]
         assert it.pid(active, "conntrackd")

@@ -6,6 +6,7 @@ import json
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -35,8 +36,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def encrypted_pod(shown: Identity, asked: Identity | None = None) -> Iterator[Pod]:
-    """It shows one certificate, and may ask for another that an authority has signed."""
+def encrypted_pod(shown: Identity, asked: Identity | None = None, handshake_s: float = 0) -> Iterator[Pod]:
+    """It shows one certificate, after a while, and may ask for another that an authority has signed."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     made = Pod(server.server_port)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -47,7 +48,12 @@ def encrypted_pod(shown: Identity, asked: Identity | None = None) -> Iterator[Po
     if asked:
         context.load_verify_locations(cadata=asked.cert_pem)
         context.verify_mode = ssl.CERT_REQUIRED
-    context.sni_callback = lambda _socket, name, _context: made.names.append(name)
+
+    def called(_socket: object, name: str | None, _context: object) -> None:
+        time.sleep(handshake_s)
+        made.names.append(name)
+
+    context.sni_callback = called
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.haproxy import SYSTEM, environment
 from tests.support.kubernetes import Cluster, wait_for
 from tests.support.pki import Identity
+from tests.support.ports import free_port
 
 from vrata.haproxy.process import HaproxyProcess
 from vrata.net.daemon import DaemonId
@@ -32,14 +33,9 @@ CLASS = {
     "metadata": {"name": "vrata"},
     "spec": {"controller": "vrata.dev/ingress-controller"},
 }
+LOAD_PAUSE_S = 0.004  # between two requests of one client
 PUBLISHED = "203.0.113.77"
 Json = dict[str, Any]
-
-
-def free_port() -> int:
-    """A port nobody has right now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -194,7 +190,7 @@ class Site:
         self, method: str, host: str, path: str, headers: dict[str, str] | None = None, *, port: int = 0
     ) -> tuple[int, dict[str, str], Any]:
         """Status, headers (names in lower case) and body (decoded, if JSON) of one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.http, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.http, timeout=60)
         try:
             connection.request(method, path, headers=({"Host": host} if host else {}) | (headers or {}))
             answer = connection.getresponse()
@@ -209,7 +205,7 @@ class Site:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with (
-            socket.create_connection(("127.0.0.1", self.https), 5) as raw,
+            socket.create_connection(("127.0.0.1", self.https), 60) as raw,
             context.wrap_socket(raw, server_hostname=host) as connection,
         ):
             found = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
@@ -234,7 +230,7 @@ class Site:
                 file.flush()
                 context.load_cert_chain(file.name)
         with (
-            socket.create_connection(("127.0.0.1", self.https), 5) as raw,
+            socket.create_connection(("127.0.0.1", self.https), 60) as raw,
             context.wrap_socket(raw, server_hostname=name or host) as connection,
         ):
             request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n"
@@ -308,7 +304,7 @@ class Site:
 
     @contextlib.contextmanager
     def load(self, host: str, *, port: int = 0) -> Iterator[Seen]:
-        """Ask all the time, each time on a new connection."""
+        """Ask all the time, each time on a new connection, and leave the processors to what is tested in between."""
         seen, stop = Seen(), threading.Event()
 
         def work() -> None:
@@ -323,6 +319,7 @@ class Site:
                     seen.good += 1
                 else:
                     seen.bad.append(f"{time.monotonic():.3f} {reason}")
+                stop.wait(LOAD_PAUSE_S)
 
         threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:

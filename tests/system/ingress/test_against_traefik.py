@@ -17,7 +17,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, reachable, service
+from tests.support.ports import free_port
+from tests.system.ingress.site import Echoes, Json, Site, endpoint, reachable, service
 
 from vrata.ingress.model import RowKey
 from vrata.ingress.rows import END, exact_row, find_rows, host_of, prefix_row

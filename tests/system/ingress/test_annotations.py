@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tests.support.kubernetes import wait_for
 from tests.support.pki import issue
-from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, ingress, reachable, service
+from tests.support.ports import free_port
+from tests.system.ingress.site import Echoes, Json, Site, endpoint, ingress, reachable, service
 
 pytestmark = pytest.mark.usefixtures("no_reload")
 
@@ -35,6 +36,7 @@ def until_status(site: Site, host: str, path: str, status: int) -> None:
             308,
             "https://new.example/a?b=c",
         ),
+        ("host", {"temporal-redirect": "https://$host/b"}, 302, "https://host.example/b"),
         ("temporal", {"temporal-redirect": "/later"}, 302, "/later"),
         ("forced", {"force-ssl-redirect": "true"}, 308, "https://forced.example/a?b=c"),
     ],
@@ -43,7 +45,8 @@ def test_redirects(site: Site, name: str, annotations: dict[str, str], status: i
     host = f"{name}.example"
     serve(site, host, annotations)
     until_status(site, host, "/a?b=c", status)
-    assert site.request("GET", host, "/a?b=c")[1]["location"] == location
+    for named in (host, f"{host}:80", f"{host}:8080"):  # the port of HTTP is none of HTTPS
+        assert site.request("GET", named, "/a?b=c")[1]["location"] == location
 
 
 def test_app_root_is_for_the_root_alone(site: Site) -> None:
@@ -56,7 +59,8 @@ def test_app_root_is_for_the_root_alone(site: Site) -> None:
 def test_from_to_www_redirect_and_its_end(site: Site) -> None:
     serve(site, "bare.example", {"from-to-www-redirect": "true"})
     until_status(site, "www.bare.example", "/a?b=c", 308)
-    assert site.request("GET", "www.bare.example", "/a?b=c")[1]["location"] == "http://bare.example/a?b=c"
+    for named in ("www.bare.example", "www.bare.example:80"):
+        assert site.request("GET", named, "/a?b=c")[1]["location"] == "http://bare.example/a?b=c"
     site.apply(ingress("www", ("www.bare.example", "Prefix", "/", "shop")))  # somebody's own
     site.until("www.bare.example", "/", "two")
 
@@ -87,6 +91,19 @@ def test_rewrite_target_with_groups_and_its_surprises(site: Site) -> None:
     assert seen.good
     assert not seen.bad
     assert site.pod("rewrite.example", "/shop") == "two"
+
+
+def test_groups_that_match_nothing_are_empty_and_keep_their_numbers(site: Site) -> None:
+    words = {"rewrite-target": "/1$1/2$2/3$3/4$4"}
+    serve(site, "groups.example", words, path=r"/(x)?([(]|[^a)]b)(\)|c)?(d*)", kind="ImplementationSpecific")
+    site.until("groups.example", "/(", "one")
+    for path, expected in (
+        ("/(", "/1/2(/3/4"),
+        ("/xbb)dd", "/1x/2bb/3)/4dd"),
+        ("/bbd", "/1/2bb/3/4d"),
+        ("/X(cD", "/1X/2(/3c/4D"),
+    ):
+        assert site.ask("groups.example", path)[1]["path"] == expected, path
 
 
 def test_of_patterns_the_longest_is_tried_first(site: Site) -> None:
@@ -258,6 +275,12 @@ def test_affinity_by_a_cookie(site: Site, echoes: Echoes) -> None:
     cookie, *attributes = headers["set-cookie"].split("; ")
     assert attributes == ["Path=/", "Max-Age=60", "HttpOnly"]
     assert "127" not in cookie
+    # Two Services of one host: a browser keeps one cookie for each, for each has its rule's path.
+    paths = (("sticky.example", "Prefix", "/", "both"), ("sticky.example", "Prefix", "/b;c", "both"))
+    site.apply(ingress("sticky", *paths, annotations=asked))
+    wait_for(lambda: "Path=/b%3Bc" in site.request("GET", "sticky.example", "/b;c/d")[1]["set-cookie"], "its own path")
+    assert "; Path=/; " in site.request("GET", "sticky.example", "/b")[1]["set-cookie"]
+    assert site.request_encrypted("sticky.example")[1]["set-cookie"].endswith("; Secure")
     for _ in range(6):
         _, headers, again = site.request("GET", "sticky.example", "/", {"Cookie": f"a=b; {cookie}"})
         assert again["pod"] == body["pod"]
@@ -270,7 +293,7 @@ def test_a_body_that_is_too_large(site: Site) -> None:
     site.until("body.example", "/", "one")
     wait_for(lambda: site.request("PUT", "body.example", "/", {"Content-Length": "1025"})[0] == 413, "it is refused")
     assert site.request("PUT", "body.example", "/", {"Content-Length": "0"})[0] == 200
-    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=60)
     connection.request("PUT", "/", iter([b"x" * 2000]), {"Host": "body.example"}, encode_chunked=True)
     assert connection.getresponse().status == 200, "nobody knows how long it will be"
     connection.close()
@@ -333,6 +356,21 @@ def test_pods_that_speak_tls(site: Site, tls_pod: int) -> None:
     asked = {"backend-protocol": "HTTPS"}
     site.apply(ingress("secure", ("secure.example", "Prefix", "/", "secure"), annotations=asked))
     site.until("secure.example", "/", "tls")
+
+
+@pytest.mark.parametrize("count", [900, 6000])
+def test_a_list_of_networks_may_be_long(site: Site, count: int) -> None:
+    """Those of a cloud or a CDN are thousands."""
+    before, host = site.rows("policies"), f"long-{count}.example"
+    others = [f"{10 + number // 65536}.{number // 256 % 256}.{number % 256}.0/25" for number in range(count)]
+    for mine, status in (("127.0.0.1", 200), ("127.0.0.0/31", 200), ("127.0.0.2/31", 403), ("2001:db8::/32", 403)):
+        serve(site, host, {"whitelist-source-range": ",\n".join([*others[1:], mine, others[0]])})
+        until_status(site, host, "/", status)
+        serve(site, host, {"denylist-source-range": ",".join([*others, mine])})
+        until_status(site, host, "/", 403 if status == 200 else 200)
+    assert len(site.rows("policies")) > len(before) + 1
+    site.cluster.kubectl("delete", "ingress", host)
+    wait_for(lambda: site.rows("policies") == before, "all of its rows are gone with it")
 
 
 def test_policies_come_and_go_with_their_routes(site: Site) -> None:
@@ -400,9 +438,9 @@ def test_another_service_answers_for_errors(site: Site) -> None:
     assert said["host"] == "errors.example"
     assert site.pod("errors.example", "/status/500") == "500"  # nobody asked for that one
     assert site.request("HEAD", "errors.example", "/status/404")[0] == 200
-    too_long = {"Accept": "x" * 7000}
-    assert site.request("GET", "errors.example", "/status/404?" + "x" * 6000, too_long)[0] == 200
-    assert site.request("GET", "errors.example", "/status/404?" + "x" * 7600, too_long)[0] == 404  # for one buffer
+    too_long = {"Accept": "x" * 14_000}
+    assert site.request("GET", "errors.example", "/status/404?" + "x" * 12_000, too_long)[0] == 200
+    assert site.request("GET", "errors.example", "/status/404?" + "x" * 17_000, too_long)[0] == 404  # for one buffer
     site.apply(ingress("errors", ("errors.example", "Prefix", "/", "empty"), annotations=words))
     site.until("errors.example", "/", "two")
     assert site.ask("errors.example", "/a")[1]["headers"]["X-Code"] == ["503"]

@@ -43,7 +43,7 @@ def serve(site: Site, name: str, **annotations: str) -> None:
 
 
 def headers(site: Site, name: str, query: str, header: str) -> list[str]:
-    connection = HTTPConnection("127.0.0.1", site.http, timeout=5)
+    connection = HTTPConnection("127.0.0.1", site.http, timeout=60)
     try:
         connection.request("GET", f"/?{query}", headers={"Host": f"{name}.example"})
         return connection.getresponse().headers.get_all(header) or []

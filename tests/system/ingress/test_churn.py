@@ -21,6 +21,7 @@ from tests.system.ingress.site import Echoes, Json, Site, endpoint, ingress, sec
 from vrata.haproxy.process import HaproxyProcess
 from vrata.ingress.model import Slot
 from vrata.ingress.observe import observe_running, observe_servers
+from vrata.ingress.places import Kind
 
 CHANGES = int(os.environ.get("VRATA_CHURN", "300"))
 BATCH = 10
@@ -115,7 +116,7 @@ def state(site: Site) -> Json:
         servers = await observe_servers(haproxy.runtime)
 
         def named(place: str) -> str:
-            return re.sub(r"[bhc]-\d{6}", lambda slot: str(running.owners.get(Slot(slot[0]))), place)
+            return re.sub(rf"[{''.join(Kind)}]-\d{{6}}", lambda slot: str(running.owners.get(Slot(slot[0]))), place)
 
         rows = {
             f"{scheme} {row}": named(place)

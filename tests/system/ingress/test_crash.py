@@ -53,7 +53,7 @@ def test_a_change_survives_a_kill_at_every_instant(kubernetes: Cluster, site: Si
         finally:
             assert mortal.process
             mortal.process.terminate()  # whoever starts it again takes it along
-            mortal.process.wait(30)
+            mortal.process.wait(90)
             mortal.stop()
     site.cluster.kubectl(
         "delete", "ingress/changing", "ingress/other", "service/changing", "endpointslice/changing-pod"

@@ -16,6 +16,7 @@ import pytest
 from tests.support.datagrams import UdpClient, udp_server
 from tests.support.fabric import fabric
 from tests.support.kubernetes import Cluster, wait_for
+from tests.support.ports import free_port
 from tests.system.ingress.site import Echoes, Json, Site, endpoint, service
 
 from vrata.ingress.datagrams import IDLE_S, LINGER_S, Relay
@@ -82,12 +83,6 @@ def udp_endpoint(name: str, pod: str, port: int) -> Json:
 def config_map(data: dict[int | str, str]) -> Json:
     body = {str(port): text for port, text in data.items()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "udp"}, "data": body}
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -254,7 +249,7 @@ def test_a_controller_leaves_no_relay(carried: Site, pods: Pods, number: signal.
     try:
         assert carried.process
         carried.process.send_signal(number)
-        carried.process.wait(30)
+        carried.process.wait(90)
         wait_for(lambda: not is_relay(relay), "the relay has ended")
     finally:
         carried.stop()

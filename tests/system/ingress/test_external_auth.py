@@ -1,11 +1,13 @@
 """What passes between a client and the service that says who may enter, both ways."""
 
 import http.server
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 from tests.support.kubernetes import wait_for
@@ -29,11 +31,14 @@ def doorkeeper(site: Site) -> Iterator[Doorkeeper]:
     made = Doorkeeper()
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # it answers `Expect: 100-continue` with 100 first
+
         def do_GET(self) -> None:
             made.heard.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(200 if self.path == "/yes" else 401)
             for cookie in COOKIES:
                 self.send_header("Set-Cookie", cookie)
+            self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -59,7 +64,7 @@ def serve(site: Site, name: str, url: str, **annotations: str) -> None:
 
 def cookies(site: Site, name: str, path: str = "/") -> tuple[int, list[str]]:
     """Status of an answer, and all of its cookies."""
-    connection = HTTPConnection("127.0.0.1", site.http, timeout=5)
+    connection = HTTPConnection("127.0.0.1", site.http, timeout=60)
     try:
         connection.request("GET", path, headers={"Host": f"{name}.example"})
         answer = connection.getresponse()
@@ -116,3 +121,36 @@ def test_the_auth_service_is_told_what_is_asked_for(site: Site, doorkeeper: Door
     site.apply(told(X_Team="a", Content_Length="7"))
     wait_for(lambda: site.ask("asked.example", "/")[0] == 503, "with headers that can not be it is not asked")
     assert site.reloads() == reloads
+
+
+def test_an_upload_that_waits_for_100_passes_an_auth_service_that_answers_100(
+    site: Site, doorkeeper: Doorkeeper, tmp_path: Path
+) -> None:
+    """As `curl -T` asks."""
+    (tmp_path / "file").write_bytes(b"x" * 2_000_000)
+    serve(site, "asked", f"{doorkeeper.url}/yes")
+    site.until("asked.example", "/", "one")
+    argv = ["curl", "-s", "-T", str(tmp_path / "file"), "-H", "Expect: 100-continue", "-H", "Host: asked.example"]
+    body = subprocess.run(
+        [*argv, f"http://127.0.0.1:{site.http}/up"], capture_output=True, text=True, check=True
+    ).stdout
+    assert body.startswith("{"), body
+    assert json.loads(body)["pod"] == "one"
+    assert "expect" not in doorkeeper.heard[-1]
+
+
+def test_what_is_of_one_connection_stays_there(site: Site, doorkeeper: Doorkeeper) -> None:
+    """The auth service and the pod see the same, so that neither is told less than the other (RFC 9110, 7.6.1)."""
+    serve(site, "asked", f"{doorkeeper.url}/yes")
+    site.until("asked.example", "/", "one")
+    named = {"X-Own": "1", "X-Forwarded-For": "2", "Authorization": "Basic eDp4"}
+    said = named | {"X-Other": "3", "TE": "trailers", "Keep-Alive": "timeout=5", "Proxy-Connection": "keep-alive"}
+    said |= {"Connection": ", ".join([*named, "TE", "Host", "Content-Length"])}
+    seen = site.request("GET", "asked.example", "/", said)[2]["headers"]
+    heard = doorkeeper.heard[-1]
+    for headers in (heard, {name.lower(): values[0] for name, values in seen.items()}):
+        assert headers["x-forwarded-for"] == "127.0.0.1"
+        assert headers["x-other"] == "3"
+        assert not {"x-own", "authorization", "te"} & headers.keys()
+    assert not {"keep-alive", "proxy-connection"} & heard.keys()
+    assert seen["Host"] == ["asked.example"]

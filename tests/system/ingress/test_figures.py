@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import Site, free_port, ingress
+from tests.support.ports import free_port
+from tests.system.ingress.site import Site, ingress
 
 MOST = 3
 

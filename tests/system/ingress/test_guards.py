@@ -18,6 +18,7 @@ def guard(site: Site, host: str, path: str, **annotations: str) -> None:
     )
     site.until(host, "/admin", "403")
     site.until(host, "/public", "one")
+    wait_for(lambda: status(site, "//admin", host) in {400, 403}, "its routes are careful")
 
 
 def status(site: Site, target: str, host: str) -> int:

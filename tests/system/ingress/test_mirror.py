@@ -56,7 +56,7 @@ def test_a_mirror_gets_a_copy_of_each_request_and_nobody_its_answer(site: Site, 
     site.apply(ingress("mirrored", path, annotations=words))
     site.until("mirrored.example", "/a?b=c", "one")
     wait_for(lambda: ("GET", "/a?b=c", "copies.example", "") in outside.requests, "the copy arrives")
-    connection = HTTPConnection("127.0.0.1", site.http, timeout=5)
+    connection = HTTPConnection("127.0.0.1", site.http, timeout=60)
     connection.request("POST", "/write", body="some words", headers={"Host": "mirrored.example"})
     assert connection.getresponse().status == 200
     connection.close()

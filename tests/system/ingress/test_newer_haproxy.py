@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.haproxy import NEWER
+from tests.support.haproxy import ADDS_BACKENDS
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, ingress, reachable, service
+from tests.support.ports import free_port
+from tests.system.ingress.site import Echoes, Json, Site, endpoint, ingress, reachable, service
 
 OPERATIONS = free_port()
 
@@ -17,7 +18,7 @@ def newer(kubernetes: Cluster, site: Site) -> Iterator[Site]:
     assert site.process  # it has made `web` and `shop`
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
         options = ("--tcp-services-configmap", "default/newer", "--operations-port", str(OPERATIONS))
-        made = Site(kubernetes, Path(folder), "--spare-backends", "8", *options, haproxy=NEWER)
+        made = Site(kubernetes, Path(folder), "--spare-backends", "8", *options, haproxy=ADDS_BACKENDS)
         try:
             made.start()
             assert made.adds_places()

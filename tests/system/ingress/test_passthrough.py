@@ -52,6 +52,17 @@ def test_tls_of_some_hosts_is_their_pods_own_affair(passing: Site, site: Site) -
     assert answer["headers"]["X-Forwarded-For"] == ["127.0.0.1"]
     assert answer["headers"]["X-Forwarded-Port"] == [str(passing.https)]
 
+    # On a connection that is ended here, for a name of the same certificate or a false Host: never a redirect to itself.
+    status, _ = passing.encrypted("through.example", name="ended.example")
+    assert status == 421
+    # Over plain HTTP there is no TLS to pass through: an authority's question is answered by whoever claims its path.
+    proof = "/.well-known/acme-challenge/token"
+    passing.apply(ingress("solver", ("through.example", "Exact", proof, "web")))
+    passing.until("through.example", proof, "one")
+    assert passing.pod("through.example", "/other") == "308"
+    assert passing.encrypted("through.example", proof)[1]["pod"] == "encrypted"
+    assert passing.encrypted("through.example", proof, name="ended.example")[0] == 421
+
     passing.apply(through("other.example"))
     wait_for(lambda: passing.certificate("through.example") != "pods", "the host is no more")
     assert passing.encrypted("other.example")[1]["pod"] == "encrypted"

@@ -1,6 +1,8 @@
 """HTTP/2 on both sides, WebSockets, headers that clients can not forge."""
 
+import http.client
 import json
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ import grpc
 import pytest
 from tests.support.kubernetes import wait_for
 from tests.support.pki import issue
-from tests.system.ingress.site import Site, endpoint, free_port, ingress, reachable, secret, service
+from tests.support.ports import free_port
+from tests.system.ingress.site import Site, endpoint, ingress, reachable, secret, service
 
 H2_POD = """\
 defaults
@@ -45,6 +48,20 @@ def test_a_pod_that_speaks_http_2_gets_it_by_its_ports_app_protocol(site: Site, 
     site.apply(made, endpoint("grpc", "h2", h2_pod), ingress("grpc", ("grpc.example", "Prefix", "/", "grpc")))
     site.until("grpc.example", "/", "h2")
     assert site.ask("grpc.example", "/")[1]["version"] == "2.0"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.2", "h2c, websocket2"])
+def test_nothing_but_a_websocket_becomes_a_tunnel(site: Site, h2_pod: int, method: str, upgrade: str) -> None:
+    """Java's client offers `Upgrade: h2c` with its first request: 101 instead of an answer, and HEAD became GET."""
+    made = service("grpc")
+    made["spec"]["ports"][0]["appProtocol"] = "kubernetes.io/h2c"
+    site.apply(made, endpoint("grpc", "h2", h2_pod), ingress("grpc", ("grpc.example", "Prefix", "/", "grpc")))
+    site.until("grpc.example", "/", "h2")
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": upgrade, "HTTP2-Settings": "AAMAAABkAARAAAAAAAIAAAAA"}
+    status, _, body = site.request(method, "grpc.example", "/", offer)
+    assert status == 200
+    assert (body in ("", b"", None)) == (method == "HEAD")
 
 
 @pytest.fixture
@@ -87,13 +104,13 @@ def test_grpc_with_streams_and_with_what_trailers_say(site: Site, grpc_pod: int)
     trusted = grpc.ssl_channel_credentials(identity.cert_pem.encode())
     options = [("grpc.ssl_target_name_override", "rpc.example")]
     with grpc.secure_channel(f"127.0.0.1:{site.https}", trusted, options) as channel:
-        assert channel.unary_unary("/shop.Cart/Echo")(b"one", timeout=10, wait_for_ready=True) == b"one"
-        assert list(channel.unary_stream("/shop.Cart/Stream")(b"n", timeout=10)) == [b"n\x00", b"n\x01", b"n\x02"]
+        assert channel.unary_unary("/shop.Cart/Echo")(b"one", timeout=60, wait_for_ready=True) == b"one"
+        assert list(channel.unary_stream("/shop.Cart/Stream")(b"n", timeout=60)) == [b"n\x00", b"n\x01", b"n\x02"]
         with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary("/shop.Cart/Refuse")(b"", timeout=10)
+            channel.unary_unary("/shop.Cart/Refuse")(b"", timeout=60)
         assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, "not you")
         with pytest.raises(grpc.RpcError) as missed:
-            channel.unary_unary("/shop.Other/Echo")(b"", timeout=10)
+            channel.unary_unary("/shop.Other/Echo")(b"", timeout=60)
         assert missed.value.code() == grpc.StatusCode.UNIMPLEMENTED  # what gRPC makes of a 404
 
 
@@ -137,6 +154,7 @@ def test_what_a_client_says_in_our_name_is_dropped(site: Site) -> None:
         "X-Scheme",
         "ssl-client-verify",
         "HTTP2-Settings",
+        "Proxy",
     )
     names = [*ours, *others]
     said = dict.fromkeys((*names, *(name.replace("-", "_") for name in names if name != "HTTP2-Settings")), "forged")
@@ -155,3 +173,38 @@ def test_every_answer_names_a_server(site: Site) -> None:
         argv = ["curl", "-si", "-H", f"Host: {host}", f"http://127.0.0.1:{site.http}/"]
         head = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.lower()
         assert "\nserver: " in head, (host, head)
+
+
+def raw(site: Site, request: str) -> tuple[int, bytes]:
+    """Status and body of what is answered to these very lines."""
+    with socket.create_connection(("127.0.0.1", site.http), 60) as connection:
+        connection.sendall(f"{request}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.read()
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("GET /a?b=c", "/a?b=c"),
+        ("GET http://lines.example/a?b=c", "/a?b=c"),
+        ("GET http://lines.example", "/"),
+        ("OPTIONS http://lines.example", "*"),
+        ("OPTIONS *", "*"),
+    ],
+)
+def test_a_pod_is_asked_in_origin_form(site: Site, line: str, path: str) -> None:
+    """RFC 9112, section 3.2: the other forms are for proxies."""
+    site.apply(ingress("lines", ("lines.example", "Prefix", "/", "web")))
+    site.until("lines.example", "/", "one")
+    status, body = raw(site, f"{line} HTTP/1.1\r\nHost: lines.example")
+    assert (status, json.loads(body)["path"]) == (200, path)
+
+
+def test_a_request_without_host_and_one_for_a_tunnel_are_refused(site: Site) -> None:
+    site.apply(ingress("lines", ("", "Prefix", "/", "web"), ("lines.example", "Prefix", "/", "web")))
+    site.until("lines.example", "/", "one")
+    assert raw(site, "GET / HTTP/1.1\r\nX-Own: 1")[0] == 400
+    wait_for(lambda: raw(site, "GET / HTTP/1.0")[0] == 200, "what no host is named for is served, too")
+    assert raw(site, "CONNECT lines.example:80 HTTP/1.1\r\nHost: lines.example")[0] == 405

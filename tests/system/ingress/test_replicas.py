@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import Site, free_port, ingress, service
+from tests.support.ports import free_port
+from tests.system.ingress.site import Site, ingress, service
 
 ONE, TWO, NOBODY = "192.0.2.81", "192.0.2.82", "192.0.2.83"
 

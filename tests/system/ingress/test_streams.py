@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.kubernetes import Cluster, wait_for
-from tests.system.ingress.site import Echoes, Json, Site, endpoint, free_port, service
+from tests.support.ports import free_port
+from tests.system.ingress.site import Echoes, Json, Site, endpoint, service
 
 
 @pytest.fixture(scope="module")

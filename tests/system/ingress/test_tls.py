@@ -43,7 +43,7 @@ def test_a_request_over_http_is_sent_to_https_with_its_path(site: Site) -> None:
         ingress("redirected", ("redirected.example", "Prefix", "/", "web"), tls={"redirected": ["redirected.example"]}),
     )
     site.until("redirected.example", "/", "308")
-    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=60)
     connection.request("GET", "/a/b?c=d", headers={"Host": "redirected.example"})
     assert connection.getresponse().getheader("location") == "https://redirected.example/a/b?c=d"
     connection.close()

@@ -186,3 +186,17 @@ def test_pods_must_be_who_they_say(site: Site, pod: Pod) -> None:
     site.apply(asked("others.internal"))
     site.until("pods.trust.example", "/", "503")
     assert site.worker() == worker
+
+
+@pytest.mark.parametrize("words", [{}, {"proxy-connect-timeout": "30"}, {"affinity": "cookie"}])
+def test_a_pod_may_take_its_time_for_the_handshake(site: Site, words: dict[str, str]) -> None:
+    """Java's first ones take a second and more; HAProxy counts them as connecting."""
+    with encrypted_pod(PODS, handshake_s=1.2) as slow:
+        site.apply(
+            service("late"),
+            endpoint("late", "late", slow.port),
+            ingress("late", ("late.example", "Prefix", "/", "late"), annotations={"backend-protocol": "HTTPS"} | words),
+        )
+        wait_for(lambda: site.ask("late.example", "/")[0] != 404, "it is routed")
+        assert site.ask("late.example", "/")[0] == 200
+        site.cluster.kubectl("delete", "ingress", "late")

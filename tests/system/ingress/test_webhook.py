@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from tests.support.kubernetes import Cluster, wait_for
 from tests.support.pki import issue
-from tests.system.ingress.site import CLASS, Site, free_port, ingress, reachable
+from tests.support.ports import free_port
+from tests.system.ingress.site import CLASS, Site, ingress, reachable
 
 
 @pytest.fixture
@@ -32,7 +33,16 @@ def webhook(kubernetes: Cluster, site: Site, tmp_path: Path) -> Iterator[tuple[i
         yield port, ssl.create_default_context(cadata=authority.cert_pem)
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(90) == 0
+
+
+def test_a_host_of_another_namespace_is_refused(webhook: tuple[int, ssl.SSLContext], site: Site) -> None:
+    site.apply(ingress("owner", ("owned.example", "Prefix", "/", "web")))
+    other = ingress("thief", ("owned.example", "Prefix", "/x", "web"))
+    other["metadata"]["namespace"] = "other"
+    wait_for(lambda: not ask(webhook, other)["allowed"], "the webhook has heard of the owner")
+    other["metadata"]["namespace"] = "default"
+    assert ask(webhook, other)["allowed"]
 
 
 def ask(webhook: tuple[int, ssl.SSLContext], entry: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +52,7 @@ def ask(webhook: tuple[int, ssl.SSLContext], entry: dict[str, Any]) -> dict[str,
     request = urllib.request.Request(
         f"https://localhost:{port}/validate", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with contextlib.closing(urllib.request.urlopen(request, context=trust, timeout=10)) as answer:
+    with contextlib.closing(urllib.request.urlopen(request, context=trust, timeout=60)) as answer:
         found = json.load(answer)["response"]
     return dict(found)
 

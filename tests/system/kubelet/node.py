@@ -59,7 +59,7 @@ class Node:
             yield
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(90)
 
     def start(self) -> None:
         """Start the kubelet (again)."""

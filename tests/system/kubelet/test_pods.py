@@ -144,13 +144,13 @@ def test_a_pod_ends_by_its_hook_its_signal_and_at_last_by_force(worker: Node) ->
     hook = {"preStop": {"exec": {"command": ["sh", "-c", f"echo hook >> {story}"]}}}
     script = f"trap 'echo term >> {story}; exit 0' TERM; while :; do sleep 0.05; done"
     worker.apply(
-        pod("gentle", "sh", "-c", script, grace_s=20, lifecycle=hook),
+        pod("gentle", "sh", "-c", script, grace_s=600, lifecycle=hook),
         pod("stubborn", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", grace_s=1),
     )
     worker.until_ready("gentle")
     worker.until_ready("stubborn")
     records = [worker.record("gentle"), worker.record("stubborn")]
-    worker.cluster.kubectl("delete", "pod", "gentle", "stubborn", "--timeout=8s")
+    worker.cluster.kubectl("delete", "pod", "gentle", "stubborn", "--timeout=90s")
     assert story.read_text().split() == ["hook", "term"]
     for record in records:
         assert record
@@ -190,7 +190,7 @@ def test_z_nothing_is_left_when_all_pods_are_deleted(worker: Node) -> None:
     listed = json.loads(worker.cluster.kubectl("get", "pods", "-o", "json"))["items"]
     records = [record for item in listed if (record := worker.record(item["metadata"]["name"]))]
     assert records
-    worker.cluster.kubectl("delete", "pods", "--all", "--timeout=20s")
+    worker.cluster.kubectl("delete", "pods", "--all", "--timeout=90s")
     for record in records:
         wait_for(lambda record=record: worker.is_gone(record), f"{record.key} is gone")  # type: ignore[misc]
     left = subprocess.run(

@@ -16,6 +16,7 @@ metadata: {name: web}
 kind: List
 items:
 - kind: Ingress
+  apiVersion: networking.k8s.io/v1
   metadata:
     name: web
     namespace: team
@@ -27,6 +28,7 @@ items:
 
 WRONG = """
 kind: Ingress
+apiVersion: networking.k8s.io/v1
 metadata: {name: regex, annotations: {nginx.ingress.kubernetes.io/use-regex: "true"}}
 spec:
   rules:
@@ -34,6 +36,7 @@ spec:
     http: {paths: [{path: /(a+)+$, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
 ---
 kind: Ingress
+apiVersion: networking.k8s.io/v1
 metadata: {name: alone, annotations: {nginx.ingress.kubernetes.io/auth-type: basic}}
 """
 
@@ -62,7 +65,7 @@ def test_what_the_controller_will_say_of_paths_and_of_annotations_together_is_sa
 
 
 def test_a_spec_that_the_api_server_will_not_take_is_told_and_the_others_are_read(tmp_path: Path) -> None:
-    torn = "{kind: Ingress, metadata: {name: torn}, spec: {rules: [{host: 5}]}}"
+    torn = "{kind: Ingress, apiVersion: networking.k8s.io/v1, metadata: {name: torn}, spec: {rules: [{host: 5}]}}"
     (tmp_path / "web.yaml").write_text(f"{torn}\n---{WRONG}")
     result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
     assert result.exit_code == 1
@@ -71,7 +74,7 @@ def test_a_spec_that_the_api_server_will_not_take_is_told_and_the_others_are_rea
 
 
 def test_ingress_without_annotations_ends_with_0(tmp_path: Path) -> None:
-    (tmp_path / "web.yaml").write_text("{kind: Ingress, metadata: {name: web}}")
+    (tmp_path / "web.yaml").write_text("{kind: Ingress, apiVersion: networking.k8s.io/v1, metadata: {name: web}}")
     result = CliRunner().invoke(command, ["check", "-f", str(tmp_path / "web.yaml")])
     assert result.exit_code == 0
     assert "Ingress default/web" in result.stdout
@@ -100,10 +103,54 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["metadata: x", "metadata: {annotations: [a]}", "metadata: [a]", "metadata:", "metadata: {annotations: x}"]
+    "text", ["metadata: x", "metadata: {annotations: [a]}", "metadata: [a]", "metadata: {annotations: x}"]
 )
 def test_an_ingress_that_is_none_has_no_annotations(tmp_path: Path, text: str) -> None:
-    (tmp_path / "odd.yaml").write_text(f"kind: Ingress\n{text}\n---\nkind: List\nitems: 5\n")
+    (tmp_path / "odd.yaml").write_text(f"{HEAD}\n{text}\n---\nkind: List\nitems: 5\n")
     result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
-    assert result.exit_code == 0, result.exception
+    assert result.exit_code == 1, result.exception
+    assert "is no mapping" in result.stdout
     assert "1 Ingresses; annotations: none" in result.stdout
+
+
+HEAD = "kind: Ingress\napiVersion: networking.k8s.io/v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("kind: Ingress\napiVersion: extensions/v1beta1\nmetadata: {name: a}", "apiVersion: 'extensions/v1beta1'"),
+        ("kind: Ingress\napiVersion: networking.k8s.io/v1beta1\nmetadata: {name: a}", "write networking.k8s.io/v1"),
+        ("kind: Ingress\nmetadata: {name: a}", "apiVersion: None"),
+        (
+            f"{HEAD}\nmetadata: {{name: a, annotations: {{nginx.ingress.kubernetes.io/limit-rps: 5}}}}",
+            "limit-rps]: 5 is no text",
+        ),
+        (
+            f"{HEAD}\nmetadata: {{name: a, annotations: {{nginx.ingress.kubernetes.io/canary: true}}}}",
+            "canary]: true is no text",
+        ),
+        (f"{HEAD}\nmetadata: {{name: a, annotations: {{x: 1.5}}}}", "annotations[x]: 1.5 is no text"),
+        (f"{HEAD}\nmetadata: {{name: a, labels: {{x: on}}}}", "labels[x]: true is no text"),
+    ],
+)
+def test_what_no_api_server_takes_is_a_problem(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "odd.yaml").write_text(text)
+    result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
+    assert result.exit_code == 1, result.exception
+    assert told in result.stdout
+    quoted = (
+        text.replace("{x: on}", "{x: 'on'}")
+        .replace(": 5}", ": '5'}")
+        .replace(": true}", ": 'true'}")
+        .replace("1.5", "'1.5'")
+    )
+    if quoted != text:
+        (tmp_path / "odd.yaml").write_text(quoted)
+        assert "no text" not in CliRunner().invoke(command, ["check", "-f", str(tmp_path)]).stdout
+
+
+def test_no_error_to_answer_for_is_no_problem(tmp_path: Path) -> None:
+    written = f"{HEAD}\nmetadata: {{name: a, annotations: {{nginx.ingress.kubernetes.io/custom-http-errors: ''}}}}"
+    (tmp_path / "web.yaml").write_text(written)
+    assert CliRunner().invoke(command, ["check", "-f", str(tmp_path)]).exit_code == 0

@@ -32,7 +32,7 @@ def test_addresses_are_given_once_each_until_none_is_left(cidr: str, many: int) 
     pools = plan.default_pools(cidr, gateway)
     taken: set[int] = set()
     for _ in range(many):
-        address = plan.next_free(pools, taken, 4)
+        address = next(plan.free(pools, taken, 4), None)
         if address is None:
             assert len(taken) == ipaddress.ip_network(cidr).num_addresses - 3
             return
@@ -58,7 +58,7 @@ def test_pools_that_do_not_fit_are_refused(gateway: str | None, pools: list[tupl
 
 def test_an_ipv6_subnet_of_any_size_gives_addresses_at_once() -> None:
     pools = plan.default_pools("2001:db8::/64", "2001:db8::1")
-    assert plan.next_free(pools, set(), 6) == "2001:db8::2"
+    assert next(plan.free(pools, set(), 6)) == "2001:db8::2"
     assert plan.with_prefix("2001:db8::2", "2001:db8::/64") == "2001:db8::2/64"
 
 

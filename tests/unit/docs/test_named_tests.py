@@ -31,3 +31,23 @@ def test_every_test_that_a_page_names_is_there(page: str) -> None:
 def test_a_test_that_is_not_there_would_be_noticed() -> None:
     assert not is_there("test_nothing.py")
     assert not is_there("test_every_test")
+
+
+SECURITY = (ROOT / "docs/security.md").read_text()
+
+
+@pytest.mark.parametrize("named", sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py(?:::\w+)?)`", SECURITY))))
+def test_the_test_of_every_promise_is_there(named: str) -> None:
+    file, _, function = named.partition("::")
+    path = ROOT / "tests" / file
+    assert path.is_file()
+    assert not function or f"def {function}(" in path.read_text()
+
+
+def test_every_promise_names_its_test() -> None:
+    rows = [line for line in SECURITY.splitlines() if re.match(r"\| [a-z].* \| .* \|$", line)]
+    promises = [line for line in rows if not line.startswith("| role") and line.count("|") == 3]
+    headings = ("| must not | test |", "| may, and must be able to rely on | test |")
+    bare = [line for line in promises if "test_" not in line and line not in headings]
+    assert len(promises) > 40
+    assert bare == []

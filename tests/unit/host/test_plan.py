@@ -1,7 +1,7 @@
 """The plan of one instance: it converges, leaves the settled alone, and may be cut off after any step."""
 
 from dataclasses import replace
-from typing import assert_never
+from typing import assert_never, get_args
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ from tests.support.instances import balancer, desired_balancers, gateway
 from vrata.base.errors import InvalidInput
 from vrata.base.wire import DesiredInstance
 from vrata.host import model
-from vrata.host.model import NOTHING, AnyAction, Observed, ObservedLink, Settings
+from vrata.host.model import NOTHING, Action, AnyAction, Observed, ObservedLink, Settings
 from vrata.host.plan import instance_dir, plan_instance
 
 SETTINGS = Settings("host-a", "/var/lib/vrata", (("tenant", "br-tenant"), ("external", "br-external")))
@@ -103,10 +103,51 @@ def test_a_newcomer_to_a_pair_that_serves_is_no_candidate_before_its_haproxy_ser
     assert start.early is not joins
 
 
+STARTS = [kind for kind in get_args(AnyAction) if kind.__name__.startswith("Start")]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_ended_again_and_again_waits_and_holds_nothing_else_up(start: type[Action]) -> None:
+    part = model.STARTS[start]  # every child that is started has its pauses
+    wanted = gateway() if start is model.StartConntrackd else balancer()
+    world = carry_out(NOTHING, wanted)
+    world = replace(
+        world,
+        haproxy_runs=world.haproxy_runs and part is not model.Part.HAPROXY,
+        keepalived_runs=part is not model.Part.KEEPALIVED,
+        conntrackd_runs=world.conntrackd_runs and part is not model.Part.CONNTRACKD,
+    )
+    assert start in [type(step) for step in plan_instance(world, wanted, SETTINGS)]
+    paused = replace(world, paused=frozenset({part}))
+    kinds = [type(step) for step in plan_instance(paused, wanted, SETTINGS)]
+    assert kinds == ([model.AwaitHaproxy, model.MarkApplied] if part is model.Part.HAPROXY else [])
+    legs = tuple(msgspec.structs.replace(leg, mtu=leg.mtu - 100) for leg in wanted.legs)
+    kinds = [type(step) for step in plan_instance(paused, balancer(legs=legs), SETTINGS)]
+    assert model.PlugLeg in kinds
+    assert start not in kinds
+
+
 def test_a_dead_haproxy_is_started_and_nothing_else_is_touched() -> None:
     world = replace(carry_out(NOTHING, balancer()), haproxy_runs=False, marked_unfit=True)
     kinds = [type(step) for step in plan_instance(world, balancer(), SETTINGS)]
     assert kinds == [model.StartHaproxy, model.AwaitHaproxy, model.MarkApplied]
+
+
+@pytest.mark.parametrize("desired", [balancer(), gateway()])
+def test_an_instance_of_a_version_that_knew_no_users_gets_one_and_is_not_touched(desired: DesiredInstance) -> None:
+    world = replace(carry_out(NOTHING, desired), user_id=1_400_000_001)
+    steps = plan_instance(world, desired, SETTINGS)
+    assert [type(step) for step in steps] == [model.WriteRecord, model.MarkApplied]
+    assert plan_instance(carry_out(world, desired), desired, SETTINGS) == ()
+
+
+def test_the_user_is_recorded_before_haproxy_is_told_of_it() -> None:
+    steps = plan_instance(replace(NOTHING, user_id=1_400_000_001), balancer(), SETTINGS)
+    assert isinstance(steps[0], model.WriteRecord)
+    assert steps[0].record.user_id == 1_400_000_001
+    (start,) = (step for step in steps if isinstance(step, model.StartHaproxy))
+    directory = instance_dir(SETTINGS, balancer().id)
+    assert f"    chroot {directory}/root\n    uid 1400000001\n    gid 1400000001\n" in start.config
 
 
 def test_a_killed_keepalived_says_goodbye_to_every_peer() -> None:

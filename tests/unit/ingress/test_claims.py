@@ -46,6 +46,14 @@ def test_an_unknown_class_is_told_with_those_that_exist() -> None:
     assert problem.reason == "IngressClassNotFound"
     assert "'nginx'" in problem.message
     assert "vrata" in problem.message
+    assert problem.message.startswith("spec.ingressClassName: ")
+
+
+def test_a_class_is_told_where_it_is_written() -> None:
+    named = {"kubernetes.io/ingress.class": "nginx"}
+    _, problem = is_ours(make_ingress("a", class_name=None, annotations=named), CLASSES)
+    assert problem
+    assert problem.message.startswith("metadata.annotations[kubernetes.io/ingress.class]: no IngressClass 'nginx'")
 
 
 def test_without_a_class_the_default_class_decides() -> None:
@@ -109,6 +117,15 @@ def test_tls_without_hosts_is_for_the_hosts_of_the_rules() -> None:
     ]
 
 
+def test_a_certificate_for_no_host_is_told() -> None:
+    claims = read_ingress(make_ingress("a", ("", "Prefix", "/"), tls=(("secret",),)))
+    assert claims.hosts, "its rules are served"
+    assert not claims.certificates
+    assert [(one.reason, one.message.partition(":")[0]) for one in claims.problems] == [
+        ("CertificateUnused", "spec.tls[0].hosts")
+    ]
+
+
 def test_a_bad_host_or_secret_of_tls_is_told_and_the_others_are_served() -> None:
     claims = read_ingress(make_ingress("a", tls=(("secret", "good.example", "bad host"), ("../etc", "other.example"))))
     assert [claim.host for claim in claims.certificates] == ["good.example"]
@@ -137,7 +154,8 @@ def test_hostile_hosts_paths_and_services_are_data_or_left_out(host: str, path: 
 
 def asked(**annotations: str) -> Claims:
     words = {f"{NGINX}{name.replace('_', '-')}": value for name, value in annotations.items()}
-    return read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), tls=(("own", "a.example"),), annotations=words))
+    made = make_ingress("a", ("a.example", "Prefix", "/"), tls=(("own", "a.example"),), annotations=words)
+    return read_ingress(made, passthrough=True)
 
 
 def told(**annotations: str) -> str:
@@ -202,19 +220,26 @@ def test_tls_that_is_not_ended_here_goes_by_name_alone() -> None:
     assert table.settle().hosts["a.example"].through == claim.route.backend
     assert "nobody can be kept out" in told(ssl_passthrough="true", whitelist_source_range="10.0.0.0/8")
     words = {f"{NGINX}ssl-passthrough": "true"}
-    assert not read_ingress(make_ingress("a", ("*.a.example", "Prefix", "/"), annotations=words)).hosts
-    claims = read_ingress(make_ingress("a", ("", "Prefix", "/"), annotations=words, default="web"))
+    wildcard = make_ingress("a", ("*.a.example", "Prefix", "/"), annotations=words)
+    assert not read_ingress(wildcard, passthrough=True).hosts
+    claims = read_ingress(make_ingress("a", ("", "Prefix", "/"), annotations=words, default="web"), passthrough=True)
     assert (claims.hosts, claims.default) == ({}, None)
     assert "give each rule a host" in claims.problems[0].message
-    claims = read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), annotations=words), passthrough=False)
+    claims = read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), annotations=words))
     assert not claims.hosts
     assert claims.left_out
     assert "--ssl-passthrough" in claims.problems[0].message
 
 
 def test_what_asks_for_too_much_at_once_is_left_out() -> None:
-    networks = ",".join(f"10.{number}.{other}.0/24" for number in range(4) for other in range(256))
-    assert "name fewer networks" in told(whitelist_source_range=networks)
+    """Each path of an Ingress with affinity has a policy of its own."""
+    networks = ",".join(f"2001:db8:{number:x}::/48" for number in range(0, 30_000, 2))
+    words = {f"{NGINX}whitelist-source-range": networks, f"{NGINX}affinity": "cookie"}
+    paths = [("a.example", "Prefix", f"/{number}") for number in range(2)]
+    assert read_ingress(make_ingress("a", *paths[:1], annotations=words)).hosts
+    claims = read_ingress(make_ingress("a", *paths, annotations=words))
+    assert claims.left_out
+    assert "name fewer networks" in claims.problems[0].message
 
 
 def test_a_default_backend_is_of_the_same_namespace() -> None:

@@ -18,9 +18,9 @@ def find(key: str, _version: str) -> Users | None:
     return Users({"ann": known[key]}, "1") if key in known else None
 
 
-async def ask(app: Any, namespace: str, given: str) -> int:
+async def ask(app: Any, namespace: str, given: str, name: str = "users") -> int:
     """The status of one question."""
-    path = f"/{namespace}/users;users/1"
+    path = f"/{namespace}/{name};users/1"
     headers = [(b"authorization", b"Basic " + base64.b64encode(given.encode()))]
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
     found: list[int] = []
@@ -41,6 +41,18 @@ async def test_right_and_wrong_passwords_and_lists_that_nobody_has() -> None:
         *(204, 401, 401, 401),
     ]
     assert await ask(app, "nobody", "ann:secret") == 503
+
+
+async def test_guesses_at_many_lists_of_a_namespace_keep_no_other_namespace_waiting() -> None:
+    lists = [f"list-{number}" for number in range(30)]
+    app = doorman(lambda key, _: Users({"ann": COSTLY if key.startswith("greedy/") else SECRET}, "1"))
+    guesses = [asyncio.create_task(ask(app, "greedy", "ann:wrong", name)) for name in lists]
+    await asyncio.sleep(0.05)
+    assert await ask(app, "team", "ann:secret") == 204
+    assert sum(one.done() for one in guesses) < len(lists) // 2
+    for one in guesses:
+        one.cancel()
+    await asyncio.wait(guesses)
 
 
 async def test_whoever_guesses_at_one_list_keeps_nobody_waiting_who_has_another() -> None:

@@ -66,3 +66,27 @@ def test_what_keeps_an_ingress_of_the_host_out_is_told_and_nothing_of_other_host
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"https://shop\.example/cart"):
         said(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://xn--bcher-kva.example/",
+        "https://bücher.example/",
+        "https://BÜCHER.example./",
+        "xn--bcher-kva.example.:443/a",
+    ],
+)
+def test_a_name_is_looked_up_as_clients_ask_for_it(url: str) -> None:
+    assert "Prefix / on xn--bcher-kva.example" in said(url, make_ingress("b", ("xn--bcher-kva.example", "Prefix", "/")))
+
+
+def test_a_path_is_looked_up_as_clients_write_it() -> None:
+    made = make_ingress("b", ("a.example", "Exact", "/caf%C3%A9"))
+    for url in ("http://a.example/café", "http://a.example/caf%C3%A9"):
+        assert "rule         Exact /caf%C3%A9 on a.example" in said(url, made)
+
+
+def test_a_name_that_is_none_is_told() -> None:
+    with pytest.raises(InvalidInput):
+        said(f"http://{'ü' * 80}.example/")

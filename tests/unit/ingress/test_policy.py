@@ -11,8 +11,18 @@ from tests.unit.ingress.annotations.test_annotations import GOOD, HOSTILE_TEXT, 
 from vrata.ingress.annotations.parse import NGINX, parse_annotations
 from vrata.ingress.endpoints import backend_key
 from vrata.ingress.model import NO_POLICY, BackendKey, Policy, Route, Scheme, Slot
-from vrata.ingress.places import Kind, kind_of, place, policy_name
-from vrata.ingress.policy import canary_of, join, policy_of, redirect_to
+from vrata.ingress.places import (
+    PLAIN_KINDS,
+    ROW_BYTES,
+    SLOW_KINDS,
+    TLS_KINDS,
+    Kind,
+    kind_of,
+    place,
+    policy_name,
+    rows_of_policy,
+)
+from vrata.ingress.policy import canary_of, join, plain_start, policy_of, redirect_to
 
 LINE = re.compile(r"([a-z-]+=[A-Za-z0-9/:*,._~%-]*( |\Z))*", re.ASCII)
 
@@ -30,7 +40,9 @@ def test_nothing_asked_for_is_no_policy() -> None:
 
 
 def test_a_list_is_one_word() -> None:
-    assert words({"whitelist-source-range": "10.0.0.0/8, 2001:db8::/32"}) == {"allow": "10.0.0.0/8,2001:db8::/32"}
+    assert words({"whitelist-source-range": "10.0.0.0/8, 2001:db8::/32"}) == {
+        "allow": "10.0.0.0/8,2001:0db8:0000:0000:0000:0000:0000:0000/32"
+    }
 
 
 def test_blanks_and_semicolons_are_quoted() -> None:
@@ -88,10 +100,40 @@ def test_whatever_is_written_the_line_is_words(values: list[tuple[str, str]]) ->
     assert LINE.fullmatch(join(policy_of("team/web", options), canary, redirect_to("a.example")))
 
 
+def test_a_long_policy_is_several_rows() -> None:
+    networks = ",".join(f"10.{number // 256}.{number % 256}.0/25" for number in range(9000))
+    asked = {NGINX + "whitelist-source-range": networks, NGINX + "enable-access-log": "false"}
+    policy = policy_of("team/web", parse_annotations("team/web", asked)[0])
+    rows = rows_of_policy(policy)
+    name = policy_name(policy)
+    assert list(rows)[-1] == name, "the one that counts them comes last"
+    assert rows[name] == f"parts={len(rows) - 1} quiet=1"
+    assert "".join(rows[f"{name}/{number}"] for number in range(1, len(rows))) == policy
+    assert all(0 < len(text) <= ROW_BYTES and text == text.strip() for text in rows.values())
+    assert rows_of_policy(Policy("timeout=5")) == {policy_name(Policy("timeout=5")): "timeout=5"}
+
+
+@given(st.lists(st.from_regex(r"[a-z]{1,3}=[a-z]{1,9}", fullmatch=True), min_size=1, max_size=9).map(" ".join))
+def test_no_part_of_a_policy_has_a_blank_at_its_end(text: str) -> None:
+    policy = Policy((text + " ") * (1 + 30_000 // len(text)) + "x")
+    *parts, _ = rows_of_policy(policy).values()
+    assert "".join(parts) == policy
+    assert all(part == part.strip() for part in parts)
+
+
+def test_networks_are_in_order_and_do_not_overlap() -> None:
+    asked = {NGINX + "denylist-source-range": "10.1.0.0/16,2001:db8::1,10.0.0.0/16,10.0.3.0/24,192.0.2.7"}
+    policy = policy_of("team/web", parse_annotations("team/web", asked)[0])
+    assert policy == "deny=10.0.0.0/15,192.0.2.7/32,2001:0db8:0000:0000:0000:0000:0000:0001/128"
+
+
 def test_a_place_looks_for_cookies_only_where_clients_have_some() -> None:
     kinds = {(): Kind.ROUND_ROBIN, ("hash",): Kind.HASH, ("opaque",): Kind.COOKIE, ("hash", "opaque"): Kind.COOKIE}
     for asked, kind in kinds.items():
-        assert kind_of(backend_key("default/web", "80", ("tls", *asked))) is kind
+        assert kind_of(backend_key("default/web", "80", ("h2", *asked))) is kind
+        encrypted, slow = (backend_key("default/web", "80", (*asked, *words)) for words in (("tls",), ("tls", "slow")))
+        number = PLAIN_KINDS.index(kind)
+        assert (kind_of(encrypted), kind_of(slow)) == (TLS_KINDS[number], SLOW_KINDS[number])
     assert kind_of(backend_key("default/web", "80", ("tcp",))) is Kind.TCP
 
 
@@ -105,3 +147,17 @@ def test_a_place_says_all_that_a_route_needs() -> None:
     assert place(Route(web, policy=policy, canary=new), Scheme.HTTPS, slots) == f"b-000001+b-000002/{name}"
     assert place(Route(web, rewrite="/new/\\1"), Scheme.HTTP, slots) == "b-000001/p-0/new/\\1"
     assert place(Route(web, https_only=True, policy=policy), Scheme.HTTP, slots) == "to-https"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "start"),
+    [("/a(/|$)(.*)", "/a"), ("/b/(.*)", "/b/"), ("/a[0-9]", "/"), ("/x/a.*", "/x/"), ("/a/?$", "/"), ("/a+", "/"), ("/a", "/"),
+     ("/a$", "/a"), ("/.*", "/"), ("/api/v1(?:/|$)x", "/api/v1"), ("/a/b*c", "/a/"), ("(/a|/b)", "/"), ("/ab?", "/")],
+)  # fmt: skip
+def test_what_a_pattern_begins_with_is_the_folder_of_all_its_paths(pattern: str, start: str) -> None:
+    """Browsers send a cookie to its path and to what is below (RFC 6265, 5.1.4)."""
+    assert plain_start(pattern) == start
+    compiled = re.compile(pattern)
+    for path in ("/a", "/a/x", "/ax", "/a1", "/b/x", "/x/a", "/x/ab", "/api/v1/x", "/a/bbc", "/aaa"):
+        if compiled.match(path):
+            assert path == start or path.startswith(start.rstrip("/") + "/")

@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrata.ingress.model import RowKey
-from vrata.ingress.rows import ANY, exact_row, find_rows, prefix_row
+from vrata.ingress.model import Place, RowKey
+from vrata.ingress.rows import (
+    ANY,
+    exact_row,
+    find_rows,
+    listed_patterns,
+    pattern_of,
+    plain_rows,
+    prefix_row,
+    read_patterns,
+)
 
 
 def find_row(rows: set[RowKey], host: str, path: str) -> RowKey | None:
@@ -92,3 +101,34 @@ def test_no_rule_of_a_nearer_host_or_a_longer_path_is_passed_over(
     )
     exact = [one for one in matching if not one[2] and one[0] == matching[0][0]]
     assert found == ((exact or matching)[0][3] if matching else None)
+
+
+patterns = st.lists(
+    st.tuples(st.sampled_from(["/a", "/a|b", "/[a-z]+$"]), st.sampled_from(["b-000000", "to-https"])), max_size=12
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a.example", "*.example", ANY]), patterns.filter(bool)), st.randoms())
+def test_patterns_are_read_in_the_order_in_which_they_were_listed(
+    hosts: dict[str, list[tuple[str, str]]], random: object
+) -> None:
+    wanted = {host: tuple((pattern_of(host, one), Place(where)) for one, where in some) for host, some in hosts.items()}
+    rows = [row for host, some in wanted.items() for row in listed_patterns(host, some)]
+    random.shuffle(rows)  # type: ignore[attr-defined]
+    assert read_patterns(dict(rows)) == wanted
+    for host, some in wanted.items():
+        said = {tuple(text.split(" ", 2)[:2]) for key, text in rows if key.startswith(f"{host}/")}
+        assert len(said) == 1, "all of a host's say the same version"
+        assert said != {tuple(text.split(" ", 2)[:2]) for _, text in listed_patterns(host, some[1:])}
+
+
+@pytest.mark.parametrize(
+    ("path", "rows"),
+    [
+        ("/%41dMin", {"/%41dMin", "/%41dmin", "/AdMin", "/admin"}),
+        ("/%C3%A4b", {"/%C3%A4b", "/%c3%a4b"}),
+        ("/a%20b", {"/a%20b"}),
+    ],
+)
+def test_a_path_has_a_row_for_each_way_in_which_servers_read_it(path: str, rows: set[str]) -> None:
+    assert set(plain_rows(prefix_row("h", path))) == {f"h{one}/" for one in rows}

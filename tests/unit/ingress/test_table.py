@@ -1,34 +1,51 @@
 """What is kept by what changed is what would be worked out from everything."""
 
 import sys
+from collections import defaultdict
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.ingress.objects import make_ingress
 
 from vrata.ingress.claims import read_ingress
-from vrata.ingress.model import BackendKey, Route, RowKey, SecretKey
-from vrata.ingress.policy import CAREFUL
+from vrata.ingress.model import (
+    NO_POLICY,
+    NOT_HERE,
+    REDIRECT,
+    BackendKey,
+    Policy,
+    Route,
+    RowKey,
+    Scheme,
+    SecretKey,
+    Slot,
+)
+from vrata.ingress.places import place
+from vrata.ingress.policy import careful
 from vrata.ingress.rows import ANY
-from vrata.ingress.table import NOTHING, Host, Table
+from vrata.ingress.table import MOST_READINGS, NOTHING, Host, Table
 from vrata.kube.objects import Ingress
 
 WEB, SHOP = Route(BackendKey("default/web:80")), Route(BackendKey("default/shop:80"))
 
 
-def table_of(*ingresses: Ingress) -> Table:
-    table = Table()
+def table_of(*ingresses: Ingress, shared_hosts: bool = False) -> Table:
+    table = Table(shared_hosts=shared_hosts)
     for ingress in ingresses:
         table.put(ingress.metadata.key, read_ingress(ingress))
     return table
 
 
 def rows(table: Table) -> dict[str, dict[RowKey, Route]]:
-    """Of every host."""
+    """Of every host, those that lead somewhere."""
     table.settle()
-    return {host: dict(served.rows) for host, served in table.hosts.items()}
+    return {
+        host: {row: route for row, route in served.rows.items() if not route.miss}
+        for host, served in table.hosts.items()
+    }
 
 
 def test_the_older_ingress_keeps_a_path_and_the_younger_is_told() -> None:
@@ -97,6 +114,7 @@ def test_a_hosts_certificate_is_the_older_ingresss_and_the_other_is_told() -> No
     assert table.hosts_of(SecretKey("default/good")) == ()
 
 
+NGINX = "nginx.ingress.kubernetes.io/"
 names = st.sampled_from(["a", "b", "c"])
 paths = st.tuples(
     st.sampled_from(["h.example", "g.example", ""]),
@@ -105,8 +123,13 @@ paths = st.tuples(
     st.sampled_from(["web", "shop"]),
 )
 secrets = st.lists(st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(["h.example", "g.example"])), max_size=2)
-asked = st.tuples(st.lists(paths, max_size=3), st.sampled_from(["", "web", "shop"]), secrets)
-Asked = tuple[list[tuple[str, str, str, str]], str, list[tuple[str, str]]]
+asked = st.tuples(
+    st.lists(paths, max_size=3),
+    st.sampled_from(["", "web", "shop"]),
+    secrets,
+    st.sampled_from(["", "", "alias.example"]),
+)
+Asked = tuple[list[tuple[str, str, str, str]], str, list[tuple[str, str]], str]
 
 
 @given(st.lists(st.lists(st.tuples(names, st.none() | asked), max_size=3), max_size=6))
@@ -118,7 +141,8 @@ def test_changes_add_up_to_the_whole(passes: list[list[tuple[str, Asked | None]]
         for name, what in changes:
             now.pop(name, None)
             if what is not None:
-                now[name] = make_ingress(name, *what[0], default=what[1], tls=tuple(what[2]))
+                words = {f"{NGINX}server-alias": what[3]} if what[3] else {}
+                now[name] = make_ingress(name, *what[0], default=what[1], tls=tuple(what[2]), annotations=words)
             table.put(f"default/{name}", read_ingress(now[name]) if name in now else None)
         before = {secret: table.hosts_of(secret) for secret in table.secrets}
         change = table.settle()
@@ -135,9 +159,6 @@ def test_changes_add_up_to_the_whole(passes: list[list[tuple[str, Asked | None]]
     assert table.backends_of("default/web") == whole.backends_of("default/web")
 
 
-NGINX = "nginx.ingress.kubernetes.io/"
-
-
 def annotated(name: str, service: str, created: str, *paths: tuple[str, str], **words: str) -> Ingress:
     """Prefix paths of h.example, with annotations of ingress-nginx (_ for -)."""
     annotations = {NGINX + key.replace("_", "-"): value for key, value in words.items()}
@@ -151,9 +172,10 @@ def test_one_ingress_with_patterns_makes_all_paths_of_its_hosts_patterns() -> No
         annotated("regex", "shop", "02", ("h.example", "/shop(/|$)(.*)"), rewrite_target="/$2"),
     )
     assert rows(table) == {"h.example": {}, "other.example": {"other.example/": WEB}}
-    patterns = table.hosts["h.example"].patterns
+    *patterns, (rest, miss) = table.hosts["h.example"].patterns
+    assert (rest, miss.miss) == (r"(?i)^h\.example/", NOT_HERE)
     assert [(key, route.backend, route.rewrite) for key, route in patterns] == [
-        (r"(?i)^h\.example/shop(/|$)(.*)", SHOP.backend, "/\\2"),
+        (r"(?i)^h\.example(?:/shop(/|$)(.*))", SHOP.backend, "/\\2"),
         (r"(?i)^h\.example/a\.b", WEB.backend, ""),
     ]
     table.put("default/regex", None)
@@ -167,7 +189,7 @@ def test_of_two_equal_patterns_the_older_ingress_has_it() -> None:
         annotated("old", "web", "01", ("h.example", "/a"), use_regex="true"),
     )
     table.settle()
-    (pattern,) = table.hosts["h.example"].patterns
+    pattern, _ = table.hosts["h.example"].patterns
     assert pattern[1].backend == WEB.backend
     assert [problem.ingress for problem in table.hosts["h.example"].problems] == ["default/young"]
 
@@ -200,6 +222,37 @@ def test_a_canary_joins_the_route_of_another_ingress_whichever_is_older() -> Non
     assert len(table.policies) == 1
 
 
+GUARD = {"whitelist_source_range": "192.0.2.1"}
+
+
+def test_an_alias_has_the_rules_of_all_ingresses_of_its_host() -> None:
+    main = annotated("main", "web", "02", ("h.example", "/"), server_alias="alias.example")
+    table = table_of(main)
+    assert rows(table)["alias.example"] == {"alias.example/": WEB}
+    for created in ("01", "03"):  # whichever is older
+        table.put(
+            "default/guarded", read_ingress(annotated("guarded", "web", created, ("h.example", "/admin"), **GUARD))
+        )
+        served = rows(table)
+        of_host = {row.removeprefix("h.example"): route for row, route in served["h.example"].items()}
+        assert {row.removeprefix("alias.example"): route for row, route in served["alias.example"].items()} == of_host
+        assert "/admin/" in of_host
+    table.put("default/guarded", None)
+    assert rows(table)["alias.example"] == {"alias.example/": WEB}
+    other = annotated("other", "shop", "04", ("h.example", "/theirs"))
+    table = table_of(
+        main, msgspec.structs.replace(other, metadata=msgspec.structs.replace(other.metadata, namespace="x"))
+    )
+    assert set(rows(table)["alias.example"]) == {"alias.example/"}
+
+
+def test_a_path_that_proves_who_has_a_name_takes_nothing_else_of_an_alias() -> None:
+    proof = "/.well-known/acme-challenge/x"
+    main = annotated("main", "web", "02", ("h.example", "/"), server_alias="alias.example")
+    table = table_of(main, annotated("solver", "shop", "03", ("alias.example", proof)))
+    assert rows(table)["alias.example"] == {"alias.example/": WEB, f"alias.example{proof}/": SHOP}
+
+
 def test_an_alias_serves_only_until_somebody_claims_the_name() -> None:
     table = table_of(annotated("main", "web", "02", ("h.example", "/a"), server_alias="alias.example"))
     assert rows(table)["alias.example"] == {"alias.example/a/": WEB}
@@ -226,11 +279,37 @@ def test_a_younger_ingress_does_not_take_the_tls_of_an_older_ones_host() -> None
     theirs = make_ingress("theirs", ("h.example", "Prefix", "/x"), annotations=words, created="2026-02-01T00:00:00Z")
     table = Table()
     for ingress in (theirs, mine):
-        table.put(ingress.metadata.key, read_ingress(ingress))
+        table.put(ingress.metadata.key, read_ingress(ingress, passthrough=True))
     host = table.settle().hosts["h.example"]
     assert host.through is None
     assert list(host.rows) == ["h.example/"]
     assert [(one.ingress, one.reason) for one in host.problems] == [("default/theirs", "PassthroughConflict")]
+
+
+@pytest.mark.parametrize(
+    ("path", "created", "told"),
+    [
+        ("/.well-known/acme-challenge/token", "2026-02-01T00:00:00Z", False),
+        ("/.well-known/acme-challenge/token", "2025-02-01T00:00:00Z", False),
+        ("/x", "2026-02-01T00:00:00Z", True),
+    ],
+)
+def test_over_plain_http_others_paths_of_a_host_passed_through_are_served(
+    path: str, created: str, *, told: bool
+) -> None:
+    words = {"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}
+    mine = make_ingress("mine", ("h.example", "Prefix", "/"), annotations=words, created="2026-01-01T00:00:00Z")
+    theirs = make_ingress("theirs", ("h.example", "Exact", path), created=created)
+    table = Table()
+    for one in (theirs, mine):
+        table.put(one.metadata.key, read_ingress(one, passthrough=True))
+    host = table.settle().hosts["h.example"]
+    assert host.through
+    [route] = [one for row, one in host.rows.items() if path in row]
+    slots: dict[BackendKey, Slot] = defaultdict(lambda: Slot("r-000001"))
+    assert place(route, Scheme.HTTP, slots) == "r-000001"
+    assert place(route, Scheme.HTTPS, slots) == REDIRECT
+    assert [one.reason for one in host.problems] == (["PassthroughConflict"] if told else [])
 
 
 def test_all_paths_of_a_host_are_careful_where_some_are_guarded() -> None:
@@ -240,11 +319,34 @@ def test_all_paths_of_a_host_are_careful_where_some_are_guarded() -> None:
         make_ingress("shut", ("h.example", "Prefix", "/admin"), ("all.example", "Prefix", "/"), annotations=shut),
     )
     found = rows(table)
-    assert found["h.example"][RowKey("h.example/")].policy == CAREFUL
-    assert found["h.example"][RowKey("h.example/admin/")].policy == f"deny=192.0.2.1/32 {CAREFUL}"
+    shutting = Policy("deny=192.0.2.1/32")
+    assert found["h.example"][RowKey("h.example/")].policy == careful(NO_POLICY, MOST_READINGS)
+    assert found["h.example"][RowKey("h.example/admin/")].policy == careful(shutting, MOST_READINGS)
     assert found["all.example"][RowKey("all.example/")].policy == "deny=192.0.2.1/32", "it has nothing else"
     table.put("default/shut", None)
     assert rows(table)["h.example"] == {"h.example/": WEB}
+
+
+def test_a_guarded_path_has_a_row_for_each_way_in_which_servers_read_it() -> None:
+    shut = {"nginx.ingress.kubernetes.io/denylist-source-range": "192.0.2.1"}
+    table = table_of(
+        make_ingress("open", ("h.example", "Prefix", "/")),
+        make_ingress("shut", ("h.example", "Exact", "/%41dMin"), annotations=shut),
+    )
+    found = rows(table)["h.example"]
+    ways = ["h.example/%41dMin/\x01", "h.example/%41dmin/\x01", "h.example/AdMin/\x01", "h.example/admin/\x01"]
+    assert set(found) == {"h.example/", *ways}
+    assert len({found[RowKey(way)] for way in ways}) == 1
+
+
+@pytest.mark.parametrize(("default", "expected"), [("", "not-here"), ("web", f"~a{MOST_READINGS}!")])
+def test_what_no_rule_of_a_guarded_host_is_for_goes_on_carefully(default: str, expected: str) -> None:
+    shut = {"nginx.ingress.kubernetes.io/denylist-source-range": "192.0.2.1"}
+    table = table_of(make_ingress("shut", ("h.example", "Prefix", "/admin"), annotations=shut))
+    if default:
+        table.put("default/rest", read_ingress(make_ingress("rest", default=default)))
+    table.settle()
+    assert table.hosts["h.example"].rows[RowKey("h.example/")].miss == expected
 
 
 def test_a_canary_of_another_namespace_takes_no_requests() -> None:
@@ -252,6 +354,7 @@ def test_a_canary_of_another_namespace_takes_no_requests() -> None:
     table = table_of(
         make_ingress("main", ("h.example", "Prefix", "/")),
         make_ingress("thief", ("h.example", "Prefix", "/"), annotations=words, namespace="other"),
+        shared_hosts=True,
     )
     assert rows(table)["h.example"] == {"h.example/": WEB}
     assert [(one.ingress, one.reason) for one in table.hosts["h.example"].problems] == [
@@ -259,7 +362,8 @@ def test_a_canary_of_another_namespace_takes_no_requests() -> None:
     ]
 
 
-def test_who_only_names_a_host_decides_nothing_for_those_it_leads_to() -> None:
+@pytest.mark.parametrize("shared_hosts", [False, True])
+def test_who_only_names_a_host_decides_nothing_for_those_it_leads_to(*, shared_hosts: bool) -> None:
     """Neither its certificate nor whose certificates clients show, though it is older."""
     words = {"server-alias": "shop.example", "auth-tls-secret": "authority"}
     named = {f"nginx.ingress.kubernetes.io/{name}": text for name, text in words.items()}
@@ -269,6 +373,7 @@ def test_who_only_names_a_host_decides_nothing_for_those_it_leads_to() -> None:
         make_ingress("a", ("a.example", "Prefix", "/"), tls=(("theirs", "a.example"),), annotations=named, **old),
         make_ingress("b", tls=(("theirs", "shop.example"),), **old),
         make_ingress("shop", ("shop.example", "Prefix", "/"), tls=(("good", "shop.example"),), annotations=own),
+        shared_hosts=shared_hosts,
     )
     (row,) = rows(table)["shop.example"].values()
     served = table.hosts["shop.example"]

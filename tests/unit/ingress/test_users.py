@@ -1,13 +1,14 @@
 """Lists of users as htpasswd writes them."""
 
 import base64
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vrata.ingress.model import SecretKey
-from vrata.ingress.users import FILE, MAP, Users, is_right, users_in
+from vrata.ingress.users import FILE, LONGEST_PASSWORD, MAP, Users, is_right, users_in
 from vrata.kube.objects import ObjectMeta, Secret
 
 HASHES = {"sha": "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="}  # `htpasswd -nbs ann secret`
@@ -26,7 +27,14 @@ def made(password: str) -> dict[str, str]:
     """A hash of each kind."""
     from passlib.hash import apr_md5_crypt, bcrypt, ldap_sha1, md5_crypt, sha256_crypt, sha512_crypt  # type: ignore[import-untyped]
 
-    kinds = (apr_md5_crypt, bcrypt.using(rounds=4, ident="2y"), ldap_sha1, md5_crypt, sha256_crypt, sha512_crypt)
+    kinds = (
+        apr_md5_crypt,
+        bcrypt.using(rounds=4, ident="2y"),
+        ldap_sha1,
+        md5_crypt,
+        sha256_crypt.using(rounds=5000),
+        sha512_crypt.using(rounds=5000),
+    )
     return {kind.name: kind.hash(password) for kind in kinds}
 
 
@@ -77,3 +85,33 @@ def test_no_password_is_an_error(user: str, password: str) -> None:
     users = of_file(f"ann:{HASHES['sha']}")
     assert isinstance(users, Users)
     assert is_right(users, user, password) == ((user, password) == ("ann", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "costly"),
+    [("$5$rounds={}$salt${:.<43}", 50_001), ("$6$rounds={}$salt${:.<86}", 100_000), ("$2y${}${:.<53}", 13)],
+)
+def test_the_cost_of_a_check_is_bounded_whatever_the_list_and_the_client_say(kind: str, costly: int) -> None:
+    assert isinstance(of_file(f"ann:{kind.format(costly, '')}"), tuple)
+    users = of_file(f"ann:{kind.format('04' if '2y' in kind else 5000, '')}")
+    assert isinstance(users, Users)
+    before = time.thread_time()
+    assert not is_right(users, "ann", "a" * 15_000)  # what fits into a request
+    assert time.thread_time() - before < 0.005
+
+
+@pytest.mark.parametrize("text", [f"$5$rounds=50000$salt${'.' * 43}", f"$6$rounds=50000$salt${'.' * 86}"])
+def test_the_costliest_hash_that_is_taken_takes_little_time(text: str) -> None:
+    users = of_file(f"ann:{text}")
+    assert isinstance(users, Users)
+    before = time.thread_time()
+    assert not is_right(users, "ann", "a" * LONGEST_PASSWORD)
+    assert time.thread_time() - before < 0.25
+
+
+def test_comments_and_empty_lines_are_no_users() -> None:
+    """As nginx reads them; one comment must not keep everybody out."""
+    text = HASHES["sha"]
+    users = of_file(f"# the team\n\nann:{text}\n  \n#bob:{text}\ncid:{text}:since May\n")
+    assert isinstance(users, Users)
+    assert users.hashes == {"ann": text, "cid": text}

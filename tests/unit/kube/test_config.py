@@ -157,3 +157,13 @@ async def test_a_pods_token_is_read_again_after_a_refusal(tmp_path: Path, monkey
     assert await found.credentials.bearer() == "first"
     (tmp_path / "token").write_text("second")
     assert await found.credentials.bearer(renew=True) == "second"
+
+
+@pytest.mark.parametrize("text", ["a: [\n", "{{{", "\t- x", "\x00", "just words"])
+def test_what_is_no_kubeconfig_is_said_in_one_line(tmp_path: Path, text: str) -> None:
+    """The parser's eight lines were shown."""
+    (tmp_path / "kubeconfig").write_text(text)
+    with pytest.raises(InvalidInput) as refused:
+        config.load(tmp_path / "kubeconfig")
+    assert "\n" not in str(refused.value)
+    assert str(tmp_path / "kubeconfig") in str(refused.value)

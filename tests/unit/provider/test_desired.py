@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from vrata.base.errors import InvalidInput
 from vrata.kube.objects import Node, Service
 from vrata.provider.annotations import INTERNAL, PREFIX
 from vrata.provider.desired import desired
@@ -99,10 +98,35 @@ def test_internal_is_asked_for_by_annotation() -> None:
 def test_wrong_input_names_field_value_and_remedy(
     annotations: dict[str, str], spec: dict[str, object], field: str
 ) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        desired(Settings(), make_service(annotations, **spec), NODES)
-    assert field in str(caught.value)
-    assert caught.value.remedy
+    [problem] = desired(Settings(), make_service(annotations, **spec), NODES).problems
+    assert field in problem.field
+    assert problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("families", "ranges", "let_in"),
+    [
+        (["IPv4"], [], ["0.0.0.0/0"]),
+        (["IPv6"], [], ["::/0"]),
+        (["IPv4", "IPv6"], [], ["0.0.0.0/0", "::/0"]),
+        (["IPv4"], ["::/0"], None),
+        (["IPv4"], ["2001:db8::/32"], None),
+        (["IPv6"], ["0.0.0.0/0"], None),
+        (["IPv4"], ["192.0.2.0/24", "2001:db8::/32"], ["192.0.2.0/24"]),
+        (["IPv4", "IPv6"], ["2001:db8::/32"], ["2001:db8::/32"]),
+    ],
+)
+def test_source_ranges_are_of_the_balancers_own_families(
+    families: list[str], ranges: list[str], let_in: list[str] | None
+) -> None:
+    """`["::/0"]` on IPv4 let everybody in, and a range of the other family held up everything else."""
+    found = desired(Settings(), make_service(loadBalancerSourceRanges=ranges, ipFamilies=families), NODES)
+    assert bool(found.problems) == (let_in is None)
+    if let_in is None:
+        assert found.blocked == {"allowed_cidrs"}
+    else:
+        assert sorted(found.listeners[0].allowed_cidrs) == let_in
+    assert any(one.reason == "LoadBalancerSourceRangesIgnored" for one in found.notes) == (len(ranges) == 2)
 
 
 def test_a_service_that_no_node_can_serve_is_told_so() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.provider.twin import CloudTwin
 
 from vrata.base.errors import InvalidInput
-from vrata.provider.model import Desired, Listener, Member, Monitor, Pool, Vip
+from vrata.provider.model import ADDRESS, MEMBERS, PROTOCOL, Desired, Listener, Member, Monitor, Pool, Problem, Vip
 from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
 
 STEPS_MAX = 60
@@ -47,7 +47,7 @@ listeners = st.builds(
     port=st.sampled_from([80, 443, 8080]),
     pool=pools,
     connection_limit=st.sampled_from([-1, 100]),
-    allowed_cidrs=st.frozensets(st.sampled_from(["192.0.2.0/24", "198.51.100.0/24"]), max_size=2),
+    allowed_cidrs=st.frozensets(st.sampled_from(["0.0.0.0/0", "192.0.2.0/24"]), min_size=1),
 )
 desires = st.builds(
     Desired,
@@ -80,6 +80,135 @@ def test_any_service_becomes_any_other_and_then_needs_no_call(first: Desired, se
     before = twin.writes
     assert run(twin, second).calls == ()
     assert twin.writes == before
+    assert plan.addresses
+
+
+@given(desires, st.sampled_from(["PROXY", "PROXYV2"]))
+@settings(max_examples=25)
+def test_a_port_has_a_full_pool_at_every_moment_of_a_change_of_protocol(first: Desired, protocol: str) -> None:
+    """The old pool went first: a port without members until the new one was filled, for good if that was refused."""
+    changed = tuple(replace(one, pool=replace(one.pool, protocol=protocol)) for one in first.listeners)
+    twin = CloudTwin()
+    run(twin, first)
+    served = {row["protocol_port"]: bool(twin.members[row["default_pool_id"]]) for row in twin.listeners.values()}
+    for _ in range(STEPS_MAX):
+        plan = plan_ensure(replace(first, listeners=changed), twin.world(first))
+        for call in plan.calls:
+            twin.apply(call)
+            for row in twin.listeners.values():
+                assert not served[row["protocol_port"]] or twin.members[row["default_pool_id"]]
+        twin.settle()
+        if plan.settled:
+            break
+    assert {row["protocol"] for row in twin.pools.values()} == {protocol}
+
+
+@given(
+    desires, st.sampled_from([None, "203.0.113.77", "203.0.113.78"]), st.sampled_from(["203.0.113.77", "203.0.113.99"])
+)
+@settings(max_examples=25)
+def test_an_address_is_given_back_only_when_its_successor_is_had(
+    service: Desired, before: str | None, after: str
+) -> None:
+    """A floating IP was deleted before the one that replaces it turned out not to be had."""
+    twin = CloudTwin()
+    run(twin, replace(service, internal=False, floating_address=before))
+    wanted = replace(service, internal=False, floating_address=after)
+    held = only(twin.floatingips)["floating_ip_address"]
+    for _ in range(STEPS_MAX):
+        plan = plan_ensure(wanted, twin.world(wanted))
+        for call in plan.calls:
+            twin.apply(call)
+            there = {row["floating_ip_address"] for row in twin.floatingips.values()}
+            assert {held, after} & there == ({held, after} if held in there else {after})
+        if plan.settled:
+            break
+    assert only(twin.floatingips)["floating_ip_address"] == after
+    assert only(twin.floatingips)["port_id"]
+
+
+def _parts(listener: Listener) -> dict[str, object]:
+    pool = listener.pool
+    return {"connection_limit": listener.connection_limit, "allowed_cidrs": listener.allowed_cidrs,
+            "lb_algorithm": pool.algorithm, "healthmonitor": pool.monitor, "members": pool.members}  # fmt: skip
+
+
+@given(
+    desires,
+    desires,
+    st.frozensets(
+        st.sampled_from(
+            ["connection_limit", "allowed_cidrs", "lb_algorithm", "healthmonitor", MEMBERS, PROTOCOL, ADDRESS]
+        )
+    ),
+)
+@settings(max_examples=40)
+def test_a_problem_blocks_what_it_is_about_and_nothing_else(
+    first: Desired, second: Desired, blocked: frozenset[str]
+) -> None:
+    """One value that nobody can use held up everything else of a Service, its members too."""
+    twin = CloudTwin()
+    run(twin, replace(first, internal=False))
+    ports = [replace(one, port=there.port) for one, there in zip(second.listeners, first.listeners, strict=False)]
+    problems = tuple(Problem("field", "value", "remedy", (name,)) for name in sorted(blocked))
+    wanted = replace(first, internal=bool(blocked & {ADDRESS}), listeners=(*ports, *first.listeners[len(ports) :]))
+    run(twin, replace(wanted, problems=problems))
+    world = twin.world(first)
+    assert world.floating
+    assert world.balancer
+    for old, new in zip(first.listeners, wanted.listeners, strict=True):
+        found = next(one for one in world.balancer.listeners if one.port == old.port)
+        assert found.pool
+        shown = {"connection_limit": found.connection_limit, "allowed_cidrs": found.allowed_cidrs,
+                 "lb_algorithm": found.pool.algorithm, "healthmonitor": found.pool.monitor,
+                 "members": found.pool.members}  # fmt: skip
+        kept, changed = _parts(old), _parts(new)
+        assert shown == {name: kept[name] if name in blocked else changed[name] for name in shown}
+
+
+@given(desires)
+@settings(max_examples=10)
+def test_nothing_is_made_of_a_service_that_is_partly_wrong(service: Desired) -> None:
+    wrong = replace(service, problems=(Problem("spec.loadBalancerSourceRanges", "x", "y", ("allowed_cidrs",)),))
+    plan = plan_ensure(wrong, CloudTwin().world(wrong))
+    assert plan.calls == ()
+    assert "spec.loadBalancerSourceRanges" in str(plan.problem)
+
+
+@pytest.mark.parametrize(("nodes", "ports", "most"), [(5000, 1, 2000), (1500, 4, 2000), (300, 3, 900)])
+def test_very_many_members_come_in_several_writes(nodes: int, ports: int, most: int) -> None:
+    """A cloud refuses a request that is too long, and one that is long holds up others."""
+
+    def wanted(nodes: range) -> Desired:
+        members = frozenset(Member(f"n{n}", f"10.{n // 250}.{n % 250}.1", 30000) for n in nodes)
+        pool = Pool("TCP", "ROUND_ROBIN", members)
+        return desired_service(listeners=tuple(Listener("TCP", 80 + number, pool) for number in range(ports)))
+
+    twin = CloudTwin()
+    run(twin, wanted(range(nodes)))
+    assert {len(members) for members in twin.members.values()} == {nodes}
+    created = next(call for call in twin.calls if call.path.endswith("/loadbalancers"))
+    nested = [one["default_pool"]["members"] for one in (created.body or {})["loadbalancer"]["listeners"]]
+    assert sum(map(len, nested)) <= most
+    before = twin.writes
+    run(twin, wanted(range(1, nodes + 1)))
+    assert twin.writes == before + ports
+
+
+def test_the_status_comes_when_every_port_is_served() -> None:
+    """A Service on a load balancer of another had its status before its listener was there."""
+    twin = CloudTwin()
+    run(twin, desired_service())
+    guest = desired_service("kube_service_c_default_guest", port=443, balancer_id=only(twin.loadbalancers)["id"])
+    for _ in range(STEPS_MAX):
+        plan = plan_ensure(guest, twin.world(guest))
+        found = [row for row in twin.listeners.values() if row["protocol_port"] == 443]
+        assert not plan.addresses or twin.members[found[0]["default_pool_id"]]
+        for call in plan.calls:
+            twin.apply(call)
+        if plan.settled:
+            break
+        twin.settle()
     assert plan.addresses
 
 
@@ -235,6 +364,24 @@ def test_a_balancer_that_a_person_made_is_used_and_never_deleted() -> None:
     removed(twin, service)
     assert only(twin.loadbalancers)["name"] == "by-hand"
     assert only(twin.listeners)["protocol_port"] == 80
+
+
+def test_a_load_balancer_without_tags_is_adopted_with_its_listeners() -> None:
+    """Controllers before 1.21 wrote no tags: its own listeners were somebody else's."""
+    twin = CloudTwin()
+    run(twin, desired_service())
+    for row in (*twin.loadbalancers.values(), *twin.listeners.values()):
+        row["tags"] = []
+    ours = desired_service(owner_tag="vrata.dev/cluster=a")
+    hints = {only(twin.floatingips)["floating_ip_address"]}
+    for _ in range(STEPS_MAX):
+        plan = plan_ensure(ours, twin.world(ours, hints))
+        for call in plan.calls:
+            twin.apply(call)
+        twin.settle()
+    assert plan.settled
+    assert only(twin.listeners)["tags"] == [NAME]
+    assert set(only(twin.loadbalancers)["tags"]) == {NAME, "vrata.dev/cluster=a"}
 
 
 def test_two_clusters_of_one_name_do_not_take_each_others_balancer() -> None:

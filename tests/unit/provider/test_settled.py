@@ -20,7 +20,7 @@ def right(twin: CloudTwin, desired: Desired) -> Settled:
     run(twin, desired)
     balancer = twin.world(desired).balancer
     assert balancer
-    return settled(desired, balancer)
+    return settled(desired, balancer, [])
 
 
 @given(desires, members)

@@ -90,7 +90,10 @@ def test_an_older_one_asks_members_of_udp_in_its_own_way() -> None:
 def test_what_would_mean_something_else_is_refused(
     octavia: Version, annotations: dict[str, str], spec: dict[str, object], words: tuple[str, ...]
 ) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        wanted(octavia, annotations, **spec)
-    assert all(word in str(refused.value) for word in words)
+    try:
+        [problem] = wanted(octavia, annotations, **spec).problems
+        refused = problem.error()
+    except InvalidInput as error:  # too old for any load balancer
+        refused = error
+    assert all(word in str(refused) for word in words)
     assert wanted((2, octavia[1] + 1), annotations, **spec).notes == ()

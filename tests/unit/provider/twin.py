@@ -97,7 +97,7 @@ class CloudTwin:
         if method == "POST":
             id_ = f"fip-{next(self._ids)}"
             address = body.get("floating_ip_address", f"203.0.113.{20 + len(self.floatingips)}")
-            self.floatingips[id_] = {"id": id_, "floating_ip_address": address, **body}
+            self.floatingips[id_] = {"id": id_, "floating_ip_address": address, "port_id": None, **body}
         elif method == "PUT":
             self.floatingips[id_] |= body
         else:
@@ -149,7 +149,10 @@ class CloudTwin:
         return id_
 
     def _delete(self, kind: str, id_: str) -> None:
-        del self.rows[kind][id_]
+        gone = self.rows[kind].pop(id_)
+        if kind == "pools":  # with all that is under it
+            self.healthmonitors.pop(gone["healthmonitor_id"], None)
+            self.members.pop(id_, None)
         field_, of = ("healthmonitor_id", "pools") if kind == "healthmonitors" else ("default_pool_id", "listeners")
         for row in self.rows[of].values():
             if row.get(field_) == id_:

@@ -1,10 +1,28 @@
 """The sandbox as data: names by rule, options that only grow, addresses that do not collide."""
 
+from pathlib import Path
+
 import pytest
 
 from vrata.base.errors import InvalidInput
 from vrata.base.ids import KERNEL_NAME_MAX
 from vrata.sandbox.model import Options, topology
+from vrata.sandbox.roster import Paths, parts
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "controllers", "flags"),
+    [("", None, []), ("outside", None, []), ("outside", True, ["--everything"]), ("outside", False, None)],
+)
+def test_what_runs_follows_whose_cluster_it_is(
+    kubeconfig: str, flags: list[str] | None, *, controllers: bool | None
+) -> None:
+    options, paths = Options(kubeconfig=kubeconfig, controllers=controllers), Paths(Path("/home"))
+    found = {part.name: part.argv for part in parts(options, topology(options), paths)}
+    wanted = None if flags is None else ("workloads", "--kubeconfig", str(paths.node_kubeconfig), *flags)
+    assert found.get("workloads") == wanted
+    # Nodes of another's cluster are never removed because the sandbox's cloud does not know them.
+    assert ("service,node" in found["provider"]) == bool(kubeconfig)
 
 
 def test_equal_options_give_equal_names_and_other_sandboxes_others() -> None:

@@ -9,6 +9,12 @@ from vrata.cloud.balancing.status import Event
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
 from vrata.cloud.store import Row
 
+SHOWN = (
+    "id", "loadbalancer_id", "compute_id", "role", "status", "lb_network_ip", "vrrp_ip", "vrrp_port_id", "ha_ip",
+    "ha_port_id", "vrrp_interface", "vrrp_id", "vrrp_priority", "cert_busy", "cert_expiration", "cached_zone",
+    "image_id", "compute_flavor", "created_at", "updated_at",
+)  # fmt: skip
+
 
 def _all(call: Call) -> list[Row]:
     return call.tx.all(
@@ -34,8 +40,7 @@ def index(call: Call) -> Answer:
     """GET octavia/amphorae."""
     store.admin_only(call)
     rows = [_view(call, row) for row in _all(call)]
-    known = sorted(rows[0]) if rows else ["id", "loadbalancer_id", "role", "status", "compute_id"]
-    return Answer(body=listing.page(call, rows, "amphorae", listing.OCTAVIA, known=known))
+    return Answer(body=listing.page(call, rows, "amphorae", listing.OCTAVIA, known=SHOWN))
 
 
 def show(call: Call) -> Answer:
@@ -72,10 +77,7 @@ def failover(call: Call) -> Answer:
         raise ApiError(
             409, f"Invalid state {balancer['provisioning_status']} of loadbalancer resource {balancer['id']}"
         )
-    if call.settings.noop:
-        carry.make_anew(call.tx, balancer, [row], call.settings)
-    else:
-        carry.replace(call.tx, [row["id"]])
+    carry.replace(call.tx, [row["id"]], call.settings)
     call.tx.update(t.load_balancers, balancer["id"], {"provisioning_status": "PENDING_UPDATE"})
     carry.raise_generation(call.tx, t.load_balancers, balancer["id"])
     store.settle_now(call, balancer["id"])
@@ -87,7 +89,7 @@ def delete(call: Call) -> Answer:
     row = _found(call)
     if not row["leaving"]:
         raise ApiError(409, f"Amphora {row['id']} is in use and cannot be deleted.")
-    carry.remove(call.tx, row)
+    carry.remove(call.tx, [row])
     return Answer(204)
 
 

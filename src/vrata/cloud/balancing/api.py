@@ -22,12 +22,14 @@ from vrata.cloud.balancing import (
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.policy import Rule
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.keymanager import material
 from vrata.cloud.store import Row
 
 MINOR = 30  # the newest minor version whose behaviour this API has
 QUOTA_MAX = 2_000_000_000
 QUOTAS = ("loadbalancer", "listener", "pool", "member", "healthmonitor", "l7policy", "l7rule")
 _ALIAS = {"load_balancer": "loadbalancer", "health_monitor": "healthmonitor"}
+_IN_DATABASE = frozenset({"id", "name", "vip_address", "vip_port_id", "vip_subnet_id", "address"})
 # collection -> table, fields, relations that a filter may name
 Listed = tuple[sa.Table, dict[str, Any], dict[str, sa.Column[Any]]]
 LISTS: dict[str, Listed] = {
@@ -62,33 +64,38 @@ def _index(collection: str) -> Any:
 def _page(call: Call, query: sa.Select[Any], collection: str, listed: Listed, show: Any) -> dict[str, Any]:
     """One page; what SQL can filter it filters."""
     table, fields, relations = listed
-    done = set()
+    asked: dict[str, set[str]] = {}
     for name, value in call.query:
-        column = relations.get(name)
-        if column is None and name in {"id", "name", "vip_address", "vip_port_id", "vip_subnet_id", "address"}:
-            column = table.c.get(name)
-        if column is not None:
-            query = query.where(column == value)
-            done.add(name)
+        if name in relations or (name in _IN_DATABASE and name in table.c):
+            asked.setdefault(name, set()).add(value)
+    for name, values in asked.items():  # two different values of one attribute match nothing
+        column = relations[name] if name in relations else table.c[name]
+        query = query.where(column == values.pop() if len(values) == 1 else sa.false())
     rows = show(call, call.tx.all(query.order_by(table.c.created_at, table.c.id)))
     known = sorted(
         {*fields, *(column.name for column in table.columns), "loadbalancers", "members", "healthmonitor_id"}
     )
-    return listing.page(call, rows, collection, listing.OCTAVIA, known=known, done=frozenset(done))
+    return listing.page(call, rows, collection, listing.OCTAVIA, known=known, done=frozenset(asked))
 
 
 def _members(call: Call) -> Answer:
     store.authorize(call, write=False)
     pool = store.find(call, t.pools, call.path["pool_id"])
     query = sa.select(t.members).where(t.members.c.pool_id == pool["id"])
-    return Answer(body=_page(call, query, "members", (t.members, model.MEMBER, {}), view.members))
+    return Answer(
+        body=_page(call, query, "members", (t.members, model.MEMBER, {"pool_id": t.members.c.pool_id}), view.members)
+    )
 
 
 def _rules(call: Call) -> Answer:
     store.authorize(call, write=False)
     policy = store.find(call, t.l7policies, call.path["policy_id"])
     query = sa.select(t.l7rules).where(t.l7rules.c.l7policy_id == policy["id"])
-    return Answer(body=_page(call, query, "rules", (t.l7rules, model.L7RULE, {}), view.l7rules))
+    return Answer(
+        body=_page(
+            call, query, "rules", (t.l7rules, model.L7RULE, {"l7policy_id": t.l7rules.c.l7policy_id}), view.l7rules
+        )
+    )
 
 
 def _show(table: sa.Table) -> Any:
@@ -102,12 +109,13 @@ def _show(table: sa.Table) -> Any:
     return serve
 
 
-def _crud(path: str, table: sa.Table, create: Any, update: Any, remove: Any) -> list[Endpoint]:
+def _crud(path: str, table: sa.Table, create: Any, update: Any, remove: Any, parse: Any = None) -> list[Endpoint]:
+    prepare = material.prepare if table in {t.load_balancers, t.listeners, t.pools} else None
     return [
         Endpoint("GET", f"/{path}", _index(path)),
-        Endpoint("POST", f"/{path}", create, write=True),
+        Endpoint("POST", f"/{path}", create, write=True, prepare=prepare, prepare_for=material.MENTION, parse=parse),
         Endpoint("GET", f"/{path}/{{id}}", _show(table)),
-        Endpoint("PUT", f"/{path}/{{id}}", update, write=True),
+        Endpoint("PUT", f"/{path}/{{id}}", update, write=True, prepare=prepare, prepare_for=material.MENTION),
         Endpoint("DELETE", f"/{path}/{{id}}", remove, write=True),
     ]
 
@@ -131,6 +139,7 @@ def _healthcheck(_call: Call) -> Answer:
 def _providers(call: Call) -> Answer:
     store.authorize(call, write=False)
     rows = [{"name": name, "description": text} for name, text in model.PROVIDERS.items()]
+    rows = listing.kept(call, rows, listing.OCTAVIA, known=("name", "description"))
     return Answer(body={"providers": listing.select_fields(call, rows)})
 
 
@@ -139,7 +148,8 @@ def _providers(call: Call) -> Answer:
 
 def _quota_of(call: Call, project_id: str) -> Row:
     row = call.tx.get(t.quotas, project_id) or {}
-    shown = {name: -1 if row.get(name) is None else row[name] for name in QUOTAS}
+    defaults = dict(call.settings.balancing_quotas)
+    shown = {name: defaults[name] if row.get(name) is None else row[name] for name in QUOTAS}
     return shown | {alias: shown[name] for alias, name in _ALIAS.items()}
 
 
@@ -166,6 +176,7 @@ def _list_quotas(call: Call) -> Answer:
     if not policy.allows(call.settings.rbac, Rule.READ_QUOTA_GLOBAL, call.caller):
         query = query.where(t.quotas.c.project_id == call.caller.project_id)
     rows = [_quota_of(call, one) | {"project_id": one, "tenant_id": one} for one in call.tx.column(query)]
+    rows = listing.kept(call, rows, listing.OCTAVIA, known=(*QUOTAS, *_ALIAS, "project_id"))
     return Answer(body={"quotas": rows, "quotas_links": []})
 
 
@@ -204,13 +215,16 @@ HEALTH = [Endpoint("GET", "/healthcheck", _healthcheck, public=True)]
 
 ENDPOINTS = [
     *balancers.ENDPOINTS,
-    *_crud("loadbalancers", t.load_balancers, balancers.create, balancers.update, balancers.delete),
+    *_crud("loadbalancers", t.load_balancers, balancers.create, balancers.update, balancers.delete, balancers.parse),
     Endpoint("GET", "/listeners/{id}/stats", children.listener_stats),
-    *_crud("listeners", t.listeners, children.create_listener, children.update_listener, children.delete(t.listeners)),
-    *_crud("pools", t.pools, children.create_pool, children.update_pool, children.delete(t.pools)),
+    *_crud(
+        "listeners", t.listeners, children.create_listener, children.update_listener, children.delete(t.listeners),
+        children.parse_listener,
+    ),
+    *_crud("pools", t.pools, children.create_pool, children.update_pool, children.delete(t.pools), children.parse_pool),
     Endpoint("GET", "/pools/{pool_id}/members", _members),
     Endpoint("POST", "/pools/{pool_id}/members", children.create_member, write=True),
-    Endpoint("PUT", "/pools/{pool_id}/members", children.batch_members, write=True),
+    Endpoint("PUT", "/pools/{pool_id}/members", children.batch_members, write=True, parse=children.parse_members),
     Endpoint("GET", "/pools/{pool_id}/members/{id}", children.show_member),
     Endpoint("PUT", "/pools/{pool_id}/members/{id}", children.update_member, write=True),
     Endpoint("DELETE", "/pools/{pool_id}/members/{id}", children.delete(t.members), write=True),

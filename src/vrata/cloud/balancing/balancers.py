@@ -1,26 +1,31 @@
 """Load balancers: create with everything nested, show, change, delete with or without cascade, failover, statuses."""
 
+from collections import defaultdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from vrata.base import ids
-from vrata.cloud.balancing import carry, flavors, l7, model, status, store, view, vip
+from vrata.cloud.balancing import carry, flavors, model, status, store, view, vip
 from vrata.cloud.balancing import tables as t
-from vrata.cloud.balancing.broken import broken
 from vrata.cloud.balancing.status import Event
+from vrata.cloud.balancing.tree import Tree, insert
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
+from vrata.cloud.settings import Settings
 from vrata.cloud.store import Row
 
-_OWNED = {"loadbalancer_id", "listener_id", "project_id", "tenant_id"}  # what a nested object has from its parent
-NESTED_LISTENER = {name: field for name, field in model.LISTENER.items() if name not in _OWNED}
-NESTED_POOL = {name: field for name, field in model.POOL.items() if name not in _OWNED}
+
+def parse(settings: Settings, body: Any) -> tuple[Row, Tree]:
+    """The body of a new load balancer, and what is nested in it."""
+    values = store.checked(model.LOAD_BALANCER, body, "loadbalancer")
+    return values, Tree.of_balancer(values, noop=settings.noop)
 
 
 def create(call: Call) -> Answer:
     """POST: the whole tree in one transaction."""
     store.authorize(call, write=True)
-    values = store.checked(model.LOAD_BALANCER, call.body, "loadbalancer")
+    given, tree = call.parsed()
+    values = dict(given)
     project_id = values.pop("tenant_id", None) or values.get("project_id") or call.caller.project_id
     if project_id is None:
         raise ApiError(400, "Missing project ID in request where one is required.")
@@ -28,7 +33,6 @@ def create(call: Call) -> Answer:
         store.admin_only(call)
     provider = _supported(values)
     store.count_quota(call, project_id, t.load_balancers)
-    nested_pools, nested_listeners = values.pop("pools", None) or [], values.pop("listeners", None) or []
     flavors.chosen_flavor(call, values.get("flavor_id"))
     row: Row = {
         "id": ids.new_uuid(), "created_at": now(), "updated_at": None, "provisioning_status": "PENDING_CREATE",
@@ -42,12 +46,12 @@ def create(call: Call) -> Answer:
     row |= vip.take_vip(call, row["id"], values | {"project_id": project_id})
     flavors.chosen_zone(call, row["availability_zone"], row["vip_network_id"])
     call.tx.insert(t.load_balancers, row)
-    _graph(call, row, nested_pools, nested_listeners)
+    insert(call, row, tree, new=True)
     carry.place_balancer(call.tx, row, call.settings)
-    body = view.load_balancers(call, [store.find(call, t.load_balancers, row["id"])])[0]
-    if nested_pools or nested_listeners:
-        body |= _expanded(call, row["id"])
-    return Answer(201, {"loadbalancer": body})
+    made = store.find(call, t.load_balancers, row["id"])
+    if tree.size:
+        return Answer(201, later=lambda: {"loadbalancer": _expanded(made, tree)})
+    return Answer(201, {"loadbalancer": view.load_balancers(call, [made])[0]})
 
 
 def _supported(values: Row) -> str:
@@ -57,59 +61,34 @@ def _supported(values: Row) -> str:
     return str(provider)
 
 
-def _graph(call: Call, balancer: Row, nested_pools: list[Any], nested_listeners: list[Any]) -> None:
-    """Pools first (listeners refer to them by name), then listeners."""
-    by_name: dict[str, str] = {}
-    for body in nested_pools:
-        values = store.checked_part(NESTED_POOL, body, f"{store.IN_TREE}.pools")
-        if values["name"] in by_name:
-            raise _used_twice()
-        by_name[values["name"]] = store.insert_pool(call, balancer, values)["id"]
-    for body in nested_listeners:
-        values = store.checked_part(NESTED_LISTENER, body, f"{store.IN_TREE}.listeners")
-        pool = values.pop("default_pool", None)
-        if pool is not None:
-            values["default_pool_id"] = _nested_pool(call, balancer, pool, by_name)
-        row = store.insert_listener(call, balancer, values)
-        l7.insert_nested(call, balancer, row, values.get("l7policies") or [], by_name)
-
-
-def _used_twice() -> ApiError:
-    return store.refuse(broken("Pool names must be unique when creating a fully populated loadbalancer."))
-
-
-def _nested_pool(call: Call, balancer: Row, body: Row, by_name: dict[str, str]) -> str:
-    name = body.get("name")
-    if name and body.keys() == {"name"}:
-        if name not in by_name:
-            raise ApiError(400, f"Validation failure: Pool '{name}' was referenced but no full definition was found.")
-        return by_name[name]
-    values = store.checked_part(NESTED_POOL, body, f"{store.IN_TREE}.listeners.default_pool")
-    if not values["name"]:
-        raise ApiError(400, "Validation failure: Pools must be named when creating a fully populated loadbalancer.")
-    if values["name"] in by_name:
-        raise _used_twice()
-    by_name[values["name"]] = row_id = str(store.insert_pool(call, balancer, values)["id"])
-    return row_id
-
-
-def _expanded(call: Call, balancer_id: str) -> Row:
+def _expanded(balancer: Row, tree: Tree) -> Row:
     """After a fully populated create Octavia answers with the objects, not only their ids."""
-    pool_rows = call.tx.all(_children(t.pools, balancer_id))
-    pools = view.pools(call, pool_rows)
-    pool_ids = [row["id"] for row in pool_rows]
-    members = call.tx.all(sa.select(t.members).where(t.members.c.pool_id.in_(pool_ids)))
-    monitors = call.tx.all(sa.select(t.health_monitors).where(t.health_monitors.c.pool_id.in_(pool_ids)))
+    made = view.Made(tree.rows)
+    pools = view.pools(made, tree.rows["pools"])
+    members, monitors = _by(tree.rows["members"], "pool_id"), _by(tree.rows["health_monitors"], "pool_id")
     for pool in pools:
-        pool["members"] = view.members(call, [row for row in members if row["pool_id"] == pool["id"]])
-        mine = view.monitors(call, [row for row in monitors if row["pool_id"] == pool["id"]])
+        pool["members"] = view.members(made, members[pool["id"]])
+        mine = view.monitors(made, monitors[pool["id"]])
         pool["healthmonitor"] = mine[0] if mine else None
         pool.pop("healthmonitor_id", None)
         del pool["loadbalancers"]
-    listeners = view.listeners(call, call.tx.all(_children(t.listeners, balancer_id)))
+    rules = _by(tree.rows["l7rules"], "l7policy_id")
+    policies = view.l7policies(made, sorted(tree.rows["l7policies"], key=lambda row: int(row["position"])))
+    for policy in policies:
+        policy["rules"] = view.l7rules(made, rules[policy["id"]])
+    shown = _by(policies, "listener_id")
+    listeners = view.listeners(made, tree.rows["listeners"])
     for listener in listeners:
         del listener["loadbalancers"]
-    return {"listeners": listeners, "pools": pools}
+        listener["l7policies"] = shown[listener["id"]]
+    return view.load_balancers(made, [balancer])[0] | {"listeners": listeners, "pools": pools}
+
+
+def _by(rows: list[Row], name: str) -> dict[str, list[Row]]:
+    out: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        out[row[name]].append(row)
+    return out
 
 
 def _children(table: sa.Table, balancer_id: str) -> sa.Select[Any]:
@@ -154,11 +133,11 @@ def delete(call: Call) -> Answer:
             sa.update(table).where(table.c.load_balancer_id == row["id"]).values(provisioning_status="PENDING_DELETE")
         )
     alive = set(call.tx.column(sa.select(t.hosts.c.name).where(t.hosts.c.alive)))
-    for instance in carry.instances_of(call.tx, row["id"]):
+    carried = carry.instances_of(call.tx, row["id"])
+    for instance in carried:
         if instance["host"] in alive:
             carry.leave(call.tx, instance["id"])
-        else:
-            carry.remove(call.tx, instance)
+    carry.remove(call.tx, [instance for instance in carried if instance["host"] not in alive])
     store.settle_now(call, row["id"])
     return Answer(204)
 
@@ -167,10 +146,9 @@ def failover(call: Call) -> Answer:
     """PUT failover: others take the place of its instances, the standby's first; nothing that is served ends by it."""
     store.admin_only(call)
     row = _lock(call, Event.FAILOVER)
-    if call.settings.noop:
-        carry.make_anew(call.tx, row, carry.instances_of(call.tx, row["id"]), call.settings)
-    else:
-        carry.replace(call.tx, [one["id"] for one in carry.instances_of(call.tx, row["id"]) if not one["leaving"]])
+    carry.replace(
+        call.tx, [one["id"] for one in carry.instances_of(call.tx, row["id"]) if not one["leaving"]], call.settings
+    )
     call.tx.update(t.load_balancers, row["id"], {"provisioning_status": "PENDING_UPDATE"})
     carry.raise_generation(call.tx, t.load_balancers, row["id"])
     store.settle_now(call, row["id"])

@@ -5,7 +5,7 @@ the hosts appear together. `plan.py` decides; this module only reads, asks and w
 """
 
 import dataclasses
-import time
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 import structlog
@@ -14,7 +14,7 @@ from vrata.base import ids
 from vrata.base.wire import InstanceKind
 from vrata.cloud.balancing import plan
 from vrata.cloud.balancing import tables as t
-from vrata.cloud.http import ApiError, now
+from vrata.cloud.http import now
 from vrata.cloud.network import ports
 from vrata.cloud.network import tables as n
 from vrata.cloud.settings import Settings
@@ -22,7 +22,7 @@ from vrata.cloud.store import Row, Tx
 
 log = structlog.get_logger(__name__)
 
-_USABLE = (t.hosts.c.alive, t.hosts.c.drained_at.is_(None))
+USABLE = (t.hosts.c.alive, t.hosts.c.drained_at.is_(None))
 
 
 def instances_of(tx: Tx, owner_id: str) -> list[Row]:
@@ -41,7 +41,7 @@ def touch_owner(tx: Tx, owner_id: str) -> None:
 
 def raise_generation(tx: Tx, table: sa.Table, owner_id: str) -> None:
     """What the owner serves changed."""
-    tx.execute(sa.update(table).where(table.c.id == owner_id).values(generation=table.c.generation + 1))
+    tx.update(table, owner_id, {"generation": table.c.generation + 1})
     touch_owner(tx, owner_id)
 
 
@@ -60,11 +60,6 @@ def is_vip(tx: Tx, port_id: str) -> bool:
     return tx.value(query) is not None
 
 
-def port_in_use(tx: Tx, port: Row) -> bool:
-    """Whether a load balancer or one of its instances stands on the port."""
-    return is_vip(tx, port["id"]) or tx.get(t.instances, port["device_id"]) is not None
-
-
 def place_balancer(tx: Tx, balancer: Row, settings: Settings) -> None:
     """Bring a load balancer nearer to the instances it should have, as far as there are hosts."""
     network = tx.get(n.networks, balancer["vip_network_id"])
@@ -73,26 +68,30 @@ def place_balancer(tx: Tx, balancer: Row, settings: Settings) -> None:
     _carry_out(tx, InstanceKind.BALANCER, balancer, needs, settings, wanted=wanted)
 
 
-def place_balancer_if_needed(tx: Tx, balancer: Row, rows: list[Row], settings: Settings) -> bool:
-    """The same where something is amiss with its instances, these rows; whether it was asked at all."""
-    good = set(tx.column(sa.select(t.hosts.c.name).where(*_USABLE)))
+def is_whole(tx: Tx, balancer: Row, rows: list[Row], settings: Settings) -> bool:
+    """Whether nothing is amiss with a load balancer's instances, these rows."""
+    good = set(tx.column(sa.select(t.hosts.c.name).where(*USABLE)))
     staying = [row for row in rows if not row["leaving"]]
     wanted = plan.wanted_instances(balancer["topology"], settings.instances_per_pair)
-    if len(staying) == wanted and all(row["replace_at"] is None and row["host"] in good for row in staying):
-        return False
-    place_balancer(tx, balancer, settings)
-    return True
+    return len(staying) == wanted and all(row["replace_at"] is None and row["host"] in good for row in staying)
 
 
-def replace(tx: Tx, instance_ids: list[str]) -> None:
-    """Other instances shall take the place of these, one after the other (`settle` goes on from here)."""
-    tx.execute(sa.update(t.instances).where(t.instances.c.id.in_(instance_ids)).values(replace_at=time.time()))
+def replace(tx: Tx, instance_ids: list[str], settings: Settings) -> None:
+    """Other instances shall take the place of these, one after the other (`settle` goes on from here).
+
+    No-op hosts build nothing: there they go at once, and others come when they are gone.
+    """
+    if settings.noop:
+        for instance_id in instance_ids:
+            leave(tx, instance_id)
+        return
+    tx.execute(sa.update(t.instances).where(t.instances.c.id.in_(instance_ids)).values(replace_at=tx.now()))
 
 
 def _carry_out(
     tx: Tx, kind: InstanceKind, owner: Row, needs: frozenset[str], settings: Settings, *, wanted: int
 ) -> None:
-    moment, rows, hosts = time.time(), instances_of(tx, owner["id"]), placement_hosts(tx)
+    moment, rows, hosts = tx.now(), instances_of(tx, owner["id"]), placement_hosts(tx)
     placed = [_placed(row, owner["generation"], moment, settings) for row in rows]
     actions = plan.plan_instances(owner["id"], placed, hosts, needs, wanted=wanted)
     alive = {host.name for host in hosts if host.alive}
@@ -124,8 +123,8 @@ def _placed(row: Row, generation: int, moment: float, settings: Settings) -> pla
         state=row["state"],
         ready=row["observed_generation"] >= generation and row["error"] is None,
         asked=row["replace_at"] is not None,
-        told=row["yield_at"] is not None and moment - row["yield_at"] < settings.yield_timeout_s,
-        idle=connections == 0 or moment - began >= settings.drain_timeout_s,
+        told=row["yield_at"] is not None and 0 <= moment - row["yield_at"] < settings.yield_timeout_s,
+        idle=connections == 0 or not 0 <= moment - began < settings.drain_timeout_s,
         connected=connections > 0,
         sent_away=row["yield_at"] is not None and row["yield_at"] >= (row["replace_at"] or 0.0),
     )
@@ -171,23 +170,23 @@ def _add(tx: Tx, kind: InstanceKind, owner: Row, host: str, priority: int) -> No
     tx.touch([host])
 
 
-def make_anew(tx: Tx, balancer: Row, instances: list[Row], settings: Settings) -> None:
-    """Replace instances of no-op hosts: there is nothing that would have to be built first or torn down after."""
-    for instance in instances:
-        remove(tx, instance)
-    place_balancer(tx, balancer, settings)
-
-
 def leave(tx: Tx, instance_id: str) -> None:
     """Take an instance out of its host's desired set; its row and ports go when the host no longer reports it."""
     tx.update(t.instances, instance_id, {"leaving": True})
     tx.touch(tx.column(sa.select(t.instances.c.host).where(t.instances.c.id == instance_id)))
 
 
-def remove(tx: Tx, instance: Row) -> None:
-    """The instance is gone from its host: nothing of it stays."""
-    ports.delete(tx, tx.column(sa.select(n.ports.c.id).where(n.ports.c.device_id == instance["id"])))
-    tx.delete(t.instances, instance["id"])
+def remove(tx: Tx, instances: Iterable[Row], *, confirmed: bool = False) -> None:
+    """Nothing of these stays here. Unless their hosts have confirmed that they are gone, these hear of it when they ask."""
+    gone = list(instances)
+    port_ids = [one["vrrp_port_id"] for one in gone]
+    for one in gone:
+        if one["kind"] == InstanceKind.GATEWAY:
+            port_ids += [port["id"] for port in ports_by_network(tx, one["id"]).values()]
+    tx.delete(t.instances, [one["id"] for one in gone])
+    ports.delete(tx, port_ids)
+    if not confirmed:
+        tx.insert(t.departures, [{"instance_id": one["id"], "host": one["host"]} for one in gone])
 
 
 # Gateways -------------------------------------------------------------------------------------------------------------
@@ -211,6 +210,14 @@ def interfaces(tx: Tx, router_id: str) -> list[Row]:
     return out
 
 
+def way_out(tx: Tx, router: Row) -> dict[str, str] | None:
+    """The router's IPv4 address on its external network; None without a gateway, or without an address on it."""
+    port_id = router["gateway_port_id"]
+    if router["external_network_id"] is None or port_id is None:
+        return None
+    return next((one for one in ports.fixed_ips(tx, [port_id]).get(port_id, []) if ":" not in one["ip_address"]), None)
+
+
 def router_changed(tx: Tx, router_id: str, settings: Settings) -> None:
     """A router got or lost its gateway, an interface or a floating IP: its pair follows."""
     router = tx.lock(n.routers, router_id)
@@ -224,7 +231,7 @@ def place_gateway(tx: Tx, router: Row, settings: Settings) -> None:
     """Give a router with a way out its pair; take the pair from one without."""
     inside = interfaces(tx, router["id"])
     carried = instances_of(tx, router["id"])
-    if router["external_network_id"] is None or not inside or not router["admin_state_up"]:
+    if not inside or not router["admin_state_up"] or way_out(tx, router) is None:
         for instance in carried:
             if not instance["leaving"]:
                 leave(tx, instance["id"])
@@ -238,10 +245,23 @@ def place_gateway(tx: Tx, router: Row, settings: Settings) -> None:
     _carry_out(tx, InstanceKind.GATEWAY, router, needs, settings, wanted=settings.instances_per_pair)
 
 
+def _gateway_ports(tx: Tx, instance_id: str) -> list[Row]:
+    """A gateway's own ports. Tenants can write an instance's id into `device_id`, but not this owner."""
+    c = n.ports.c
+    query = sa.select(n.ports).where(c.device_id == instance_id, c.device_owner == ports.ROUTER_INSTANCE)
+    return tx.all(query.order_by(c.id))
+
+
+def ports_by_network(tx: Tx, instance_id: str) -> dict[str, Row]:
+    """A gateway's own ports, one a network."""
+    return {row["network_id"]: row for row in _gateway_ports(tx, instance_id)}
+
+
 def sync_gateway_ports(tx: Tx, router: Row, instance: Row) -> None:
     """One own address per router interface for each instance; the first one carries VRRP."""
-    have = {row["network_id"]: row for row in tx.all(sa.select(n.ports).where(n.ports.c.device_id == instance["id"]))}
-    wanted = interfaces(tx, router["id"])
+    have, wanted = ports_by_network(tx, instance["id"]), interfaces(tx, router["id"])
+    kept = {one["network_id"] for one in wanted}
+    ports.delete(tx, [row["id"] for network_id, row in have.items() if network_id not in kept])
     for one in wanted:
         if one["network_id"] not in have:
             values = {
@@ -249,34 +269,9 @@ def sync_gateway_ports(tx: Tx, router: Row, instance: Row) -> None:
                 "device_id": instance["id"], "project_id": router["project_id"],
             }  # fmt: skip
             have[one["network_id"]] = ports.create(tx, one["network"], values, [{"subnet_id": one["subnet_id"]}])
-    kept = {one["network_id"] for one in wanted}
-    ports.delete(tx, [row["id"] for network_id, row in have.items() if network_id not in kept])
     if wanted:
         first = have[wanted[0]["network_id"]]
         address = ports.fixed_ips(tx, [first["id"]])[first["id"]][0]["ip_address"]
         values = {"vrrp_port_id": first["id"], "vrrp_address": address}
         if any(instance[name] != value for name, value in values.items()):
             tx.update(t.instances, instance["id"], values)
-
-
-def place_all(tx: Tx, settings: Settings) -> list[str]:
-    """A host came (back) or left: see to every pair that is not whole; the owners that stayed short are returned."""
-    short: list[str] = []
-    kinds = ((t.load_balancers, place_balancer), (n.routers, place_gateway))
-    for table, place in kinds:
-        counted = (
-            sa.select(sa.func.count())
-            .join(t.hosts, t.hosts.c.name == t.instances.c.host)
-            .where(t.instances.c.owner_id == table.c.id, ~t.instances.c.leaving, *_USABLE)
-            .scalar_subquery()
-        )
-        query = sa.select(table).where(counted < settings.instances_per_pair).order_by(table.c.created_at)
-        if table is t.load_balancers:
-            query = query.where(table.c.provisioning_status != "PENDING_DELETE")
-        for owner in tx.all(query):
-            try:
-                with tx.connection.begin_nested():
-                    place(tx, owner, settings)
-            except ApiError:  # no address left on its subnet: the others must not wait for it
-                short.append(owner["id"])
-    return short

@@ -1,32 +1,44 @@
 """Listeners, pools, members (single and in batch), health monitors: create, change, delete under a load balancer."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from vrata.cloud.balancing import changes, l7, model, store, view
+from vrata.cloud.balancing import changes, model, store, view
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.broken import broken
+from vrata.cloud.balancing.tree import CHILDREN_MAX, Tree, check_size, insert, member_key
 from vrata.cloud.fields import UNSET
 from vrata.cloud.http import Answer, ApiError, Call, now
+from vrata.cloud.settings import Settings
 from vrata.cloud.store import Row
+
+
+def parse_listener(settings: Settings, body: Any) -> tuple[str, Tree]:
+    """The load balancer that a new listener names, and the listener with what is nested in it."""
+    values = store.checked(model.LISTENER, body, "listener")
+    if not values.get("loadbalancer_id"):
+        raise changes.mandatory("loadbalancer_id")
+    tree = Tree(noop=settings.noop)
+    nested = values.pop("default_pool", None)
+    if nested is not None:
+        pool = store.checked_part(model.POOL, nested, "listener_.listener.default_pool")
+        values["default_pool_id"] = tree.add_pool(pool)["id"]
+    tree.add_listener(values)
+    check_size("listener", tree.size)
+    return values["loadbalancer_id"], tree
 
 
 def create_listener(call: Call) -> Answer:
     """POST listeners, with a default pool nested if asked for."""
     store.authorize(call, write=True)
-    values = store.checked(model.LISTENER, call.body, "listener")
-    if not values.get("loadbalancer_id"):
-        raise changes.mandatory("loadbalancer_id")
-    balancer = _parent(call, values["loadbalancer_id"])
-    nested = values.pop("default_pool", None)
-    if nested is not None:
-        pool = store.checked_part(model.POOL, nested, "listener_.listener.default_pool")
-        values["default_pool_id"] = store.insert_pool(call, balancer, pool)["id"]
-    row = store.insert_listener(call, balancer, values)
-    if values.get("default_pool_id"):
-        store.mark(call, t.pools, values["default_pool_id"])
-    l7.insert_nested(call, balancer, row, values.get("l7policies") or [], {})
+    balancer_id, tree = call.parsed()
+    balancer = _parent(call, balancer_id)
+    insert(call, balancer, tree)
+    row = tree.rows["listeners"][0]
+    if row["default_pool_id"]:
+        store.mark(call, t.pools, row["default_pool_id"])
     store.end_change(call, balancer)
     return changes.shown(call, t.listeners, row["id"], 201)
 
@@ -46,7 +58,8 @@ def update_listener(call: Call) -> Answer:
     values |= {name: checked[name] for name in ("tls_ciphers", "tls_versions", "alpn_protocols") if name in values}
     store.check_references(call, values, ("default_tls_container_ref", "sni_container_refs"), store.CA_AND_CRL)
     if "allowed_cidrs" in values:
-        values["allowed_cidrs"] = store.cidrs(balancer, values)
+        values["allowed_cidrs"] = store.parsed_cidrs(values)
+        store.check_cidrs(balancer, values["allowed_cidrs"])
     return changes.end_update(call, t.listeners, model.LISTENER, row=row, balancer=balancer, values=values)
 
 
@@ -83,10 +96,19 @@ def _not_in_use(call: Call, pool: Row) -> None:
         raise ApiError(409, f"Pool {pool['id']} is in use by L7 policy {call.tx.value(query)}")
 
 
+def parse_pool(settings: Settings, body: Any) -> tuple[Row, Tree]:
+    """The fields of a new pool, and the pool with what is nested in it."""
+    values = store.checked(model.POOL, body, "pool")
+    tree = Tree(noop=settings.noop)
+    tree.add_pool(values)
+    check_size("pool", tree.size)
+    return values, tree
+
+
 def create_pool(call: Call) -> Answer:
     """POST pools, on a load balancer or as a listener's default."""
     store.authorize(call, write=True)
-    values = store.checked(model.POOL, call.body, "pool")
+    values, tree = call.parsed()
     listener = None
     balancer_id = values.get("loadbalancer_id")
     if values.get("listener_id"):
@@ -99,7 +121,8 @@ def create_pool(call: Call) -> Answer:
         if listener["default_pool_id"] is not None:
             raise ApiError(409, "This listener already has a default pool")
         store.obey(model.check_pair, listener["protocol"], values["protocol"])
-    row = store.insert_pool(call, balancer, values)
+    insert(call, balancer, tree)
+    row = tree.rows["pools"][0]
     if listener is not None:
         call.tx.update(t.listeners, listener["id"], {"default_pool_id": row["id"]})
     store.end_change(call, balancer, pool_id=row["id"])
@@ -141,7 +164,10 @@ def create_member(call: Call) -> Answer:
     pool = _pool(call, write=True)
     values = store.checked(model.MEMBER, call.body, "member")
     balancer = store.begin_change(call, pool["load_balancer_id"])
-    row = store.insert_members(call, pool, [values])[0]
+    tree = Tree()
+    tree.add_members(pool["id"], [values], taken=_members_of(call, pool))
+    insert(call, balancer, tree)
+    row = tree.rows["members"][0]
     store.end_change(call, balancer, pool_id=pool["id"])
     return changes.shown(call, t.members, row["id"], 201)
 
@@ -161,52 +187,69 @@ def update_member(call: Call) -> Answer:
     return changes.end_update(call, t.members, model.MEMBER, row=row, balancer=balancer, values=values)
 
 
+_CHANGEABLE = [
+    name for name in model.MEMBER if name in t.members.c and name not in {"address", "protocol_port", "project_id"}
+]
+
+
+def _members_of(call: Call, pool: Row) -> dict[tuple[str, int], Row]:
+    """What a batch may change of the pool's members, by what they are unique by."""
+    c = t.members.c
+    query = sa.select(c.id, c.address, c.protocol_port, *(c[name] for name in _CHANGEABLE)).where(
+        c.pool_id == pool["id"]
+    )
+    return {member_key(row): row for row in call.tx.all(query)}
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A member of a batch: as it was given, with defaults, and as a row."""
+
+    body: Row
+    values: Row
+    row: Row
+
+
+def parse_members(_settings: Settings, body: Any) -> dict[tuple[str, int], _Given]:
+    """The members of a batch by what they are unique by."""
+    asked = body.get("members") if isinstance(body, dict) else None
+    if not isinstance(asked, list):
+        raise ApiError(400, 'Missing argument: "members"')
+    check_size("members", len(asked), CHILDREN_MAX)
+    bodies = [store.checked_part(model.MEMBER, one, "members_.members") for one in asked]
+    keys = [member_key(values) for values in bodies]
+    if len({*keys}) < len(keys):
+        raise store.refuse(broken("Member must be updated only once in the same request."))
+    tree = Tree()
+    tree.add_members("", bodies)
+    return dict(zip(keys, map(_Given, asked, bodies, tree.rows["members"]), strict=True))
+
+
 def batch_members(call: Call) -> Answer:
     """PUT pools/ID/members: the list becomes the pool's members; nothing different means nothing happens."""
     pool = _pool(call, write=True)
-    asked = call.body.get("members") if isinstance(call.body, dict) else None
-    if not isinstance(asked, list):
-        raise ApiError(400, 'Missing argument: "members"')
-    bodies = [(one, store.checked_part(model.MEMBER, one, "members_.members")) for one in asked]
+    new: dict[tuple[str, int], _Given] = call.parsed()
     balancer = store.begin_change(call, pool["load_balancer_id"])
-    old = {
-        store.member_key(row): row for row in call.tx.all(sa.select(t.members).where(t.members.c.pool_id == pool["id"]))
-    }
-    new = {store.member_key(values): (given, values) for given, values in bodies}
-    if len(new) < len(bodies):
-        raise store.refuse(broken("Member must be updated only once in the same request."))
-    changed = False
-    for key, (given, values) in new.items():
-        if key in old:
-            # As in Octavia these three return to their defaults where they are not given; a name stays.
-            names = {*given, "weight", "backup", "admin_state_up"} - {
-                "address",
-                "protocol_port",
-                "request_sriov",
-                "project_id",
-                "tenant_id",
-            }
-            changes = {name: values.get(name) for name in names if values.get(name) != old[key][name]}
-            if changes:
-                changed = True
-                changes |= {"provisioning_status": "PENDING_UPDATE", "updated_at": now()}
-                call.tx.update(t.members, old[key]["id"], changes)
-    if not call.flag("additive_only"):
-        gone = [row["id"] for key, row in old.items() if key not in new]
-        if gone:
-            changed = True
-            call.tx.execute(
-                sa.update(t.members)
-                .where(t.members.c.id.in_(gone))
-                .values(provisioning_status="PENDING_DELETE", updated_at=now())
-            )
-    fresh = [values for key, (_, values) in new.items() if key not in old]
-    if fresh:
-        changed = True
-        store.insert_members(call, pool, fresh)
-    if changed:
-        store.end_change(call, balancer, pool_id=pool["id"])
+    old = _members_of(call, pool)
+    moved = {key: change for key, one in new.items() if key in old and (change := _change(old[key], one))}
+    gone = [] if call.flag("additive_only") else [row["id"] for key, row in old.items() if key not in new]
+    tree = Tree.of_members(pool, [one.row for key, one in new.items() if key not in old])
+    check_size("members", len(moved) + tree.size)  # those that stay as they are cost little
+    if not (moved or gone or tree.size):
+        return Answer(202)
+    changed = {name for change in moved.values() for name in change}
+    call.tx.update_each(t.members, [old[key] | change for key, change in moved.items()], sorted(changed))
+    call.tx.update_all(t.members, gone, {"provisioning_status": "PENDING_DELETE", "updated_at": now()})
+    insert(call, balancer, tree)
+    store.end_change(call, balancer, pool_id=pool["id"])
     return Answer(202)
+
+
+def _change(old: Row, new: _Given) -> Row:
+    """What a batch changes of a member. As in Octavia these three return to their defaults where they are not given."""
+    names = {*new.body, "weight", "backup", "admin_state_up"} & {*_CHANGEABLE}
+    changed = {name: new.values.get(name) for name in names if new.values.get(name) != old[name]}
+    return changed | {"provisioning_status": "PENDING_UPDATE", "updated_at": now()} if changed else {}
 
 
 def create_monitor(call: Call) -> Answer:
@@ -217,7 +260,11 @@ def create_monitor(call: Call) -> Answer:
         raise changes.mandatory("pool_id")
     pool = store.find(call, t.pools, values["pool_id"])
     balancer = store.begin_change(call, pool["load_balancer_id"])
-    row = store.insert_monitor(call, pool, values)
+    if call.tx.value(sa.select(t.health_monitors.c.id).where(t.health_monitors.c.pool_id == pool["id"])):
+        raise ApiError(409, "This pool already has a health monitor")
+    tree = Tree()
+    row = tree.add_monitor(pool, values)
+    insert(call, balancer, tree)
     store.end_change(call, balancer, pool_id=pool["id"])
     return changes.shown(call, t.health_monitors, row["id"], 201)
 

@@ -1,20 +1,24 @@
-"""What a host shall carry: rows of the database become `DesiredInstance`s of the wire.
+"""The desired set of a host: rows of the database become `DesiredInstance`s of the wire.
 
-A built instance is kept by (id, generation), because everything in it changes only with its owner's generation.
-Children under deletion and disabled ones are left out: the host never hears of them.
+Each instance is built and encoded on its own. One that cannot be built is named in the set with the reason: its host
+keeps it as it is and reports the reason, and every other instance goes out. What was built is kept by generation, one
+generation an instance, because everything in it changes only with its owner's generation. Children under deletion and
+disabled ones are left out: the host never hears of them.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
 from vrata.base import ids, wire
 from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.cloud.balancing import carry, plan
 from vrata.cloud.balancing import tables as t
-from vrata.cloud.balancing.flavors import flavor_of
+from vrata.cloud.balancing.flavors import RELOAD_TIMEOUT_S, flavor_of
 from vrata.cloud.balancing.tls import TlsBuilder
 from vrata.cloud.keymanager.material import Reader
 from vrata.cloud.keymanager.vault import Vault
@@ -25,46 +29,75 @@ from vrata.cloud.network.plan import usable, with_prefix
 from vrata.cloud.settings import Settings
 from vrata.cloud.store import Row, Tx
 
-CACHE_MAX = 4096
+log = structlog.get_logger(__name__)
+# Made at import: msgspec 0.22.0 crashes (SIGSEGV) when two threads meet a type for the first time at once.
+_READER = msgspec.json.Decoder(DesiredInstance)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One instance of one generation, encoded; `error`: why there is none."""
+
+    generation: int
+    encoded: msgspec.Raw | None
+    error: str | None = None
 
 
 class Builder:
-    """Builds desired sets; remembers instances whose generation has not changed."""
+    """Builds desired sets; remembers the instances of each host whose generation has not changed."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._vault = Vault(settings.secret_keys)
-        self._built: dict[tuple[str, int], DesiredInstance] = {}
+        self._built: dict[str, dict[str, Built]] = {}  # by host and instance
 
-    def desired(self, tx: Tx, host: str) -> wire.DesiredSet:
-        """All that the host shall carry; the revision is read first, so it is never newer than the content."""
-        revision = tx.value(sa.select(t.hosts.c.revision).where(t.hosts.c.name == host)) or 0
-        rows = tx.all(
-            sa.select(t.instances).where(t.instances.c.host == host, ~t.instances.c.leaving).order_by(t.instances.c.id)
-        )
+    def desired(self, tx: Tx, host: str) -> bytes:
+        """The encoded `wire.DesiredSet`; the revision is read first, so it is never newer than the content."""
+        about = tx.get(t.hosts, host)
+        rows = tx.all(sa.select(t.instances).where(t.instances.c.host == host).order_by(t.instances.c.id))
         owners: dict[str, Row] = {}
         for kind, table in ((InstanceKind.BALANCER, t.load_balancers), (InstanceKind.GATEWAY, n.routers)):
             wanted = [row["owner_id"] for row in rows if row["kind"] == kind]
             if wanted:
                 owners |= {row["id"]: row for row in tx.all(sa.select(table).where(table.c.id.in_(wanted)))}
-        out = []
-        if len(self._built) > CACHE_MAX:
-            self._built.clear()
+        before, now = self._built.get(host, {}), {}
         for row in rows:
             owner = owners.get(row["owner_id"])
-            if owner is None:
+            if owner is None or row["leaving"]:
                 continue
-            key = (row["id"], owner["generation"])
-            built = self._built.get(key)
-            if built is None:
-                make = self._balancer if row["kind"] == InstanceKind.BALANCER else self._gateway
-                built = self._built[key] = make(tx, row, owner)
-            out.append(built)
-        return wire.DesiredSet(revision=revision, instances=tuple(out))
+            known = before.get(row["id"])
+            fresh = known is not None and known.generation == owner["generation"] and known.error is None
+            now[row["id"]] = known if known is not None and fresh else self._build(tx, row, owner)
+        self._built[host] = now
+        left = tx.column(sa.select(t.departures.c.instance_id).where(t.departures.c.host == host))
+        return msgspec.json.encode(
+            {
+                "revision": about["revision"] if about else 0,
+                "database": tx.value(sa.select(t.databases.c.id)),
+                "leaving": [*(row["id"] for row in rows if row["leaving"]), *left],
+                "adopt": about["adopt"] if about else "",
+                "instances": [one.encoded for one in now.values() if one.error is None],
+                "broken": {instance_id: one.error for instance_id, one in now.items() if one.error is not None},
+            }
+        )
+
+    def _build(self, tx: Tx, row: Row, owner: Row) -> Built:
+        make = self._balancer if row["kind"] == InstanceKind.BALANCER else self._gateway
+        try:
+            encoded = msgspec.json.encode(make(tx, row, owner))
+            _READER.decode(encoded)  # what its host cannot read must not reach it
+        except sa.exc.SQLAlchemyError:
+            raise  # the database, not the instance
+        except Exception as error:
+            log.error("instance_not_built", instance=row["id"], owner=owner["id"], exc_info=error)
+            why = f"the cloud cannot build generation {owner['generation']} of it ({type(error).__name__}: {error})"
+            return Built(owner["generation"], None, why)
+        return Built(owner["generation"], msgspec.Raw(encoded))
 
     def _vrrp(self, tx: Tx, row: Row, advert_interval_ms: int | None = None) -> wire.Vrrp:
         others = [one for one in carry.instances_of(tx, row["owner_id"]) if one["id"] != row["id"]]
         peers = [one for one in others if not one["leaving"]]
+        at = [(one, port) for one in others if (port := tx.get(n.ports, one["vrrp_port_id"]))]
         silent = set(tx.column(sa.select(t.hosts.c.name).where(~t.hosts.c.alive)))
         return wire.Vrrp(
             router_id=plan.router_id(row["owner_id"]),
@@ -73,7 +106,10 @@ class Builder:
             source=row["vrrp_address"],
             peers=tuple(one["vrrp_address"] for one in peers),
             peer_instances=tuple(one["id"] for one in peers),
-            peer_macs=tuple(port["mac_address"] for one in peers if (port := tx.get(n.ports, one["vrrp_port_id"]))),
+            peer_macs=tuple(port["mac_address"] for one, port in at if not one["leaving"]),
+            neighbours=tuple(
+                wire.Neighbour(address=one["vrrp_address"], mac_address=port["mac_address"]) for one, port in at
+            ),
             joins=any(one["observed_generation"] for one in others),
             ghosts=tuple(one["vrrp_address"] for one in others if one["leaving"] and one["host"] in silent),
         )
@@ -116,6 +152,7 @@ class Builder:
             vrrp=self._vrrp(tx, row, flavor.advert_interval_ms),
             threads=flavor.haproxy_threads or 1,
             max_connections=flavor.max_connections,
+            reload_timeout_s=flavor.reload_timeout_s or RELOAD_TIMEOUT_S,
             yields=int((row["yield_at"] or 0) * 1000),
             listeners=listeners,
             pools=pools,
@@ -123,7 +160,7 @@ class Builder:
 
     def _gateway(self, tx: Tx, row: Row, router: Row) -> DesiredInstance:
         inside = carry.interfaces(tx, router["id"])
-        own = {one["network_id"]: one for one in tx.all(sa.select(n.ports).where(n.ports.c.device_id == row["id"]))}
+        own = carry.ports_by_network(tx, row["id"])
         fixed = ports.fixed_ips(tx, [one["id"] for one in own.values()])
         legs = []
         for at, one in enumerate(inside):
@@ -141,7 +178,9 @@ class Builder:
                 )
             )
         outside = _need(tx, n.networks, router["external_network_id"])
-        place = ports.fixed_ips(tx, [router["gateway_port_id"]])[router["gateway_port_id"]][0]
+        place = carry.way_out(tx, router)
+        if place is None:
+            raise LookupError(f"router {router['id']} has no IPv4 address on network {outside['id']}")
         subnet = _need(tx, n.subnets, place["subnet_id"])
         floating = _translations(tx, router["id"])
         legs.append(
@@ -185,7 +224,8 @@ def _other_family(subnet: Row, places: list[Row]) -> tuple[tuple[str, str], ...]
 
 def _need(tx: Tx, table: sa.Table, row_id: str) -> Row:
     row = tx.get(table, row_id)
-    assert row is not None, f"{table.name} {row_id}"
+    if row is None:
+        raise LookupError(f"{table.name} {row_id} is missing")
     return row
 
 

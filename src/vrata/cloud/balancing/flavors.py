@@ -22,13 +22,14 @@ from vrata.cloud.store import Row, Tx
 
 
 class Flavor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a flavor's data may say; None: the service's own setting. Times in milliseconds."""
+    """What a flavor's data may say; None: the service's own setting."""
 
     loadbalancer_topology: str | None = None
     haproxy_threads: int | None = None
     max_connections: int | None = None
     advert_interval_ms: int | None = None
     tcp_data_path: str | None = None
+    reload_timeout_s: int | None = None
 
 
 class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +41,8 @@ class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     valid_vip_networks: tuple[str, ...] | None = None
 
 
+for _kind in (Flavor, Zone):  # msgspec learns a type once, and not in two threads at once: see desired.py
+    msgspec.convert({}, _kind)
 FLAVOR_TEXTS = {
     "loadbalancer_topology": "The load balancer topology. One of: SINGLE - One amphora per load balancer. "
     "ACTIVE_STANDBY - Two amphora per load balancer.",
@@ -49,6 +52,7 @@ FLAVOR_TEXTS = {
     "instance is noticed after 3 of them.",
     "tcp_data_path": "What carries TCP listeners: haproxy, or nftables. With nftables established connections survive "
     "the death of a host; a listener that it can not carry stays with HAProxy.",
+    "reload_timeout_s": "Seconds for which connections go on after a reload of HAProxy, 60 to 2592000; default: 86400.",
 }
 ZONE_TEXTS = {
     "compute_zone": "The compute availability zone.",
@@ -57,7 +61,13 @@ ZONE_TEXTS = {
     "valid_vip_networks": "List of network IDs that are allowed for VIP use. This overrides/replaces the list of "
     "allowed networks configured in `octavia.conf`.",
 }
-BOUNDS = {"haproxy_threads": (1, 64), "max_connections": (1, 10_000_000), "advert_interval_ms": (10, 40_950)}
+RELOAD_TIMEOUT_S = 86_400
+BOUNDS = {
+    "haproxy_threads": (1, 64),
+    "max_connections": (1, 10_000_000),
+    "advert_interval_ms": (10, 40_950),
+    "reload_timeout_s": (60, 2_592_000),
+}
 DATA_PATHS = ("haproxy", "nftables")
 TOPOLOGIES = ("SINGLE", "ACTIVE_STANDBY")
 
@@ -284,8 +294,7 @@ def _capabilities(collection: str, texts: Mapping[str, str]) -> Callable[[Call],
         if call.path["provider"] not in model.PROVIDERS:
             raise ApiError(400, f"Provider '{call.path['provider']}' is not enabled.")
         rows = [{"name": name, "description": text} for name, text in texts.items()]
-        wanted = {name: value for name, value in call.query if name in {"name", "description"}}
-        rows = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+        rows = listing.kept(call, rows, listing.OCTAVIA, known=("name", "description"))
         return Answer(body={collection: listing.select_fields(call, rows)})
 
     return serve

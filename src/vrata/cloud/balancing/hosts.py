@@ -2,21 +2,25 @@
 
 GET    vrata/hosts            {"hosts": [...]}
 GET    vrata/hosts/NAME       {"host": {...}}
-PUT    vrata/hosts/NAME       {"host": {"drained": true | false}}
+PUT    vrata/hosts/NAME       {"host": {"drained": true | false}}, or {"host": {"adopt": true}}: take what is desired
 DELETE vrata/hosts/NAME       forget a host that is dead and will not return
 """
-
-import time
 
 import sqlalchemy as sa
 
 from vrata.base.wire import VrrpState
-from vrata.cloud.balancing import carry, plan, settle, store
+from vrata.cloud import listing
+from vrata.cloud.balancing import carry, plan, store
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.network import tables as n
 from vrata.cloud.store import Row
 
 PATH = "/vrata/hosts"
+SHOWN = (
+    "id", "alive", "drained", "instances", "active", "moving", "silent_s", "refusal", "physical_networks",
+    "rebuilding_stopped",
+)  # fmt: skip
 
 
 def _found(call: Call) -> Row:
@@ -28,6 +32,7 @@ def _found(call: Call) -> Row:
 
 
 def _view(call: Call, row: Row, hosts: list[plan.Host], placed: list[Row]) -> Row:
+    heard = (call.tx.get(t.heartbeats, row["name"]) or {"at": 0.0})["at"]
     here = [one for one in placed if one["host"] == row["name"] and not one["leaving"]]
     return {
         "id": row["name"],
@@ -36,7 +41,8 @@ def _view(call: Call, row: Row, hosts: list[plan.Host], placed: list[Row]) -> Ro
         "instances": len(here),
         "active": sum(one["state"] == VrrpState.MASTER for one in here),
         "moving": sum(_moves(one, hosts, placed) for one in here) if row["drained_at"] is not None else 0,
-        "silent_s": round(max(0.0, time.time() - row["last_seen"]), 1),
+        "silent_s": round(max(0.0, call.tx.now() - heard), 1),
+        "refusal": (row["refusal"] or {}).get("reason"),
         "physical_networks": row["physical_networks"] or [],
         "rebuilding_stopped": plan.breaker_open(hosts),
     }
@@ -57,7 +63,8 @@ def _views(call: Call, rows: list[Row]) -> list[Row]:
 def index(call: Call) -> Answer:
     """GET vrata/hosts."""
     store.admin_only(call)
-    return Answer(body={"hosts": _views(call, call.tx.all(sa.select(t.hosts).order_by(t.hosts.c.name)))})
+    rows = _views(call, call.tx.all(sa.select(t.hosts).order_by(t.hosts.c.name)))
+    return Answer(body={"hosts": listing.kept(call, rows, listing.OCTAVIA, known=SHOWN)})
 
 
 def show(call: Call) -> Answer:
@@ -66,21 +73,38 @@ def show(call: Call) -> Answer:
 
 
 def update(call: Call) -> Answer:
-    """PUT vrata/hosts/NAME: nothing new comes to a drained host, and the sweep moves what it carries, as in a failover."""
+    """PUT vrata/hosts/NAME: drain it, use it again, or overrule its refusal of the desired set.
+
+    Nothing new comes to a drained host, and the sweep moves what it carries, as in a failover.
+    """
     row = _found(call)
     wanted = call.body.get("host") if isinstance(call.body, dict) else None
-    drained = wanted.get("drained") if isinstance(wanted, dict) and wanted.keys() == {"drained"} else None
-    if not isinstance(drained, bool):
-        raise ApiError(400, 'Validation failure: send {"host": {"drained": true}} or false.')
-    if drained != (row["drained_at"] is not None):
-        call.tx.update(t.hosts, row["name"], {"drained_at": time.time() if drained else None})
-        if not drained:
-            here = t.instances.c.host == row["name"]
-            call.tx.execute(
-                sa.update(t.instances).where(here, t.instances.c.replace_at.is_(None)).values(yield_at=None)
+    match wanted:
+        case {"adopt": True, **rest} if not rest:
+            _adopt(call, row)
+        case {"drained": bool(drained), **rest} if not rest:
+            if drained != (row["drained_at"] is not None):
+                _drain(call, row, drained=drained)
+        case _:
+            raise ApiError(
+                400, 'Validation failure: send {"host": {"drained": true}}, or false, or {"host": {"adopt": true}}.'
             )
-            carry.place_all(call.tx, call.settings)
     return show(call)
+
+
+def _adopt(call: Call, row: Row) -> None:
+    if not row["refusal"]:
+        raise ApiError(409, f"Host {row['name']} does not refuse its desired set: there is nothing to adopt.")
+    call.tx.update(t.hosts, row["name"], {"adopt": row["refusal"]["id"]})
+    call.tx.touch([row["name"]])
+
+
+def _drain(call: Call, row: Row, *, drained: bool) -> None:
+    if not drained:
+        here = t.instances.c.host == row["name"]
+        call.tx.execute(sa.update(t.instances).where(here, t.instances.c.replace_at.is_(None)).values(yield_at=None))
+    call.tx.update(t.hosts, row["name"], {"drained_at": call.tx.now() if drained else None})
+    call.tx.unsettle()
 
 
 def delete(call: Call) -> Answer:
@@ -88,13 +112,17 @@ def delete(call: Call) -> Answer:
     row = _found(call)
     if row["alive"]:
         raise ApiError(409, f"Host {row['name']} is alive. Drain it and stop its agent first.")
-    here = call.tx.all(sa.select(t.instances).where(t.instances.c.host == row["name"]))
-    for one in here:
-        carry.remove(call.tx, one)
+    here = call.tx.all(sa.select(t.instances).where(t.instances.c.host == row["name"]).order_by(t.instances.c.id))
+    for table in (t.load_balancers, n.routers):
+        call.tx.hold(table, {one["owner_id"] for one in here})
+    carry.remove(call.tx, here)
+    floor = sa.case(
+        (t.databases.c.revision_floor > row["revision"], t.databases.c.revision_floor), else_=row["revision"]
+    )
+    call.tx.execute(sa.update(t.databases).values(revision_floor=floor))
     call.tx.delete(t.hosts, row["name"])
-    for owner_id in sorted({one["owner_id"] for one in here}):
-        settle.settle(call.tx, owner_id, call.settings)
-    carry.place_all(call.tx, call.settings)
+    call.tx.delete(t.heartbeats, row["name"])
+    call.tx.unsettle()
     return Answer(204)
 
 

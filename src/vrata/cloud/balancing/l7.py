@@ -4,20 +4,13 @@ Positions count from 1 without gaps: a policy that comes in pushes the later one
 (octavia/db/repositories.py, L7PolicyRepository).
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from vrata.cloud.balancing import changes, model, rules, store
 from vrata.cloud.balancing import tables as t
-from vrata.cloud.balancing.broken import broken
-from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
+from vrata.cloud.balancing.tree import Tree, insert, too_many_rules
+from vrata.cloud.http import Answer, Call, Endpoint, now
 from vrata.cloud.store import Row
-
-_OWNED = {"listener_id", "project_id", "tenant_id"}
-NESTED_POLICY = {name: field for name, field in model.L7POLICY.items() if name not in _OWNED}
-NESTED_RULE = {name: field for name, field in model.L7RULE.items() if name not in _OWNED}
-IN_LISTENER = "listener_.listener.l7policies"
 
 
 def create_policy(call: Call) -> Answer:
@@ -28,51 +21,14 @@ def create_policy(call: Call) -> Answer:
         raise changes.mandatory("listener_id")
     listener = store.find(call, t.listeners, values["listener_id"])
     balancer = store.begin_change(call, listener["load_balancer_id"])
-    row = insert_policy(call, balancer, listener, values)
+    tree = Tree(noop=call.settings.noop)
+    row = tree.add_policy(listener, values)
+    row["position"] = _make_room(call, listener["id"], row["position"])
+    insert(call, balancer, tree)
+    _check_listener(call, row)
     store.mark(call, t.listeners, listener["id"])
     store.end_change(call, balancer)
     return changes.shown(call, t.l7policies, row["id"], 201)
-
-
-def insert_nested(call: Call, balancer: Row, listener: Row, bodies: list[Any], pools: dict[str, str]) -> None:
-    """Policies that come with their listener; `pools`: ids of pools that were named in the same request."""
-    for body in bodies:
-        values = store.checked_part(NESTED_POLICY, body, IN_LISTENER)
-        pool = values.pop("redirect_pool", None)
-        if pool is not None:
-            values["redirect_pool_id"] = _nested_pool(call, balancer, pool, pools)
-        insert_policy(call, balancer, listener, values)
-
-
-def _nested_pool(call: Call, balancer: Row, body: Row, pools: dict[str, str]) -> str:
-    if body.keys() == {"name"} and body["name"] in pools:
-        return pools[body["name"]]
-    if body.keys() <= {"name"}:
-        raise store.refuse(broken(f"Pool '{body.get('name')}' was referenced but no full definition was found."))
-    values = store.checked_part(model.POOL, body, f"{IN_LISTENER}.redirect_pool")
-    row_id = str(store.insert_pool(call, balancer, values)["id"])
-    if values["name"]:
-        pools[values["name"]] = row_id
-    return row_id
-
-
-def insert_policy(call: Call, balancer: Row, listener: Row, values: Row) -> Row:
-    """A new policy at its position, with the rules nested in it."""
-    if listener["protocol"] not in rules.L7_LISTENERS:
-        raise store.refuse(broken(f"L7 policies are not supported on {listener['protocol']} protocol listeners."))
-    values = store.obey(rules.check_policy, values)
-    _check_pool(call, balancer, listener, values)
-    store.count_quota(call, balancer["project_id"], t.l7policies)
-    nested = values.pop("rules", None) or []
-    if len(nested) > rules.RULES_MAX:
-        raise _too_many()
-    dropped = {"listener_id", "redirect_pool"}
-    row = store.new_row({n: value for n, value in values.items() if n not in dropped}, balancer["project_id"])
-    row |= {"listener_id": listener["id"], "position": _make_room(call, listener["id"], values["position"])}
-    call.tx.insert(t.l7policies, row)
-    for body in nested:
-        _insert_rule(call, row, store.checked_part(NESTED_RULE, body, f"{IN_LISTENER}.rules"))
-    return row
 
 
 def _check_pool(call: Call, balancer: Row, listener: Row, values: Row) -> None:
@@ -153,16 +109,11 @@ def _begin(call: Call, policy: Row) -> Row:
     return balancer
 
 
-def _too_many() -> ApiError:
-    return ApiError(409, f"An L7 policy has at most {rules.RULES_MAX} rules.")
-
-
-def _insert_rule(call: Call, policy: Row, values: Row) -> Row:
-    values = store.obey(rules.check_rule, values)
-    store.count_quota(call, policy["project_id"], t.l7rules)
-    row = store.new_row(values, policy["project_id"]) | {"l7policy_id": policy["id"]}
-    call.tx.insert(t.l7rules, row)
-    return row
+def _check_listener(call: Call, policy: Row) -> None:
+    """Whether all rules of a policy's listener, with what was written just now, are few enough."""
+    of_listener = sa.select(t.l7policies.c.id).where(t.l7policies.c.listener_id == policy["listener_id"])
+    columns = sa.select(t.l7rules.c.type, t.l7rules.c.compare_type).where(t.l7rules.c.l7policy_id.in_(of_listener))
+    store.obey(rules.check_listener_rules, [(row["type"], row["compare_type"]) for row in call.tx.all(columns)])
 
 
 def create_rule(call: Call) -> Answer:
@@ -172,8 +123,11 @@ def create_rule(call: Call) -> Answer:
     balancer = _begin(call, policy)
     have = call.tx.value(sa.select(sa.func.count()).where(t.l7rules.c.l7policy_id == policy["id"])) or 0
     if have >= rules.RULES_MAX:
-        raise _too_many()
-    row = _insert_rule(call, policy, values)
+        raise too_many_rules()
+    tree = Tree()
+    row = tree.add_rule(policy, values)
+    insert(call, balancer, tree)
+    _check_listener(call, policy)
     store.end_change(call, balancer)
     return changes.shown(call, t.l7rules, row["id"], 201)
 
@@ -193,6 +147,10 @@ def update_rule(call: Call) -> Answer:
     given = {name: value for name, value in values.items() if value is not None or name == "key"}
     merged = store.obey(rules.check_rule, row | given)
     values = {name: merged[name] for name in values} | {"key": merged["key"]}
+    kind = {name: merged[name] for name in ("type", "compare_type")}
+    if any(row[name] != value for name, value in kind.items()):
+        call.tx.update(t.l7rules, row["id"], kind)
+        _check_listener(call, policy)
     return changes.end_update(call, t.l7rules, model.L7RULE, row=row, balancer=balancer, values=values)
 
 

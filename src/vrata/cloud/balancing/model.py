@@ -55,6 +55,8 @@ def unsupported(what: str) -> Broken:
     return Broken(501, f"Provider '{DEFAULT_PROVIDER}' does not support a requested option: {what}")
 
 
+NESTED_MAX = 1000  # listeners, pools, policies in one list
+MEMBERS_MAX = 4000  # in one list
 _COMMON = {
     "name": Field(default=""),
     "description": Field(default="", lines=True),
@@ -88,8 +90,8 @@ LOAD_BALANCER = {
     "provider": Field(update=False),
     "flavor_id": Field("uuid", update=False),
     "availability_zone": Field(update=False),
-    "listeners": Field("list", update=False),
-    "pools": Field("list", update=False),
+    "listeners": Field("list", update=False, items=NESTED_MAX),
+    "pools": Field("list", update=False, items=NESTED_MAX),
 }
 LISTENER = {
     **_COMMON,
@@ -101,12 +103,12 @@ LISTENER = {
     "default_pool_id": Field("uuid"),
     "default_pool": Field("dict", update=False),
     "insert_headers": Field("dict"),
-    "l7policies": Field("list", update=False),
+    "l7policies": Field("list", update=False, items=NESTED_MAX),
     "timeout_client_data": Field("int", default=50000, least=0, most=MAX_TIMEOUT_MS),
     "timeout_member_connect": Field("int", default=5000, least=0, most=MAX_TIMEOUT_MS),
     "timeout_member_data": Field("int", default=50000, least=0, most=MAX_TIMEOUT_MS),
     "timeout_tcp_inspect": Field("int", default=0, least=0, most=MAX_TIMEOUT_MS),
-    "allowed_cidrs": Field("list"),
+    "allowed_cidrs": Field("list", items=1000),
 }
 POOL = {
     **_COMMON,
@@ -116,7 +118,7 @@ POOL = {
     "protocol": Field(required=True, choices=POOL_PROTOCOLS, update=False),
     "lb_algorithm": Field(required=True, choices=("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")),
     "session_persistence": Field("dict"),
-    "members": Field("list", update=False),
+    "members": Field("list", update=False, items=MEMBERS_MAX),
     "healthmonitor": Field("dict", update=False),
 }
 MEMBER = {
@@ -266,9 +268,10 @@ def check_monitor(values: Mapping[str, Any], pool_protocol: str) -> dict[str, An
     if values["type"] in HTTP_MONITORS:
         _check_http(out)
     else:
-        for name in (*HTTP_DEFAULTS, "http_version", "domain_name"):
+        for name in HTTP_DEFAULTS:
             if out.get(name) is not None:
                 raise Broken(400, f"{name} is not a valid option for health monitors of type {values['type']}")
+    _check_host(out)
     return out
 
 
@@ -295,11 +298,16 @@ def _check_http(out: dict[str, Any]) -> None:
         raise broken(f"url_path {out['url_path']!r} is not a valid URL path.")
     if not _is_codes(out["expected_codes"]):
         raise Broken(400, f"{out['expected_codes']} is not a valid option for expected_codes")
-    if out.get("http_version") not in {None, 1.0, 1.1}:
-        raise Broken(400, f"{out['http_version']} is not a valid option for http_version")
-    if out.get("domain_name") and not HOST_NAME.fullmatch(out["domain_name"]):
-        raise Broken(400, f"{out['domain_name']} is not a valid option for domain_name")
-    if out.get("domain_name") and out.get("http_version") != 1.1:
+
+
+def _check_host(values: Mapping[str, Any]) -> None:
+    """Version and host name. Octavia keeps both on monitors of every type, where nothing asks for them."""
+    version, name = values.get("http_version"), values.get("domain_name")
+    if version not in {None, 1.0, 1.1}:
+        raise Broken(400, f"{version} is not a valid option for http_version")
+    if name and not HOST_NAME.fullmatch(name):
+        raise Broken(400, f"{name} is not a valid option for domain_name")
+    if name and version != 1.1:
         raise broken("'http_version'='1.1' is required when 'domain_name' is provided.")
 
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from vrata.cloud import listing
 from vrata.cloud.balancing import store, transitions
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.view import STATS
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
 from vrata.cloud.network import tables as n
 from vrata.cloud.store import Row
+
+SHOWN = ("id", "name", "kind", "address", "provisioning_status", "operating_status", "instances", "failover")
 
 
 def index(call: Call) -> Answer:
@@ -38,9 +41,8 @@ def index(call: Call) -> Answer:
         }
         for row in call.tx.all(_named(n.routers)) if row["id"] in carried
     ]  # fmt: skip
-    return Answer(
-        body={"pairs": [one | {"instances": carried[one["id"]], "failover": last.get(one["id"])} for one in pairs]}
-    )
+    shown = [one | {"instances": carried[one["id"]], "failover": last.get(one["id"])} for one in pairs]
+    return Answer(body={"pairs": listing.kept(call, shown, listing.OCTAVIA, known=SHOWN)})
 
 
 def _named(table: sa.Table) -> sa.Select[Any]:
@@ -60,9 +62,13 @@ def events(call: Call) -> Answer:
     """GET vrata/transitions."""
     store.admin_only(call)
     limit = dict(call.query).get("limit", str(transitions.KEPT))
-    if not limit.isdecimal():
-        raise ApiError(400, f"Validation failure: limit is a number, not {limit!r}.")
-    return Answer(body={"transitions": transitions.newest(call.tx, min(int(limit), transitions.KEPT))})
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+        raise ApiError(400, f"Validation failure: limit is a number, not {limit[:20]!r}.")
+    known = [column.name for column in t.transitions.columns if column.name != "id"]
+    most = min(int(limit), transitions.KEPT)
+    filtered = any(name != "limit" for name, _ in call.query)
+    rows = transitions.newest(call.tx, transitions.KEPT if filtered else most)
+    return Answer(body={"transitions": listing.kept(call, rows, listing.OCTAVIA, known=known)[:most]})
 
 
 ENDPOINTS = [Endpoint("GET", "/vrata/pairs", index), Endpoint("GET", "/vrata/transitions", events)]

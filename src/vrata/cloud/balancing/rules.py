@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from vrata.base.errors import InvalidInput
 from vrata.cloud.balancing.broken import Broken, broken
 from vrata.cloud.fields import Field
+from vrata.haproxy.l7 import check_regex
+from vrata.haproxy.l7_cost import MOST_US, cost_us
+from vrata.haproxy.model import Match, Subject
 
 RULES_MAX = 50
+LISTENER_RULES_MAX = 500
 POSITION_MAX = 2_147_483_647
 ACTIONS = ("REDIRECT_TO_POOL", "REDIRECT_TO_URL", "REJECT", "REDIRECT_PREFIX")
 CODES = (301, 302, 303, 307, 308)
@@ -134,6 +139,22 @@ def check_rule(values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+_SUBJECTS = {"HOST_NAME": Subject.HOST, "HEADER": Subject.HEADER, "COOKIE": Subject.COOKIE}
+_MATCHES = {"REGEX": Match.REGEX, "CONTAINS": Match.CONTAINS}
+
+
+def check_listener_rules(kinds: Sequence[tuple[str, str]]) -> None:
+    """Type and compare type of all L7 rules of a listener: together they cost a request little."""
+    if len(kinds) > LISTENER_RULES_MAX:
+        raise Broken(409, f"A listener has at most {LISTENER_RULES_MAX} L7 rules in all of its L7 policies; use fewer.")
+    cost = cost_us((_SUBJECTS.get(kind, Subject.PATH), _MATCHES.get(compare, Match.EQUAL)) for kind, compare in kinds)
+    if cost > MOST_US:
+        raise Broken(
+            409, f"The L7 rules of this listener could cost a request {cost:.0f} microseconds, at most {MOST_US} are "
+            "allowed; use fewer with compare type REGEX or CONTAINS.",
+        )  # fmt: skip
+
+
 def _bad_rule(why: str) -> Broken:
     return Broken(400, f"Invalid L7 Rule: {why}")
 
@@ -141,10 +162,10 @@ def _bad_rule(why: str) -> Broken:
 def _check_regex(text: str) -> None:
     try:
         if not _HEADER_VALUE.fullmatch(text) or len(text) > _REGEX_MAX:
-            raise re.error("unprintable or too long")
-        re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise Broken(400, f"Invalid regular expression: {text}") from error
+            raise InvalidInput("value", text, f"use at most {_REGEX_MAX} printable characters")
+        check_regex(text)
+    except InvalidInput as error:
+        raise Broken(400, f"Invalid regular expression: {text} ({error.remedy})") from error
 
 
 def check_tls(values: Mapping[str, Any], *, ends_tls: bool) -> dict[str, Any]:

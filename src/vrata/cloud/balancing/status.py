@@ -82,14 +82,21 @@ class Carried:
 def progress(generation: int, instances: Sequence[Carried]) -> Event | None:
     """What the instances' reports amount to, None while somebody is still working on it.
 
-    Dead hosts do not hold anything up as long as one live instance has it all.
+    Dead hosts and a standby with an error do not hold anything up as long as one live instance has it all: a full disk of
+    its host must not keep changes from the active one.
     """
     live = [one for one in instances if one.host_alive and not one.leaving]
-    if any(one.error is not None for one in live):
+    good = [one for one in live if one.error is None]
+    if (live and not good) or any(one.state == VrrpState.MASTER for one in live if one not in good):
         return Event.FAILED
-    if live and all(one.observed_generation >= generation for one in live):
+    if good and all(one.observed_generation >= generation for one in good):
         return Event.APPLIED
     return None
+
+
+def is_short(instances: Iterable[Carried]) -> bool:
+    """Whether a live instance cannot do its part: what it serves goes on, with less behind it."""
+    return any(one.host_alive and not one.leaving and one.error is not None for one in instances)
 
 
 def child_after(state: str, event: Event) -> Provisioning:

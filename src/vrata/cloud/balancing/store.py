@@ -1,4 +1,4 @@
-"""Reads and writes Octavia's tree: finds rows for a caller, locks their load balancer, inserts children, counts quota.
+"""Reads and writes Octavia's tree: finds rows for a caller, locks their load balancer, counts quota.
 
 Every change of a tree goes through `begin_change`, which holds the load balancer's row for the transaction and lets
 only legal transitions of `status.py` pass.
@@ -10,7 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vrata.base import ids
 from vrata.base.errors import InvalidInput
 from vrata.cloud.balancing import carry, model, policy, settle, status
 from vrata.cloud.balancing import tables as t
@@ -132,21 +131,16 @@ def refuse(error: Broken) -> ApiError:
     return ApiError(error.status, error.message)
 
 
-def new_row(values: Row, project_id: str) -> Row:
-    """The columns every new object starts with."""
-    values = {name: value for name, value in values.items() if name != "tenant_id"}
-    return {
-        "id": ids.new_uuid(), "created_at": now(), "updated_at": None, "provisioning_status": "PENDING_CREATE",
-        "operating_status": "OFFLINE", **values, "project_id": project_id,
-    }  # fmt: skip
-
-
 def count_quota(call: Call, project_id: str, table: sa.Table, more: int = 1) -> None:
     """403 if the project would have more of these than its quota."""
     name = NOUNS[table.name][1]
-    limit = call.tx.value(sa.select(t.quotas.c[name]).where(t.quotas.c.project_id == project_id).with_for_update())
-    if limit is None or limit < 0:
+    row = call.tx.lock(t.quotas, project_id)
+    own = None if row is None else row[name]
+    limit = dict(call.settings.balancing_quotas)[name] if own is None else own
+    if limit < 0:
         return
+    if row is None:  # a default is in force: the row is what simultaneous creates wait for
+        call.tx.insert(t.quotas, {"project_id": project_id})
     have = call.tx.value(sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id))
     if have + more > limit:
         raise ApiError(403, f"Quota has been met for resources: {name.capitalize()}")
@@ -193,34 +187,6 @@ def settle_now(call: Call, balancer_id: str) -> None:
 # Children -------------------------------------------------------------------------------------------------------------
 
 
-def insert_listener(call: Call, balancer: Row, values: Row) -> Row:
-    """A new listener; 409 for a taken port, 400 for a pool it can not have."""
-    values = obey(model.check_listener, values, sctp=call.settings.noop)
-    check_references(call, values, ("default_tls_container_ref", "sni_container_refs"), CA_AND_CRL)
-    transport = model.transport(values["protocol"])
-    pool_id = values.get("default_pool_id")
-    if pool_id is not None:
-        check_default_pool(call, balancer, values["protocol"], pool_id)
-    taken = sa.select(t.listeners.c.protocol).where(
-        t.listeners.c.load_balancer_id == balancer["id"],
-        t.listeners.c.protocol_port == values["protocol_port"],
-        t.listeners.c.transport == transport,
-    )
-    if other := call.tx.value(taken):
-        raise ApiError(
-            409, f"Another Listener on this Load Balancer is already using protocol {other} and "
-            f"protocol_port {values['protocol_port']}",
-        )  # fmt: skip
-    count_quota(call, balancer["project_id"], t.listeners)
-    row = new_row(_without(values, "loadbalancer_id", "default_pool", "l7policies"), balancer["project_id"])
-    row |= {"load_balancer_id": balancer["id"], "transport": transport, "allowed_cidrs": cidrs(balancer, row)}
-    for name in ("client_authentication", "hsts_include_subdomains", "hsts_preload"):
-        if row.get(name) is None:
-            row.pop(name, None)
-    call.tx.insert(t.listeners, row)
-    return row
-
-
 def obey(rule: Any, *values: Any, **options: Any) -> Any:
     """What a rule makes of the values; its refusal as an answer."""
     try:
@@ -235,29 +201,34 @@ POOL_CA_AND_CRL = ("ca_tls_container_ref", "crl_container_ref")
 
 def check_references(call: Call, values: Row, certificates: tuple[str, ...], ca_and_crl: tuple[str, str]) -> None:
     """400 unless the caller may read what the references name, and it is what it should be."""
-    if call.settings.noop:
+    if call.settings.noop or not any(values.get(name) for name in (*certificates, *ca_and_crl)):
         return
-    reader = Reader(call.tx, Vault(call.settings.secret_keys), call.caller)
-    bad = []
-    for name in certificates:
-        given = values.get(name) or []
-        for ref in [given] if isinstance(given, str) else given:
-            try:
-                reader.certificate(name, ref)
-            except InvalidInput:
-                bad.append(ref)
+    named = [(name, values.get(name) or []) for name in certificates]
+    refs = [(name, ref) for name, given in named for ref in ([given] if isinstance(given, str) else given)]
+    bad = [ref for name, ref in refs if _refusal(call, "certificate", name, ref) is not None]
     if bad:
         raise ApiError(400, f"Could not retrieve certificate: {bad}")
-    for name, read, what in zip(
-        ca_and_crl, (reader.authorities, reader.revocations), ("CA certificate", "CRL"), strict=True
-    ):
-        if values.get(name):
-            try:
-                read(name, values[name])
-            except InvalidInput as error:
-                raise ApiError(
-                    400, f"The {name} {what} is invalid. It must be a valid x509 PEM format {what}. Error: {error}"
-                ) from error
+    for name, kind, what in zip(ca_and_crl, ("authorities", "revocations"), ("CA certificate", "CRL"), strict=True):
+        error = _refusal(call, kind, name, values[name]) if values.get(name) else None
+        if error is not None:
+            raise ApiError(
+                400, f"The {name} {what} is invalid. It must be a valid x509 PEM format {what}. Error: {error}"
+            ) from error
+
+
+def _refusal(call: Call, kind: str, name: str, ref: str) -> InvalidInput | None:
+    """Why a reference cannot be used; looked up once in a transaction, which may name it many times."""
+    key = "reference", name, ref
+    if key not in call.tx.memo:
+        reader = Reader(call.tx, Vault(call.settings.secret_keys), call.caller, call.prepared or {})
+        try:
+            getattr(reader, kind)(name, ref)
+        except InvalidInput as error:
+            call.tx.memo[key] = error
+        else:
+            call.tx.memo[key] = None
+    found: InvalidInput | None = call.tx.memo[key]
+    return found
 
 
 def check_default_pool(call: Call, balancer: Row, protocol: str, pool_id: str) -> None:
@@ -271,99 +242,27 @@ def check_default_pool(call: Call, balancer: Row, protocol: str, pool_id: str) -
         raise refuse(error) from error
 
 
-def cidrs(balancer: Row, values: Row) -> list[str] | None:
-    """allowed_cidrs, checked against the VIP's IP version; security groups on the VIP take their place."""
-    out = []
-    if values.get("allowed_cidrs") and balancer["vip_sg_ids"]:
+def parsed_cidrs(values: Row) -> list[str] | None:
+    """allowed_cidrs in their stored form; 400 for what is none."""
+    try:
+        return [str(ipaddress.ip_network(cidr, strict=False)) for cidr in values.get("allowed_cidrs") or ()] or None
+    except (ValueError, TypeError) as error:
+        raise ApiError(
+            400, f"Invalid input for field/attribute allowed_cidrs. Value: '{values['allowed_cidrs']}'. "
+            "Value should be IPv4 or IPv6 CIDR format",
+        ) from error  # fmt: skip
+
+
+def check_cidrs(balancer: Row, cidrs: list[str] | None) -> None:
+    """400 for a CIDR of an IP version that no VIP has, and where security groups on the VIP take the place of CIDRs."""
+    if not cidrs:
+        return
+    if balancer["vip_sg_ids"]:
         raise ApiError(400, "Validation failure: Allowed CIDRs are not allowed when using custom VIP Security Groups.")
-    for cidr in values.get("allowed_cidrs") or ():
-        try:
-            net = ipaddress.ip_network(cidr, strict=False)
-        except (ValueError, TypeError) as error:
-            raise ApiError(
-                400, f"Invalid input for field/attribute allowed_cidrs. Value: '{values['allowed_cidrs']}'. "
-                "Value should be IPv4 or IPv6 "
-                "CIDR format",
-            ) from error  # fmt: skip
-        vips = [balancer["vip_address"], *(vip["ip_address"] for vip in balancer["additional_vips"] or ())]
-        if net.version not in {ipaddress.ip_address(vip).version for vip in vips}:
+    vips = [balancer["vip_address"], *(vip["ip_address"] for vip in balancer["additional_vips"] or ())]
+    versions = {":" in vip for vip in vips}
+    for cidr in cidrs:
+        if (":" in cidr) not in versions:
             raise ApiError(
                 400, f"Validation failure: CIDR {cidr} IP version incompatible with all VIPs {vips} IP version."
             )
-        out.append(str(net))
-    return out or None
-
-
-def insert_pool(call: Call, balancer: Row, values: Row) -> Row:
-    """A new pool with the members and the monitor nested in it."""
-    values = obey(model.check_pool, values, sctp=call.settings.noop)
-    check_references(call, values, ("tls_container_ref",), POOL_CA_AND_CRL)
-    count_quota(call, balancer["project_id"], t.pools)
-    row = new_row(
-        _without(values, "loadbalancer_id", "listener_id", "members", "healthmonitor"), balancer["project_id"]
-    )
-    row["load_balancer_id"] = balancer["id"]
-    row["session_persistence"] = values.get("session_persistence") or None
-    if row.get("tls_enabled") is None:
-        row.pop("tls_enabled", None)
-    call.tx.insert(t.pools, row)
-    members = [checked_part(model.MEMBER, one, f"{IN_TREE}.pools.members") for one in values.get("members") or ()]
-    insert_members(call, row, members)
-    if values.get("healthmonitor"):
-        insert_monitor(
-            call, row, checked_part(model.MONITOR, values["healthmonitor"], f"{IN_TREE}.pools.healthmonitor")
-        )
-    return row
-
-
-def member_key(member: Row) -> tuple[str, int]:
-    """What a member is unique by in its pool: its address, however it is written, and its port."""
-    return str(ipaddress.ip_address(member["address"])), member["protocol_port"]
-
-
-def insert_members(call: Call, pool: Row, bodies: list[Row]) -> list[Row]:
-    """New members; 409 for two with one address and port."""
-    seen = {
-        member_key(row)
-        for row in call.tx.all(
-            sa.select(t.members.c.address, t.members.c.protocol_port).where(t.members.c.pool_id == pool["id"])
-        )
-    }
-    rows = []
-    for values in bodies:
-        try:
-            model.check_member(values)
-        except Broken as error:
-            raise refuse(error) from error
-        key = member_key(values)
-        if key in seen:
-            raise ApiError(
-                409, f"Another member on this pool is already using ip {values['address']} on protocol_port {key[1]}"
-            )
-        seen.add(key)
-        row = new_row(_without(values, "request_sriov"), pool["project_id"])
-        rows.append(row | {"pool_id": pool["id"], "operating_status": "NO_MONITOR"})
-        for name in ("subnet_id", "monitor_address", "monitor_port"):
-            rows[-1].setdefault(name, None)
-    if rows:
-        count_quota(call, pool["project_id"], t.members, len(rows))
-        call.tx.insert(t.members, rows)
-    return rows
-
-
-def insert_monitor(call: Call, pool: Row, values: Row) -> Row:
-    """A new monitor; 409 if the pool has one."""
-    try:
-        values = model.check_monitor(values, pool["protocol"])
-    except Broken as error:
-        raise refuse(error) from error
-    if call.tx.value(sa.select(t.health_monitors.c.id).where(t.health_monitors.c.pool_id == pool["id"])):
-        raise ApiError(409, "This pool already has a health monitor")
-    count_quota(call, pool["project_id"], t.health_monitors)
-    row = new_row(_without(values, "pool_id"), pool["project_id"]) | {"pool_id": pool["id"]}
-    call.tx.insert(t.health_monitors, row)
-    return row
-
-
-def _without(values: Row, *names: str) -> Row:
-    return {name: value for name, value in values.items() if name not in names}

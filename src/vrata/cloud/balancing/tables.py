@@ -92,10 +92,21 @@ availability_zones = sa.Table(
     flag("enabled", default=True),
     reference("availability_zone_profile_id", "availability_zone_profiles.id", ondelete="RESTRICT"),
 )  # fmt: skip
+databases = sa.Table(
+    "databases", metadata, key(), number("revision_floor", nullable=False, default=0),
+)  # fmt: skip # one row: which database this is; no host's revision is below the floor
 hosts = sa.Table(
     "hosts", metadata, sa.Column("name", sa.String(255), primary_key=True), data("physical_networks"), flag("alive"),
-    sa.Column("last_seen", sa.Float, nullable=False), number("revision", nullable=False, default=1),
-    sa.Column("drained_at", sa.Float, nullable=True),
+    number("revision", nullable=False, default=1), sa.Column("drained_at", sa.Float, nullable=True), data("refusal"),
+    text("adopt", 64),
+)  # fmt: skip
+heartbeats = sa.Table(  # apart from `hosts`: a sign of life waits for no transaction that changes a desired set
+    "heartbeats", metadata, sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("beat", sa.BigInteger, nullable=False, server_default="0"), sa.Column("at", sa.Float, nullable=False),
+    text("boot", 64), sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),  # of the last report
+)  # fmt: skip
+departures = sa.Table(  # instances that are no more, until the host that had them reports without them
+    "departures", metadata, sa.Column("instance_id", sa.String(64), primary_key=True), text("host", index=True),
 )  # fmt: skip
 instances = sa.Table(
     "instances", metadata, key(), text("kind", 16), text("owner_id", 64, index=True),

@@ -86,13 +86,19 @@ def _record(tx: Tx, rows: list[Row]) -> None:
     if rows:
         tx.insert(t.transitions, rows)
         tx.transitions += rows
-        newest = tx.value(sa.select(sa.func.max(t.transitions.c.id)))
-        tx.execute(sa.delete(t.transitions).where(t.transitions.c.id <= newest - KEPT))
+
+
+def trim(tx: Tx) -> None:
+    """Forget all but the newest; on its own, since whoever deletes the same rows waits for it."""
+    last = tx.value(sa.select(sa.func.max(t.transitions.c.id))) or 0
+    tx.execute(sa.delete(t.transitions).where(t.transitions.c.id <= last - KEPT))
 
 
 def newest(tx: Tx, limit: int = KEPT) -> list[Row]:
     """What happened last, the latest first."""
-    return [_view(row) for row in tx.all(sa.select(t.transitions).order_by(*_LATEST).limit(limit))]
+    last = tx.value(sa.select(sa.func.max(t.transitions.c.id))) or 0
+    kept = sa.select(t.transitions).where(t.transitions.c.id > last - KEPT)
+    return [_view(row) for row in tx.all(kept.order_by(*_LATEST).limit(limit))]
 
 
 def last_failovers(tx: Tx) -> dict[str, Row]:

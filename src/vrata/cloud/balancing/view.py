@@ -2,15 +2,16 @@
 
 import uuid
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.plan import PRIORITIES, SINGLE
 from vrata.cloud.http import Call
-from vrata.cloud.store import Row
+from vrata.cloud.store import Row, Tx
 
 _HIDDEN = {
     "load_balancers": {"generation", "vip_port_owned", "topology"},
@@ -40,16 +41,53 @@ def _stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
+class Related(Protocol):
+    """Where the ids of related objects come from: the database, or what a request has just made."""
+
+    def related(self, key: sa.Column[Any], wanted: set[str], order: sa.Column[Any]) -> Iterable[tuple[str, str]]:
+        """(foreign key, id) of rows whose `key` is one of `wanted`, in order."""
+
+
+class Stored:
+    """Relations in the database."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+
+    def related(self, key: sa.Column[Any], wanted: set[str], order: sa.Column[Any]) -> Iterable[tuple[str, str]]:
+        """See `Related`."""
+        table = key.table
+        show = table.c.listener_id if key is _POLICY_POOL else table.c.id
+        query = sa.select(key, show).where(key.in_(wanted)).order_by(order, table.c.created_at, table.c.id)
+        return ((owner, row_id) for owner, row_id in self._tx.connection.execute(query))
+
+
+class Made:
+    """Relations among rows that are all there is."""
+
+    def __init__(self, rows: Mapping[str, list[Row]]) -> None:
+        self._rows = rows
+
+    def related(self, key: sa.Column[Any], wanted: set[str], order: sa.Column[Any]) -> Iterable[tuple[str, str]]:
+        """See `Related`. Rows of one request are in the order in which they were made."""
+        rows = self._rows.get(key.table.name, [])
+        if order.name != "created_at":
+            rows = sorted(rows, key=lambda row: row[order.name])
+        show = "listener_id" if key is _POLICY_POOL else "id"
+        return ((row[key.name], row[show]) for row in rows if row[key.name] in wanted)
+
+
+_POLICY_POOL = t.l7policies.c.redirect_pool_id  # leads from a pool to the listeners that reach it through a policy
+
+
 def _grouped(
-    call: Call, key: sa.Column[Any], wanted: set[str], order: sa.Column[Any] | None = None
+    call: Call | Related, key: sa.Column[Any], wanted: set[str], order: sa.Column[Any] | None = None
 ) -> dict[str, list[str]]:
     """Ids of a table's rows by a foreign key."""
-    table = key.table
     out: dict[str, list[str]] = defaultdict(list)
     if wanted:
-        query = sa.select(key, table.c.id).where(key.in_(wanted))
-        query = query.order_by(*([] if order is None else [order]), table.c.created_at, table.c.id)
-        for owner, row_id in call.tx.connection.execute(query):
+        source = Stored(call.tx) if isinstance(call, Call) else call
+        for owner, row_id in source.related(key, wanted, key.table.c.created_at if order is None else order):
             out[owner].append(row_id)
     return out
 
@@ -58,7 +96,7 @@ def _refs(ids_: list[str]) -> list[dict[str, str]]:
     return [{"id": one} for one in ids_]
 
 
-def load_balancers(call: Call, rows: list[Row]) -> list[Row]:
+def load_balancers(call: Call | Related, rows: list[Row]) -> list[Row]:
     """Load balancers with the ids of their listeners and pools."""
     wanted = {row["id"] for row in rows}
     listeners = _grouped(call, t.listeners.c.load_balancer_id, wanted)
@@ -69,7 +107,7 @@ def load_balancers(call: Call, rows: list[Row]) -> list[Row]:
     ]
 
 
-def listeners(call: Call, rows: list[Row]) -> list[Row]:
+def listeners(call: Call | Related, rows: list[Row]) -> list[Row]:
     """Listeners with their load balancer and their policies."""
     policies = _grouped(call, t.l7policies.c.listener_id, {row["id"] for row in rows}, t.l7policies.c.position)
     return [
@@ -83,11 +121,11 @@ def listeners(call: Call, rows: list[Row]) -> list[Row]:
     ]
 
 
-def pools(call: Call, rows: list[Row]) -> list[Row]:
+def pools(call: Call | Related, rows: list[Row]) -> list[Row]:
     """Pools with listeners, members and monitor."""
     wanted = {row["id"] for row in rows}
     by_listener = _grouped(call, t.listeners.c.default_pool_id, wanted)
-    by_policy = _policies_of_pools(call, wanted)
+    by_policy = _grouped(call, _POLICY_POOL, wanted)
     members = _grouped(call, t.members.c.pool_id, wanted)
     monitors = _grouped(call, t.health_monitors.c.pool_id, wanted)
     return [
@@ -103,39 +141,28 @@ def pools(call: Call, rows: list[Row]) -> list[Row]:
     ]
 
 
-def _policies_of_pools(call: Call, pool_ids: set[str]) -> dict[str, list[str]]:
-    """Listeners that reach a pool through a policy."""
-    out: dict[str, list[str]] = defaultdict(list)
-    c = t.l7policies.c
-    for pool_id, listener_id in call.tx.connection.execute(
-        sa.select(c.redirect_pool_id, c.listener_id).where(c.redirect_pool_id.in_(pool_ids))
-    ):
-        out[pool_id].append(listener_id)
-    return out
-
-
 def _persistence(stored: Any) -> Any:
     names = ("type", "cookie_name", "persistence_timeout", "persistence_granularity")
     return {name: stored.get(name) for name in names} if stored else None
 
 
-def members(_call: Call, rows: list[Row]) -> list[Row]:
+def members(_call: Call | Related, rows: list[Row]) -> list[Row]:
     """Members."""
     return [_base(t.members, row) for row in rows]
 
 
-def monitors(_call: Call, rows: list[Row]) -> list[Row]:
+def monitors(_call: Call | Related, rows: list[Row]) -> list[Row]:
     """Health monitors with their pool."""
     return [_base(t.health_monitors, row) | {"pools": [{"id": row["pool_id"]}]} for row in rows]
 
 
-def l7policies(call: Call, rows: list[Row]) -> list[Row]:
+def l7policies(call: Call | Related, rows: list[Row]) -> list[Row]:
     """L7 policies with the ids of their rules."""
     found = _grouped(call, t.l7rules.c.l7policy_id, {row["id"] for row in rows})
     return [_base(t.l7policies, row) | {"rules": _refs(found[row["id"]])} for row in rows]
 
 
-def l7rules(_call: Call, rows: list[Row]) -> list[Row]:
+def l7rules(_call: Call | Related, rows: list[Row]) -> list[Row]:
     """L7 rules."""
     return [_base(t.l7rules, row) for row in rows]
 

@@ -3,9 +3,8 @@
 import sqlalchemy as sa
 
 from vrata.base import ids
-from vrata.cloud.balancing import carry
 from vrata.cloud.http import ApiError, Call
-from vrata.cloud.network import plan, ports
+from vrata.cloud.network import choice, plan, ports, uses
 from vrata.cloud.network import tables as n
 from vrata.cloud.store import Row
 
@@ -97,6 +96,9 @@ def _place_more(call: Call, columns: Row, more: list[Row]) -> list[Row]:
         columns["vip_port_id"], [])}  # fmt: skip
     network = call.tx.get(n.networks, columns["vip_network_id"])
     assert network is not None
+    for one in more:
+        if one["subnet_id"] not in have:
+            choice.check(call, network, one["ip_address"], field="additional_vips")
     missing = [
         {name: value for name, value in one.items() if value is not None}
         for one in more
@@ -134,6 +136,7 @@ def _found_or_made(call: Call, balancer_id: str, values: Row) -> Row:
     assert network is not None
     fixed = {"subnet_id": subnet["id"]}
     if values.get("vip_address"):
+        choice.check(call, network, values["vip_address"], field="vip_address")
         fixed["ip_address"] = values["vip_address"]
     port = ports.create(
         call.tx, network,
@@ -157,8 +160,9 @@ def _from_port(call: Call, values: Row) -> Row:
     port = call.tx.lock(n.ports, values["vip_port_id"])
     if port is None or (port["project_id"] != values["project_id"] and not call.caller.admin):
         raise ApiError(400, f"Port {values['vip_port_id']} not found.")
-    if carry.is_vip(call.tx, port["id"]) or port["device_owner"].startswith("network:"):
-        raise ApiError(409, f"VIP port {port['id']} is already in use by {port['device_owner'] or 'a load balancer'}.")
+    user = uses.use_of(call.tx, port) or (port["device_id"] and f"is attached to device {port['device_id']}")
+    if user or port["device_owner"].startswith("network:"):
+        raise ApiError(409, f"VIP port {port['id']} is already in use: it {user or 'belongs to the network service'}.")
     places = ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])
     for name, key in (("vip_subnet_id", "subnet_id"), ("vip_address", "ip_address")):
         if values.get(name):

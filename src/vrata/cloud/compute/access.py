@@ -1,11 +1,15 @@
 """How compute words refusals, and who may do what; versions and links (Nova API guide, «Faults», «Microversions»)."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from vrata.cloud.http import Answer, ApiError, Call, Dialect
+from vrata.cloud.store import Row
 
 LEAST, NEWEST = (2, 1), (2, 79)
+PAGE = 1000  # rows of a list
 _VERSION = re.compile(r"(?:compute )?(\d{1,2})\.(\d{1,4})")
 _FAULTS = {400: "badRequest", 401: "unauthorized", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest"}
 
@@ -47,6 +51,12 @@ def answer(call: Call, body: Any, status: int = 200) -> Answer:
     said = ".".join(map(str, microversion(call)))
     headers = {"openstack-api-version": f"compute {said}", "x-openstack-nova-api-version": said}
     return Answer(status, body, headers | {"vary": "OpenStack-API-Version, X-OpenStack-Nova-API-Version"})
+
+
+def next_link(call: Call, shown: Sequence[Row]) -> dict[str, str]:
+    """Where the page after these rows is."""
+    query = [*((key, value) for key, value in call.query if key != "marker"), ("marker", shown[-1]["id"])]
+    return {"rel": "next", "href": f"{call.url}?{urlencode(query)}"}
 
 
 def links(call: Call, path: str) -> list[dict[str, str]]:

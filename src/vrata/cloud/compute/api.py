@@ -47,6 +47,7 @@ ENDPOINTS = [
     Endpoint("GET", "/os-quota-sets/{id}", quotas.show),
     Endpoint("GET", "/os-quota-sets/{id}/defaults", quotas.show),
     Endpoint("GET", "/os-quota-sets/{id}/detail", quotas.detail),
+    Endpoint("GET", "/limits", quotas.limits),
     Endpoint("GET", "/os-availability-zone", servers.zones),
     Endpoint("GET", "/os-availability-zone/detail", servers.zones),
 ]

@@ -5,8 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.base import ids
+from vrata.cloud.compute import queries
 from vrata.cloud.compute import tables as t
-from vrata.cloud.compute.access import answer, links, microversion, operator, project
+from vrata.cloud.compute.access import PAGE, answer, links, microversion, next_link, operator, project
 from vrata.cloud.fields import Field, Problem, parse
 from vrata.cloud.http import Answer, ApiError, Call, now
 from vrata.cloud.store import Row
@@ -37,17 +38,22 @@ def embedded(row: Row) -> dict[str, Any]:
 
 def index(call: Call) -> Answer:
     """Ids and names."""
-    project(call)
-    rows = call.tx.all(sa.select(t.flavors).order_by(t.flavors.c.name))
+    rows, more = _page(call)
     shown = [{"id": row["id"], "name": row["name"], "links": links(call, f"flavors/{row['id']}")} for row in rows]
-    return answer(call, {"flavors": shown})
+    return answer(call, {"flavors": shown, **more})
 
 
 def detail(call: Call) -> Answer:
     """All of each."""
+    rows, more = _page(call)
+    return answer(call, {"flavors": [view(call, row) for row in rows], **more})
+
+
+def _page(call: Call) -> tuple[list[Row], dict[str, Any]]:
     project(call)
-    rows = call.tx.all(sa.select(t.flavors).order_by(t.flavors.c.name))
-    return answer(call, {"flavors": [view(call, row) for row in rows]})
+    rows = queries.flavors(call.tx.all(sa.select(t.flavors).order_by(t.flavors.c.id)), call.query)
+    shown, more = queries.cut(rows, call.query, PAGE)
+    return shown, {"flavors_links": [next_link(call, shown)]} if shown and more else {}
 
 
 def find(call: Call, flavor_id: str) -> Row:
@@ -74,6 +80,11 @@ def extra_specs(call: Call) -> Answer:
 def create(call: Call) -> Answer:
     """409 for a name or id that is taken."""
     operator(call)
+    given = call.body.get("flavor") if isinstance(call.body, dict) else None
+    if isinstance(given, dict) and given.get("os-flavor-access:is_public") not in {None, True}:
+        raise ApiError(
+            400, "Invalid input for field/attribute os-flavor-access:is_public. Every flavor is public here."
+        )
     values = checked(
         call, "flavor", FIELDS, "os-flavor-access:is_public", "rxtx_factor", "swap", "OS-FLV-EXT-DATA:ephemeral"
     )

@@ -1,7 +1,8 @@
 """Servers: machines that an administrator has registered, with the addresses of their ports (Nova v2.1, «Servers»).
 
-A server has the ports that name it as their device. One that is registered with ports which name a device already takes
-that id: the ports of a machine may be there before it.
+A server has the ports of its own project that name it as their device. One that is registered with ports which name a
+device already takes that id: the ports of a machine may be there before it. A port of another project that has named the
+same id, before the server was there, is no port of it.
 """
 
 import re
@@ -12,9 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.base import ids
-from vrata.cloud.compute import flavors
+from vrata.cloud.compute import flavors, queries
 from vrata.cloud.compute import tables as t
-from vrata.cloud.compute.access import answer, links, microversion, operator, project
+from vrata.cloud.compute.access import PAGE, answer, links, microversion, next_link, operator, project
+from vrata.cloud.compute.queries import STATES
 from vrata.cloud.fields import UUID, Field
 from vrata.cloud.http import Answer, ApiError, Call, now
 from vrata.cloud.network import tables as network
@@ -38,8 +40,7 @@ IGNORED = (
     "user_data",
     "description",
 )
-STATES = {"ACTIVE": ("active", 1), "SHUTOFF": ("stopped", 4)}  # status -> vm_state, power_state
-PAGE = 1000
+PATTERN_MAX = 255
 
 
 def index(call: Call) -> Answer:
@@ -66,13 +67,14 @@ def create(call: Call) -> Answer:
     own = project(call, write=True)
     values = flavors.checked(call, "server", FIELDS, *IGNORED)
     flavor = flavors.find(call, values["flavorRef"])
-    ports = [_port(call, entry) for entry in _list(values["networks"])]
+    project_id = values["tenant_id"] or own
+    ports = [_port(call, entry, project_id) for entry in _list(values["networks"])]
     devices = {port["device_id"] for port in ports if port["device_id"]}
     if len(devices) > 1 or any(not UUID.match(device) for device in devices):
         raise ApiError(409, f"The ports are in use by {', '.join(sorted(devices))}.")
     row = {
         "id": next(iter(devices), None) or ids.new_uuid(),
-        "project_id": values["tenant_id"] or own,
+        "project_id": project_id,
         "user_id": call.caller.user_id,
         "name": values["name"],
         "status": "ACTIVE",
@@ -95,7 +97,8 @@ def delete(call: Call) -> Answer:
     """Its ports stay, and are nobody's."""
     operator(call)
     row = find(call)
-    ports = sa.update(network.ports).where(network.ports.c.device_id == row["id"])
+    c = network.ports.c
+    ports = sa.update(network.ports).where(c.device_id == row["id"], c.project_id == row["project_id"])
     call.tx.execute(ports.values(device_id="", device_owner=""))
     call.tx.delete(t.servers, row["id"])
     return answer(call, None, 204)
@@ -120,7 +123,7 @@ def act(call: Call) -> Answer:
 def interfaces(call: Call) -> Answer:
     """The server's ports."""
     row = find(call)
-    ports = _ports(call, [row["id"]])
+    ports = _ports(call, [row])
     return answer(
         call,
         {
@@ -166,45 +169,45 @@ def _page(call: Call) -> tuple[list[Row], dict[str, Any]]:
         rows = rows.where(t.servers.c.project_id == own)
     elif "all_tenants" not in query:
         rows = rows.where(t.servers.c.project_id == (query.get("project_id") or query.get("tenant_id") or own))
-    for name, column in (("status", t.servers.c.status), ("uuid", t.servers.c.id)):
-        if name in query:
-            rows = rows.where(column.in_([value for key, value in call.query if key == name]))
-    found = call.tx.all(rows)
+    found = queries.servers(call.tx.all(rows), call.query)
     for name in ("name", "display_name"):
         if name in query:
             pattern = _pattern(query[name])
-            found = [row for row in found if pattern.search(row["name"])]
-    if "ip" in query:
-        pattern = _pattern(query["ip"])
-        addresses = _addresses(call, found)
-        found = [row for row in found if any(pattern.search(one["addr"]) for one in _flat(addresses[row["id"]]))]
-    return _cut(call, found, query)
-
-
-def _cut(call: Call, rows: list[Row], query: dict[str, str]) -> tuple[list[Row], dict[str, Any]]:
-    start = 0
-    if "marker" in query:
-        start = next((number + 1 for number, row in enumerate(rows) if row["id"] == query["marker"]), -1)
-        if start < 0:
-            raise ApiError(400, f"Marker {query['marker']} could not be found.")
-    limit = query.get("limit", str(PAGE))
-    if not limit.isascii() or not limit.isdigit():
-        raise ApiError(400, f"Invalid input for query parameters limit. Value: {limit}. it is no number")
-    shown = rows[start : start + min(PAGE, int(limit) or PAGE)]
-    if not shown or start + len(shown) >= len(rows):
+            found = [row for row in found if pattern.match(row["name"])]
+    for name, version in (("ip", 4), ("ip6", 6)):
+        if name in query:
+            pattern = _pattern(query[name])
+            addresses = _addresses(call, found)
+            found = [row for row in found if any(_fits(one, pattern, version) for one in _flat(addresses[row["id"]]))]
+    shown, more = queries.cut(found, call.query, PAGE)
+    if not shown or not more:
         return shown, {}
-    more = "&".join(f"{key}={value}" for key, value in call.query if key != "marker")
-    href = f"{call.url}?{more}{'&' if more else ''}marker={shown[-1]['id']}"
-    return shown, {"servers_links": [{"rel": "next", "href": href}]}
+    return shown, {"servers_links": [next_link(call, shown)]}
+
+
+def _fits(address: dict[str, Any], pattern: re.Pattern[str], version: int) -> bool:
+    return (version == 4 or address["version"] == version) and pattern.match(address["addr"]) is not None
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Of a regular expression what people use for names and addresses (`^`, `$`, `.`, `.*`, `\\.`); all else is itself."""
+    """Of a regular expression what people use for names and addresses (`^`, `$`, `.`, `.*`, `\\.`); all else is itself.
 
-    def word(token: str) -> str:
-        return token if token in (".*", ".", "^", "$") else re.escape(token[-1])
+    The parts between `.*` are atomic groups, each at the first position where it fits: nothing is ever tried twice. That
+    is exact, because such a part has one length only, and the first fit leaves the most text for the next.
+    """
 
-    return re.compile("".join(map(word, re.findall(r"\\.|\.\*|.", text[:255], re.DOTALL))))
+    def literal(word: str) -> str:
+        return word if word in (".", "^", "$") else re.escape(word[-1])
+
+    if len(text) > PATTERN_MAX:
+        raise ApiError(400, f"Invalid input for query parameters name. It is longer than {PATTERN_MAX} characters")
+    parts = [""]
+    for word in re.findall(r"\\.|\.\*|.", text, re.DOTALL):
+        if word == ".*":
+            parts.append("")
+        else:
+            parts[-1] += literal(word)
+    return re.compile("".join(f"(?>.*?{part})" for part in parts if part), re.DOTALL)
 
 
 def _views(call: Call, rows: list[Row]) -> list[dict[str, Any]]:
@@ -255,8 +258,9 @@ def _time(at: datetime) -> str:
 
 def _addresses(call: Call, rows: Iterable[Row]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Server → network's name → fixed and floating addresses."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {row["id"]: {} for row in rows}
-    ports = {port["id"]: port for port in _ports(call, found)}
+    servers = list(rows)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {row["id"]: {} for row in servers}
+    ports = {port["id"]: port for port in _ports(call, servers)}
     names = {
         row["id"]: row["name"] for row in _in(call, network.networks, "id", {p["network_id"] for p in ports.values()})
     }
@@ -283,8 +287,10 @@ def _flat(addresses: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [one for some in addresses.values() for one in some]
 
 
-def _ports(call: Call, servers: Iterable[str]) -> list[Row]:
-    return _in(call, network.ports, "device_id", servers)
+def _ports(call: Call, servers: Iterable[Row]) -> list[Row]:
+    owners = {server["id"]: server["project_id"] for server in servers}
+    found = _in(call, network.ports, "device_id", owners)
+    return [port for port in found if port["project_id"] == owners[port["device_id"]]]
 
 
 def _fixed(call: Call, ports: Iterable[str]) -> list[Row]:
@@ -309,11 +315,16 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _port(call: Call, entry: Any) -> Row:
+def _port(call: Call, entry: Any, project_id: str) -> Row:
     port_id = entry.get("port") if isinstance(entry, dict) else None
     row = call.tx.lock(network.ports, port_id) if isinstance(port_id, str) else None
     if row is None:
         raise ApiError(400, f"Invalid input for field/attribute networks. Value: {entry!r}. name ports that exist")
+    if row["project_id"] != project_id:
+        raise ApiError(
+            400, f"Invalid input for field/attribute networks. Value: {entry!r}. name ports of the server's project, "
+            f"{project_id}",
+        )  # fmt: skip
     return row
 
 

@@ -4,16 +4,17 @@ Keystone v3's own paths, codes and bodies. Administration needs the role admin; 
 """
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
-from vrata.cloud.identity import assignments, credentials, implied, passwords, tokens
+from vrata.cloud.identity import assignments, credentials, implied, lists, passwords, tags, tokens
 from vrata.cloud.identity import tables as t
 from vrata.cloud.identity.bootstrap import DOMAIN, ROLES
 from vrata.cloud.identity.catalog import catalog, version
-from vrata.cloud.identity.resources import admin, duplicate, found, kind_of, listing, values_of, view
+from vrata.cloud.identity.resources import admin, duplicate, extra, found, kind_of, listing, values_of, view
 from vrata.cloud.store import Row
 
 
@@ -28,8 +29,8 @@ def _list(call: Call) -> Answer:
     for name, value in call.query:
         if name in {"name", "domain_id", "id", "parent_id"} and name in table.c:
             query = query.where(table.c[name] == value)
-        if name == "enabled" and "enabled" in table.c:
-            query = query.where(table.c.enabled.is_(value.lower() not in {"0", "false"}))
+    if collection == "roles" and "domain_id" not in dict(call.query):
+        query = query.where(table.c.domain_id.is_(None))
     return listing(call, collection, call.tx.all(query))
 
 
@@ -65,22 +66,30 @@ def _create(call: Call) -> Answer:
     name = values.get("name")
     if not name or len(name) > 255:
         raise ApiError(400, "Invalid input for field 'name': it needs 1 to 255 characters")
-    if "domain_id" in table.c:
+    if "domain_id" in table.c and (kind != "role" or values.get("domain_id")):
         values["domain_id"] = found(
             call.tx.get(t.domains, values.get("domain_id") or "default"), "domain", str(values.get("domain_id"))
         )["id"]
-    row: Row = {"id": uuid.uuid4().hex, "description": "", **values}
+    row: Row = {"id": uuid.uuid4().hex, "description": "", **values, "extra": extra(asked, names)}
     row["description"] = row["description"] or ""
-    if "enabled" in table.c:
-        row.setdefault("enabled", True)
+    if "enabled" in table.c and row.get("enabled") is None:
+        row["enabled"] = True
     if kind == "project":
         row["parent_id"] = _parent(call, row)
     if kind == "user" and asked.get("password") is not None:
-        row["password_hash"] = passwords.hash_secret(str(asked["password"]))
+        row["password_hash"] = call.prepared
     _free_name(call, table, kind, row)
     call.tx.insert(table, row)
     fresh = found(call.tx.get(table, row["id"]), kind, row["id"])
     return Answer(201, {kind: view(call.path["collection"], fresh, call.base_url)})
+
+
+def _hash_new(call: Call) -> Callable[[], str] | None:
+    """Before the transaction: the hash of a new password."""
+    _, kind, names = kind_of(call)
+    admin(call, f"identity:{'create' if call.method == 'POST' else 'update'}_{kind}")
+    password = values_of(call, kind, names)[0].get("password") if kind == "user" else None
+    return None if password is None else lambda: passwords.hash_secret(password, call.settings.password_cost)
 
 
 def _parent(call: Call, row: Row) -> str:
@@ -94,7 +103,7 @@ def _parent(call: Call, row: Row) -> str:
 
 def _free_name(call: Call, table: sa.Table, kind: str, row: Row) -> None:
     query = sa.select(table.c.id).where(table.c.name == row["name"], table.c.id != row["id"])
-    if "domain_id" in table.c:
+    if "domain_id" in table.c and kind != "role":  # a role's name is its own in the whole cloud
         query = query.where(table.c.domain_id == row["domain_id"])
     if call.tx.value(query):
         raise duplicate(kind, row["name"])
@@ -111,8 +120,9 @@ def _update(call: Call) -> Answer:
             raise ApiError(400, f"Validation failed: {kind} stays where it is: `{name}` can not be changed")
     if "description" in values:
         values["description"] = values["description"] or ""
+    values["extra"] = extra(asked, names, row["extra"])
     if kind == "user" and asked.get("password") is not None:
-        values["password_hash"] = passwords.hash_secret(str(asked["password"]))
+        values["password_hash"] = call.prepared
         tokens.revoke(call.tx, kind, row["id"])
     if values.get("enabled") is False:
         tokens.revoke(call.tx, kind, row["id"])
@@ -144,6 +154,8 @@ def _delete(call: Call) -> Answer:
     gone: list[Any] = [row["id"]]
     if kind == "domain":  # its users and projects go with it
         gone += call.tx.column(sa.select(t.projects.c.id).where(t.projects.c.domain_id == row["id"]))
+    if kind == "domain":
+        call.tx.execute(sa.delete(t.roles).where(t.roles.c.domain_id == row["id"]))
     if kind in {"domain", "project"}:
         call.tx.execute(sa.delete(t.assignments).where(t.assignments.c.target_id.in_(gone)))
     if kind != "role":
@@ -222,16 +234,10 @@ def _published(call: Call, what: str) -> list[Row]:
 
 def _publish(what: str) -> list[Endpoint]:
     """Read-only: the catalog is the service's own."""
-    filters = {"type", "name", "interface", "service_id", "region_id"}
 
     def index(call: Call) -> Answer:
-        asked = {name: value for name, value in call.query if name in filters}
-        items = [
-            item
-            for item in _published(call, what)
-            if all(str(item.get(name, value)) == value for name, value in asked.items())
-        ]
-        return Answer(body={what: items, "links": {"next": None, "previous": None, "self": call.url}})
+        items = _published(call, what)
+        return lists.answer(call, what, items, list(items[0]))
 
     def show(call: Call) -> Answer:
         item = next((one for one in _published(call, what) if one["id"] == call.path["id"]), None)
@@ -249,11 +255,7 @@ def _groups(call: Call) -> Answer:
         admin(call, "identity:list_groups")
     if user_id is not None:
         found(call.tx.get(t.users, user_id), "user", user_id)
-    return _empty_listing(call, "groups")
-
-
-def _empty_listing(call: Call, collection: str) -> Answer:
-    return Answer(body={collection: [], "links": {"next": None, "previous": None, "self": call.url}})
+    return lists.answer(call, "groups", [], ("id", "name", "domain_id", "description"))
 
 
 def _no_group(call: Call) -> Answer:
@@ -264,30 +266,6 @@ def _no_group(call: Call) -> Answer:
 def _no_groups(call: Call) -> Answer:
     admin(call, "identity:create_group")
     raise ApiError(501, "This cloud keeps no groups: give roles to users.")
-
-
-# Passwords ----------------------------------------------------------------------------------------------------------
-
-
-def _change_password(call: Call) -> Answer:
-    """A user changes their own password; the old one is the proof, no token is needed."""
-    asked = call.body.get("user") if isinstance(call.body, dict) else None
-    if not isinstance(asked, dict):
-        raise ApiError(400, "'user' is a required property")
-    for name in ("original_password", "password"):
-        if not isinstance(asked.get(name), str) or not asked[name]:
-            raise ApiError(400, f"'{name}' is a required property")
-    if len(asked["password"]) > passwords.SECRET_MAX:
-        raise ApiError(400, f"Invalid input for field 'password': it is longer than {passwords.SECRET_MAX} characters")
-    user = call.tx.lock(t.users, call.path["id"])
-    stored = None if user is None or not user["enabled"] else user["password_hash"]
-    if not passwords.verify(asked["original_password"], stored) or user is None:
-        raise ApiError(401, tokens.UNAUTHORIZED)
-    if asked["password"] == asked["original_password"]:
-        raise ApiError(400, "Password validation error: The new password cannot be identical to a previous one.")
-    call.tx.update(t.users, user["id"], {"password_hash": passwords.hash_secret(asked["password"])})
-    tokens.revoke(call.tx, "user", user["id"])
-    return Answer(204)
 
 
 def _versions(call: Call) -> Answer:
@@ -312,7 +290,6 @@ ENDPOINTS = [
     *(endpoint for what in ("services", "endpoints", "regions") for endpoint in _publish(what)),
     Endpoint("GET", "/v3/users/{user_id}/projects", _my_projects),
     Endpoint("GET", "/v3/users/{user_id}/groups", _groups),
-    Endpoint("POST", "/v3/users/{id}/password", _change_password, write=True, public=True),
     Endpoint("GET", "/v3/groups", _groups),
     Endpoint("POST", "/v3/groups", _no_groups),
     *(
@@ -329,10 +306,11 @@ ENDPOINTS = [
     ),
     *credentials.ENDPOINTS,
     *implied.ENDPOINTS,
+    *tags.ENDPOINTS,
     *assignments.ENDPOINTS,
     Endpoint("GET", "/v3/{collection}", _list),
-    Endpoint("POST", "/v3/{collection}", _create, write=True),
+    Endpoint("POST", "/v3/{collection}", _create, write=True, prepare=_hash_new),
     Endpoint("GET", "/v3/{collection}/{id}", _show),
-    Endpoint("PATCH", "/v3/{collection}/{id}", _update, write=True),
+    Endpoint("PATCH", "/v3/{collection}/{id}", _update, write=True, prepare=_hash_new),
     Endpoint("DELETE", "/v3/{collection}/{id}", _delete, write=True),
 ]

@@ -1,13 +1,12 @@
 """Who has which role where: grants on projects, domains and the system, and the list of all (Keystone v3)."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.identity import lists, tokens
 from vrata.cloud.identity import tables as t
-from vrata.cloud.identity import tokens
 from vrata.cloud.identity.resources import KINDS, admin, found, listing
 from vrata.cloud.store import Row
 
@@ -19,12 +18,20 @@ def _assignment(call: Call) -> Row:
         raise ApiError(404, "The resource could not be found.")
     target = call.path.get("target", "all")
     found(call.tx.get(t.users, call.path["user"]), "user", call.path["user"])
-    if kind != "system":
-        found(call.tx.get(t.projects if kind == "project" else t.domains, target), kind, target)
+    place = None if kind == "system" else found(call.tx.get(_TABLES[kind], target), kind, target)
     values = {"user_id": call.path["user"], "target_kind": kind, "target_id": target}
     if "role" in call.path:
-        values["role_id"] = found(call.tx.get(t.roles, call.path["role"]), "role", call.path["role"])["id"]
+        role = found(call.tx.get(t.roles, call.path["role"]), "role", call.path["role"])
+        values["role_id"] = role["id"]
+        _check_domain(role, kind, place)
     return values
+
+
+def _check_domain(role: Row, kind: str, place: Row | None) -> None:
+    """403 for a role of a domain outside of it."""
+    home = None if place is None else place["id"] if kind == "domain" else place["domain_id"]
+    if role["domain_id"] not in {None, home}:
+        raise ApiError(403, f"Role {role['id']} belongs to domain {role['domain_id']}: it can be given only there.")
 
 
 def _rows(values: Row) -> list[Any]:
@@ -58,34 +65,44 @@ def _granted(call: Call) -> Answer:
     return listing(call, "roles", call.tx.all(sa.select(t.roles).where(t.roles.c.id.in_(ids))))
 
 
+_TABLES = {"project": t.projects, "domain": t.domains}
+_COLUMNS = {"user.id": "user_id", "role.id": "role_id", "scope.project.id": "target_id", "scope.domain.id": "target_id"}
+_KINDS = {"scope.project.id": "project", "scope.domain.id": "domain", "scope.system": "system"}
+_INHERITED = "scope.OS-INHERIT:inherited_to"
+_FILTERS = (*_COLUMNS, "scope.system", "group.id", _INHERITED, "effective", "include_names", "include_subtree")
+
+
 def _role_assignments(call: Call) -> Answer:
     query = dict(call.query)
+    for name in query:
+        if name not in _FILTERS:
+            raise lists.unknown(name, _FILTERS)
     if query.get("user.id") != call.caller.user_id:
         admin(call, "identity:list_role_assignments")
-    columns = {
-        "user.id": "user_id",
-        "role.id": "role_id",
-        "scope.project.id": "target_id",
-        "scope.domain.id": "target_id",
-    }
-    effective = "effective" in query and query["effective"].lower() not in {"0", "false"}
-    conditions = [t.assignments.c[column] == query[name] for name, column in columns.items() if name in query]
-    if effective:
-        conditions = [one for name, one in zip(_present(query, columns), conditions, strict=True) if name != "role.id"]
-    if "scope.system" in query:
-        conditions.append(t.assignments.c.target_kind == "system")
-    if "group.id" in query:  # there are no groups
+    effective = lists.flag(query, "effective")
+    c = t.assignments.c
+    asked = {name: query[name] for name in _COLUMNS if name in query and not (effective and name == "role.id")}
+    conditions = [c[_COLUMNS[name]] == value for name, value in asked.items() if name != "scope.project.id"]
+    conditions += [c.target_kind == kind for name, kind in _KINDS.items() if name in query]
+    if "scope.project.id" in query:
+        below = lists.flag(query, "include_subtree")
+        conditions.append(c.target_id.in_(_with_subtree(call, query["scope.project.id"], below=below)))
+    if "group.id" in query or _INHERITED in query:  # there are no groups, and nothing is inherited
         conditions.append(sa.false())
     rows = call.tx.all(sa.select(t.assignments).where(*conditions))
     if effective:
         rows = _effective(call, rows, query.get("role.id"))
-    named = "include_names" in query and query["include_names"].lower() not in {"0", "false"}
-    shown = [_shown(call, row, named=named) for row in rows]
+    shown = [_shown(call, row, named=lists.flag(query, "include_names")) for row in rows]
     return Answer(body={"role_assignments": shown, "links": {"next": None, "previous": None, "self": call.url}})
 
 
-def _present(query: dict[str, str], names: Iterable[str]) -> list[str]:
-    return [name for name in names if name in query]
+def _with_subtree(call: Call, project_id: str, *, below: bool) -> list[str]:
+    """The project, and every one below it if that is asked for."""
+    found, last = [project_id], [project_id]
+    while below and last:
+        last = call.tx.column(sa.select(t.projects.c.id).where(t.projects.c.parent_id.in_(last)))
+        found += last
+    return found
 
 
 def _effective(call: Call, rows: list[Row], role_id: str | None) -> list[Row]:
@@ -105,7 +122,7 @@ def _shown(call: Call, row: Row, *, named: bool) -> Row:
         if named:
             target = call.tx.get(KINDS[f"{kind}s"][0], row_id) or {}
             out["name"] = target.get("name", "")
-            if "domain_id" in target:
+            if target.get("domain_id") is not None:  # roles of the whole cloud have none
                 out["domain"] = tokens.domain(call.tx, target["domain_id"])
         return out
 

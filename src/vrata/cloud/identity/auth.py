@@ -1,9 +1,12 @@
 """POST /v3/auth/tokens: who is it, may they have that scope (Keystone v3, «Password / token / application credential»).
 
 Three steps, so that no lock is held while a password is hashed: read the candidate, check the secret, write the token.
+Failures are delayed, limited and written down (`attempts.py`).
 """
 
 import asyncio
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,13 +15,16 @@ import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vrata.cloud.http import Answer, ApiError, base_url, encode, failure, now, read_body
+from vrata.base import clock
+from vrata.base.asgi import address_of
+from vrata.cloud.audit import Trace
+from vrata.cloud.http import Answer, ApiError, Frame, base_url, decode, now, read_body, read_query, serve
 from vrata.cloud.identity import passwords, tokens
 from vrata.cloud.identity import tables as t
+from vrata.cloud.identity.attempts import Attempts
 from vrata.cloud.identity.catalog import catalog
 from vrata.cloud.identity.dialect import DIALECT
-from vrata.cloud.settings import Settings
-from vrata.cloud.store import Row, Store, Tx
+from vrata.cloud.store import Row, Tx
 
 UNSCOPED = "unscoped"
 
@@ -32,48 +38,116 @@ class Candidate:
     secret: str = ""
     stored: str | None = None
     proved: bool = False
+    claimed: str = ""  # by which name or id
     credential: Row | None = None
     earlier: Row | None = None  # the token this one comes from
 
 
-def endpoint(store: Store, settings: Settings) -> Any:
-    """The handler of POST /v3/auth/tokens."""
+class Login:
+    """What takes a password without a token: POST /v3/auth/tokens, and a user's change of their own password."""
 
-    async def serve(request: Request) -> Response:
-        try:
-            body = await read_body(request, DIALECT)
-            nocatalog = "nocatalog" in request.query_params
-            return encode(await _issue(store, settings, body, base=base_url(request, settings), nocatalog=nocatalog))
-        except Exception as error:  # noqa: BLE001 - the frame answers for every handler
-            return failure(error, DIALECT, request)
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._attempts = Attempts()
 
-    return serve
+    async def issue(self, request: Request) -> Response:
+        """POST /v3/auth/tokens."""
+
+        async def work(trace: Trace) -> Answer:
+            read_query(request)
+            body = decode(await read_body(request), DIALECT)
+            base = base_url(request, self._frame.settings)
+            return await self._issue(body, trace, base=base, nocatalog="nocatalog" in request.query_params)
+
+        return await serve(request, DIALECT, self._frame, work)
+
+    async def change_password(self, request: Request) -> Response:
+        """POST /v3/users/{id}/password: the old password is the proof, no token is needed (Keystone v3, «Users»)."""
+
+        async def work(trace: Trace) -> Answer:
+            read_query(request)
+            user_id = request.path_params["id"]
+            old, new = _passwords(decode(await read_body(request), DIALECT))
+            user = await self._frame.store.read(lambda tx: tx.get(t.users, user_id))
+            stored = None if user is None or not user["enabled"] else user["password_hash"]
+            cost = self._frame.settings.password_cost
+            await self._prove(trace, user_id, lambda: passwords.verify(old, stored, cost))
+            if new == old:
+                raise ApiError(
+                    400, "Password validation error: The new password cannot be identical to a previous one."
+                )
+            trace.user_id = user_id
+            fresh = await self._frame.hashing.run(address_of(trace.client), lambda: passwords.hash_secret(new, cost))
+
+            def change(tx: Tx) -> Answer:
+                row = tx.lock(t.users, user_id)
+                if row is None or not row["enabled"] or row["password_hash"] != stored:
+                    raise ApiError(401, tokens.UNAUTHORIZED)  # changed while this was looked at
+                tx.update(t.users, user_id, {"password_hash": fresh})
+                tokens.revoke(tx, "user", user_id)
+                return Answer(204)
+
+            return await self._frame.store.write(change)
+
+        return await serve(request, DIALECT, self._frame, work)
+
+    async def _issue(self, body: Any, trace: Trace, *, base: str, nocatalog: bool) -> Answer:
+        auth = body.get("auth") if isinstance(body, dict) else None
+        if not isinstance(auth, dict) or not isinstance(auth.get("identity"), dict):
+            raise ApiError(400, "'auth' is a required property")
+        store, settings = self._frame.store, self._frame.settings
+        candidate = await store.read(lambda tx: _candidate(tx, auth["identity"], now()))
+        if not candidate.proved:
+            user_id, secret, stored = candidate.user_id, candidate.secret, candidate.stored
+            await self._prove(
+                trace,
+                candidate.claimed,
+                lambda: passwords.verify(secret, stored, settings.password_cost) and user_id is not None,
+            )
+        trace.user_id = candidate.user_id or ""
+
+        def work(tx: Tx) -> Answer:
+            values = _scope(tx, candidate, auth.get("scope"))
+            trace.project_id = values.get("project_id")
+            tokens.alive(tx, values)
+            if candidate.earlier is not None:
+                values["expires_at"] = candidate.earlier["expires_at"]
+            elif candidate.credential is not None and candidate.credential["expires_at"] is not None:
+                most = now() + timedelta(seconds=settings.token_life_s)
+                values["expires_at"] = min(most, candidate.credential["expires_at"])
+            token, row = tokens.issue(tx, values, now(), settings.token_life_s)
+            shown = tokens.show(tx, row, [] if nocatalog else catalog(base, settings))
+            return Answer(201, {"token": shown}, {"x-subject-token": token, "vary": "X-Auth-Token"})
+
+        return await store.write(work)
+
+    async def _prove(self, trace: Trace, claimed: str, check: Callable[[], bool]) -> None:
+        """401, late, unless `check` is true; 429 while this client must wait before it may try again."""
+        trace.claimed = claimed
+        address = address_of(trace.client)
+        pause_s = self._attempts.pause_s(address, claimed, clock.monotonic_s())
+        if pause_s > 0:
+            raise ApiError(
+                429, "Too many failed logins. Please wait before you try again.", retry_after_s=math.ceil(pause_s)
+            )
+        if await self._frame.hashing.run(address, check, self._attempts.rank(address, claimed, clock.monotonic_s())):
+            self._attempts.succeeded(address, claimed)
+            return
+        await asyncio.sleep(self._attempts.failed(address, claimed, clock.monotonic_s()))
+        raise ApiError(401, tokens.UNAUTHORIZED)
 
 
-async def _issue(store: Store, settings: Settings, body: Any, *, base: str, nocatalog: bool) -> Answer:
-    auth = body.get("auth") if isinstance(body, dict) else None
-    if not isinstance(auth, dict) or not isinstance(auth.get("identity"), dict):
-        raise ApiError(400, "'auth' is a required property")
-    identity = auth["identity"]
-    candidate = await store.read(lambda tx: _candidate(tx, identity, now()))
-    if not candidate.proved:
-        good = await asyncio.to_thread(passwords.verify, candidate.secret, candidate.stored)
-        if not good or candidate.user_id is None:
-            raise ApiError(401, tokens.UNAUTHORIZED)
-
-    def work(tx: Tx) -> Answer:
-        values = _scope(tx, candidate, auth.get("scope"))
-        tokens.alive(tx, values)
-        if candidate.earlier is not None:
-            values["expires_at"] = candidate.earlier["expires_at"]
-        elif candidate.credential is not None and candidate.credential["expires_at"] is not None:
-            most = now() + timedelta(seconds=settings.token_life_s)
-            values["expires_at"] = min(most, candidate.credential["expires_at"])
-        token, row = tokens.issue(tx, values, now(), settings.token_life_s)
-        shown = tokens.show(tx, row, [] if nocatalog else catalog(base, settings))
-        return Answer(201, {"token": shown}, {"x-subject-token": token, "vary": "X-Auth-Token"})
-
-    return await store.write(work)
+def _passwords(body: Any) -> tuple[str, str]:
+    """The old and the new one."""
+    asked = body.get("user") if isinstance(body, dict) else None
+    if not isinstance(asked, dict):
+        raise ApiError(400, "'user' is a required property")
+    for name in ("original_password", "password"):
+        if not isinstance(asked.get(name), str) or not asked[name]:
+            raise ApiError(400, f"'{name}' is a required property")
+    if len(asked["password"]) > passwords.SECRET_MAX:
+        raise ApiError(400, f"Invalid input for field 'password': it is longer than {passwords.SECRET_MAX} characters")
+    return asked["original_password"], asked["password"]
 
 
 def _candidate(tx: Tx, identity: dict[str, Any], moment: datetime) -> Candidate:
@@ -84,7 +158,8 @@ def _candidate(tx: Tx, identity: dict[str, Any], moment: datetime) -> Candidate:
         case "password":
             asked = _part(_part(identity, "password"), "user")
             user = find_user(tx, asked)
-            return Candidate(_of(user, "id"), "password", str(asked.get("password", "")), _of(user, "password_hash"))
+            secret = str(asked.get("password", ""))
+            return Candidate(_of(user, "id"), "password", secret, _of(user, "password_hash"), claimed=_claimed(asked))
         case "token":
             earlier = tokens.load(tx, str(_part(identity, "token").get("id", "")), moment)
             return Candidate(earlier["user_id"], "token", proved=True, earlier=earlier)
@@ -102,15 +177,20 @@ def _credential(tx: Tx, asked: dict[str, Any], moment: datetime) -> Candidate:
         user = find_user(tx, _part(asked, "user"))
         row = user and tx.one(
             sa.select(t.application_credentials).where(
-                t.application_credentials.c.user_id == user["id"], t.application_credentials.c.name == asked["name"]
+                t.application_credentials.c.user_id == user["id"],
+                t.application_credentials.c.name == str(asked["name"]),
             )
         )
     if row is not None and row["expires_at"] is not None and row["expires_at"] <= moment:
         row = None
     return Candidate(
         _of(row, "user_id"), "application_credential", str(asked.get("secret", "")), _of(row, "secret_hash"),
-        credential=row,
+        claimed=_claimed(asked), credential=row,
     )  # fmt: skip
+
+
+def _claimed(asked: dict[str, Any]) -> str:
+    return str(asked.get("id") or asked.get("name") or "")[:255]
 
 
 def _of(row: Row | None, name: str) -> str | None:

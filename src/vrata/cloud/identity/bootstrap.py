@@ -1,13 +1,14 @@
 """Makes a fresh database usable: the Default domain, roles with their implications, projects, users admin and demo.
 
-Safe to repeat at each start: what exists stays; a changed password file changes the password.
+Safe to repeat at each start: what exists stays, passwords too. `reset` gives a user a new one.
 """
 
 import uuid
+from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from vrata.cloud.identity import passwords
+from vrata.cloud.identity import passwords, tokens
 from vrata.cloud.identity import tables as t
 from vrata.cloud.store import Tx
 
@@ -20,8 +21,11 @@ IMPLIED = (("admin", "member"), ("member", "reader"))
 PROJECTS = ("admin", "demo", "service")
 
 
-def bootstrap(tx: Tx, admin_password: str | None, demo_password: str | None) -> None:
-    """Bring the identity part of the database to its first usable state."""
+Password = Callable[[], str] | None
+
+
+def bootstrap(tx: Tx, admin_password: Password, demo_password: Password, cost: int = passwords.COST) -> None:
+    """Bring the identity part of the database to its first usable state. Passwords are asked for where there is none."""
     if tx.get(t.domains, DOMAIN) is None:
         tx.insert(t.domains, {"id": DOMAIN, "name": "Default", "description": "The default domain", "enabled": True})
     role_ids = {name: _ensure(tx, t.roles, {"name": name, "description": ""}) for name in ROLES}
@@ -35,8 +39,8 @@ def bootstrap(tx: Tx, admin_password: str | None, demo_password: str | None) -> 
         )
         for name in PROJECTS
     }
-    admin = _user(tx, "admin", admin_password)
-    demo = _user(tx, "demo", demo_password)
+    admin = _user(tx, "admin", admin_password, cost)
+    demo = _user(tx, "demo", demo_password, cost)
     for user, role, kind, target in (
         (admin, "admin", "project", project_ids["admin"]),
         (admin, "admin", "project", project_ids["demo"]),
@@ -51,11 +55,20 @@ def bootstrap(tx: Tx, admin_password: str | None, demo_password: str | None) -> 
         )
 
 
-def _user(tx: Tx, name: str, password: str | None) -> str:
+def reset(tx: Tx, name: str, domain_id: str, password_hash: str) -> str | None:
+    """Give a user this password and end its tokens; the user's id, None if there is no such user."""
+    user_id = tx.value(sa.select(t.users.c.id).where(t.users.c.name == name, t.users.c.domain_id == domain_id))
+    if user_id is None:
+        return None
+    tx.update(t.users, user_id, {"password_hash": password_hash, "enabled": True})
+    tokens.revoke(tx, "user", user_id)
+    return str(user_id)
+
+
+def _user(tx: Tx, name: str, password: Password, cost: int) -> str:
     user_id = _ensure(tx, t.users, {"name": name, "domain_id": DOMAIN, "description": "", "enabled": True})
-    stored = tx.value(sa.select(t.users.c.password_hash).where(t.users.c.id == user_id))
-    if password is not None and not passwords.verify(password, stored):
-        tx.update(t.users, user_id, {"password_hash": passwords.hash_secret(password)})
+    if password is not None and tx.value(sa.select(t.users.c.password_hash).where(t.users.c.id == user_id)) is None:
+        tx.update(t.users, user_id, {"password_hash": passwords.hash_secret(password(), cost)})
     return user_id
 
 

@@ -2,12 +2,13 @@
 
 import secrets
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint, now
-from vrata.cloud.identity import passwords, tokens
+from vrata.cloud.identity import lists, passwords
 from vrata.cloud.identity import tables as t
 from vrata.cloud.identity.resources import FORBIDDEN, duplicate, values_of
 from vrata.cloud.store import Row
@@ -27,7 +28,7 @@ def _credential_view(call: Call, row: Row) -> Row:
     shown = {name: row[name] for name in ("id", "name", "description", "project_id", "user_id", "unrestricted")}
     expires = row["expires_at"]
     return shown | {
-        "expires_at": None if expires is None else tokens.stamp(expires),
+        "expires_at": None if expires is None else expires.strftime("%Y-%m-%dT%H:%M:%S.%f"),  # Keystone: without Z
         "system": None,
         "roles": [{"id": role["id"], "name": role["name"], "domain_id": None} for role in found],
         "links": {"self": f"{call.base_url}/identity/v3/users/{row['user_id']}/application_credentials/{row['id']}"},
@@ -40,12 +41,21 @@ def _expiry(text: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(str(text))
-    except ValueError as error:
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError) as error:
         raise ApiError(400, f"Invalid input for field 'expires_at': {text!r} is not a time in ISO 8601.") from error
-    until = moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-    if until <= now():
+    if moment <= now():
         raise ApiError(400, f"Invalid input for field 'expires_at': {text!r} is not in the future.")
-    return until
+    return moment
+
+
+def _hash_secret(call: Call) -> Callable[[], tuple[str, str, datetime | None]]:
+    """Before the transaction: the secret, its hash, and when it ends, which was in the future when it was asked for."""
+    _own(call)
+    asked, _ = values_of(call, "application_credential", ("name", "description"))
+    secret, until = str(asked.get("secret") or secrets.token_urlsafe(48)), _expiry(asked.get("expires_at"))
+    return lambda: (secret, passwords.hash_secret(secret, call.settings.password_cost), until)
 
 
 def _create_credential(call: Call) -> Answer:
@@ -56,6 +66,8 @@ def _create_credential(call: Call) -> Answer:
     mine = call.tx.all(sa.select(t.roles).where(t.roles.c.name.in_(call.caller.roles)))
     if asked.get("access_rules"):
         raise ApiError(400, "Invalid input for field 'access_rules': access rules are not supported by this cloud.")
+    if not isinstance(unrestricted := asked.get("unrestricted") or False, bool):
+        raise ApiError(400, f"Invalid input for field 'unrestricted': {unrestricted!r} is not true or false.")
     wanted = asked.get("roles") or mine
     if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):
         raise ApiError(400, "Invalid input for field 'roles': it is a list of {id} or {name}.")
@@ -65,12 +77,11 @@ def _create_credential(call: Call) -> Answer:
     creds = t.application_credentials
     if call.tx.value(sa.select(creds.c.id).where(creds.c.user_id == user_id, creds.c.name == values["name"])):
         raise duplicate("application_credential", values["name"])
-    secret = str(asked.get("secret") or secrets.token_urlsafe(48))
-    until = _expiry(asked.get("expires_at"))
+    secret, secret_hash, until = call.prepared
     row = {
         "id": uuid.uuid4().hex, "user_id": user_id, "project_id": call.caller.project_id, "name": values["name"],
-        "description": values.get("description") or "", "secret_hash": passwords.hash_secret(secret),
-        "unrestricted": bool(asked.get("unrestricted")), "role_ids": [role["id"] for role in chosen],
+        "description": values.get("description") or "", "secret_hash": secret_hash,
+        "unrestricted": unrestricted, "role_ids": [role["id"] for role in chosen],
         "expires_at": until, "created_at": now(), "updated_at": None,
     }  # fmt: skip
     call.tx.insert(creds, row)
@@ -80,10 +91,9 @@ def _create_credential(call: Call) -> Answer:
 def _list_credentials(call: Call) -> Answer:
     creds = t.application_credentials
     query = sa.select(creds).where(creds.c.user_id == _own(call)).order_by(creds.c.name)
-    name = dict(call.query).get("name")
-    rows = call.tx.all(query if name is None else query.where(creds.c.name == name))
-    links = {"next": None, "previous": None, "self": call.url}
-    return Answer(body={"application_credentials": [_credential_view(call, row) for row in rows], "links": links})
+    shown = [_credential_view(call, row) for row in call.tx.all(query)]
+    names = ("id", "name", "description", "project_id", "unrestricted")
+    return lists.answer(call, "application_credentials", shown, names)
 
 
 def _one_credential(call: Call) -> Answer:
@@ -100,7 +110,7 @@ def _one_credential(call: Call) -> Answer:
 def _access_rules(call: Call) -> Answer:
     """There are none: a credential reaches everything its roles reach."""
     _own(call)
-    return Answer(body={"access_rules": [], "links": {"next": None, "previous": None, "self": call.url}})
+    return lists.answer(call, "access_rules", [], ("service", "path", "method"))
 
 
 def _no_access_rule(call: Call) -> Answer:
@@ -113,7 +123,7 @@ _RULES = "/v3/users/{user}/access_rules"
 
 ENDPOINTS = [
     Endpoint("GET", _CREDENTIALS, _list_credentials),
-    Endpoint("POST", _CREDENTIALS, _create_credential, write=True),
+    Endpoint("POST", _CREDENTIALS, _create_credential, write=True, prepare=_hash_secret),
     Endpoint("GET", _CREDENTIALS + "/{id}", _one_credential),
     Endpoint("DELETE", _CREDENTIALS + "/{id}", _one_credential, write=True),
     Endpoint("GET", _RULES, _access_rules),

@@ -6,6 +6,7 @@ What the cloud itself stands on (admin → member → reader) can not be taken a
 import sqlalchemy as sa
 
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
+from vrata.cloud.identity import lists
 from vrata.cloud.identity import tables as t
 from vrata.cloud.identity.bootstrap import IMPLIED
 from vrata.cloud.identity.resources import admin, found
@@ -18,7 +19,7 @@ def _role(call: Call, name: str) -> Row:
 
 def _ref(call: Call, role: Row) -> Row:
     return {
-        "id": role["id"], "name": role["name"], "description": role["description"], "domain_id": None,
+        "id": role["id"], "name": role["name"], "description": role["description"], "domain_id": role["domain_id"],
         "links": {"self": f"{call.base_url}/identity/v3/roles/{role['id']}"},
     }  # fmt: skip
 
@@ -35,6 +36,7 @@ def _implied_by(call: Call, prior: Row) -> list[Row]:
 
 
 def _list(call: Call) -> Answer:
+    lists.kept(call, [], ())
     admin(call, "identity:list_implied_roles")
     prior = _role(call, "prior")
     inference = {"prior_role": _ref(call, prior), "implies": _implied_by(call, prior)}
@@ -42,6 +44,7 @@ def _list(call: Call) -> Answer:
 
 
 def _all(call: Call) -> Answer:
+    lists.kept(call, [], ())
     admin(call, "identity:list_role_inference_rules")
     rules = [
         {"prior_role": _ref(call, prior), "implies": implies}

@@ -5,19 +5,21 @@ import hashlib
 import hmac
 import os
 
-N, R, P = 2**14, 8, 5  # 16 MiB and about 0.2 s of one core: OWASP's row for this much memory
+R, P = 8, 5
+COST = 14  # log2 of N: 16 MiB and about 0.2 s of one core, OWASP's row for this much memory
 SECRET_MAX = 1024
 
 
-def hash_secret(secret: str) -> str:
-    """`scrypt$n$r$p$salt$hash`, with a fresh salt."""
-    salt = os.urandom(16)
-    return f"scrypt${N}${R}${P}${_text(salt)}${_text(_scrypt(secret, salt, N, R, P))}"
+def hash_secret(secret: str, cost: int = COST) -> str:
+    """`scrypt$n$r$p$salt$hash`, with a fresh salt. `cost`: log2 of n."""
+    salt, n = os.urandom(16), 2**cost
+    return f"scrypt${n}${R}${P}${_text(salt)}${_text(_scrypt(secret, salt, n, R, P))}"
 
 
-def verify(secret: str, stored: str | None) -> bool:
-    """Whether the secret is the stored one. An absent one costs the same time, so users can not be guessed."""
-    name, n, r, p, salt, wanted = (stored or _NOBODY).split("$")
+def verify(secret: str, stored: str | None, cost: int = COST) -> bool:
+    """Whether the secret is the stored one. An absent one costs as much as one hashed now, so users cannot be guessed."""
+    nobody = f"scrypt${2**cost}${R}${P}${_text(bytes(16))}${_text(bytes(32))}"
+    name, n, r, p, salt, wanted = (stored or nobody).split("$")
     if name != "scrypt" or len(secret) > SECRET_MAX:
         return False
     got = _scrypt(secret, base64.b64decode(salt), int(n), int(r), int(p))
@@ -30,6 +32,3 @@ def _scrypt(secret: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 def _text(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
-
-
-_NOBODY = f"scrypt${N}${R}${P}${_text(bytes(16))}${_text(bytes(32))}"

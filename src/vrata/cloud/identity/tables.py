@@ -6,19 +6,28 @@ from vrata.cloud.schema import data, flag, key, metadata, reference, text, times
 
 domains = sa.Table(
     "domains", metadata, key(), text("name"), text("description", 1024), flag("enabled", default=True),
-    sa.UniqueConstraint("name"),
+    data("extra"), sa.UniqueConstraint("name"),
 )  # fmt: skip
 projects = sa.Table(
     "projects", metadata, key(), reference("domain_id", "domains.id"), text("parent_id", 64), text("name"),
-    text("description", 1024), flag("enabled", default=True), data("tags"),
+    text("description", 1024), flag("enabled", default=True), data("tags"), data("extra"),
     sa.UniqueConstraint("domain_id", "name"),
 )  # fmt: skip
 users = sa.Table(
     "users", metadata, key(), reference("domain_id", "domains.id"), text("name"), text("description", 1024),
     text("email", nullable=True), text("default_project_id", 64, nullable=True), flag("enabled", default=True),
-    text("password_hash", nullable=True), sa.UniqueConstraint("domain_id", "name"),
+    text("password_hash", nullable=True), data("extra"), sa.UniqueConstraint("domain_id", "name"),
 )  # fmt: skip
-roles = sa.Table("roles", metadata, key(), text("name"), text("description", 1024), sa.UniqueConstraint("name"))
+roles = sa.Table(
+    "roles",
+    metadata,
+    key(),
+    text("name"),
+    text("description", 1024),
+    data("extra"),
+    text("domain_id", 64, nullable=True),
+    sa.UniqueConstraint("name"),
+)
 implied_roles = sa.Table(
     "implied_roles", metadata,
     sa.Column("prior_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),

@@ -18,6 +18,7 @@ def _body(error: ApiError) -> object:
 
 
 DIALECT = Dialect("key-manager", _body, "Not a valid JSON object.")
+USERS_MAX, USER_MAX = 255, 64  # of an access list; characters of an id
 _WORDS = {
     "secrets": "Secret not found.",
     "secret_containers": "Container not found.",
@@ -37,13 +38,19 @@ def project(call: Call, *, write: bool) -> str:
     return caller.project_id
 
 
+def operator(call: Call) -> None:
+    """403 for all but administrators."""
+    if not call.caller.admin:
+        raise ApiError(403, "Action not allowed - please review your user/project privileges.")
+
+
 def find(call: Call, table: sa.Table, *, write: bool) -> Row:
     """The row of the path: its project's members change it, readers and those on its list see it."""
     own = project(call, write=write)
     row = call.tx.get(table, call.path["id"]) if UUID.match(call.path["id"]) else None
     if row is None or row["deleted"] or (row.get("expires_at") is not None and row["expires_at"] <= now()):
         raise missing(table)
-    listed = call.caller.user_id in _users(row)
+    listed = is_listed(call, row)
     if row["project_id"] != own and (write or not listed):
         raise missing(table)
     if _private(row) and row["creator_id"] != call.caller.user_id and not listed:
@@ -53,12 +60,22 @@ def find(call: Call, table: sa.Table, *, write: bool) -> Row:
 
 def may_decrypt(call: Call, row: Row) -> None:
     """403 for those who may see a secret but not read it: readers of the project."""
-    if call.caller.user_id not in _users(row) and not call.caller.may_write():
+    if not is_listed(call, row) and not call.caller.may_write():
         raise ApiError(403, "Secret payload retrieval attempt not allowed - please review your user/project privileges")
 
 
 def _users(row: Row) -> list[str]:
     return list((row["acl"] or {}).get("users", ()))
+
+
+def is_listed(call: Call, row: Row) -> bool:
+    """Whether the access list of the row names the caller."""
+    return call.caller.user_id in _users(row)
+
+
+def _are_users(given: Any) -> bool:
+    fits = isinstance(given, list) and len(given) <= USERS_MAX
+    return fits and all(isinstance(one, str) and len(one) <= USER_MAX for one in given)
 
 
 def _private(row: Row) -> bool:
@@ -87,9 +104,9 @@ def set_acl(table: sa.Table, collection: str) -> Any:
             raise ApiError(400, "Provided object does not match schema 'ACL': use {\"read\": {\"users\": [...], "
                                 "\"project-access\": true|false}}.")  # fmt: skip
         users, access = given.get("users"), given.get("project-access")
-        if users is not None and not (isinstance(users, list) and all(isinstance(one, str) for one in users)):
-            raise ApiError(400, "Provided object does not match schema 'ACL': users is a list of user ids. "
-                                "Invalid property: 'read.users'")  # fmt: skip
+        if users is not None and not _are_users(users):
+            raise ApiError(400, f"Provided object does not match schema 'ACL': users is a list of at most {USERS_MAX} user "
+                                "ids. Invalid property: 'read.users'")  # fmt: skip
         if access is not None and not isinstance(access, bool):
             raise ApiError(400, "Provided object does not match schema 'ACL': project-access is true or false. "
                                 "Invalid property: 'read.project-access'")  # fmt: skip

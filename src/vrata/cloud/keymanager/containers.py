@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vrata.base import ids
 from vrata.cloud.fields import UUID, Field
 from vrata.cloud.http import Answer, ApiError, Call, now
-from vrata.cloud.keymanager import access, secrets, uses
+from vrata.cloud.keymanager import access, lists, secrets, uses
 from vrata.cloud.keymanager import tables as t
 from vrata.cloud.store import Row
 
@@ -58,11 +58,7 @@ def _parts(call: Call, values: Row) -> dict[str, str]:
             raise _broken('each secret is {"name": …, "secret_ref": …}', "secret_refs")
         if (name or "") in parts:
             raise _broken("Duplicate reference names are not allowed", "secret_refs")
-        secret_id = uses.id_of(ref)
-        if not UUID.match(secret_id):
-            raise _broken(f"{ref!r} is no reference to a secret", "secret_ref")
-        _visible(call, secret_id)
-        parts[name or ""] = secret_id
+        parts[name or ""] = secret_id(call, ref)
     needed, optional = NAMES.get(values["type"], (frozenset(), frozenset(parts)))
     if not needed <= parts.keys() or not parts.keys() <= needed | optional:
         allowed = ", ".join(sorted(needed | optional))
@@ -71,14 +67,19 @@ def _parts(call: Call, values: Row) -> dict[str, str]:
     return parts
 
 
-def _visible(call: Call, secret_id: str) -> None:
+def secret_id(call: Call, ref: str) -> str:
+    """The secret that a reference names; 400 for what is none, 404 for one that the caller does not see."""
+    found = uses.id_of(ref)
+    if not UUID.match(found):
+        raise _broken(f"{ref!r} is no reference to a secret", "secret_ref")
     before = dict(call.path)
-    call.path["id"] = secret_id
+    call.path["id"] = found
     try:
         access.find(call, t.secrets, write=False)
     finally:
         call.path.clear()
         call.path.update(before)
+    return found
 
 
 def _broken(why: str, name: str) -> ApiError:
@@ -108,11 +109,10 @@ def index(call: Call) -> Answer:
     """GET containers."""
     own = access.project(call, write=False)
     query = sa.select(t.containers).where(t.containers.c.project_id == own, ~t.containers.c.deleted)
-    for name in ("name", "type"):
-        if name in dict(call.query):
-            query = query.where(t.containers.c[name] == dict(call.query)[name])
+    for name, value in lists.asked(call, "name", "type").items():
+        query = query.where(t.containers.c[name] == value)
     rows = call.tx.all(query.order_by(t.containers.c.created_at, t.containers.c.id))
-    return secrets.page(call, rows, "containers", view)
+    return lists.page(call, rows, "containers", view)
 
 
 def remove(call: Call) -> Answer:
@@ -156,8 +156,22 @@ def drop_consumer(call: Call) -> Answer:
 
 def list_consumers(call: Call) -> Answer:
     """GET containers/ID/consumers."""
+    lists.asked(call)
     row = access.find(call, t.containers, write=False)
     rows = call.tx.all(
         sa.select(t.consumers).where(t.consumers.c.container_id == row["id"]).order_by(t.consumers.c.created_at)
     )
-    return secrets.page(call, rows, "consumers", lambda _call, one: {"name": one["name"], "URL": one["url"]})
+    return lists.page(call, rows, "consumers", lambda _call, one: _shown(one))
+
+
+def _shown(one: Row) -> Row:
+    times = {"created": one["created_at"], "updated": one["updated_at"]}
+    return {"name": one["name"], "URL": one["url"], "status": "ACTIVE", **times}
+
+
+def show_consumer(call: Call) -> Answer:
+    """GET containers/ID/consumers/ID."""
+    row, one = access.find(call, t.containers, write=False), call.tx.get(t.consumers, call.path["consumer"])
+    if one is None or one["container_id"] != row["id"]:
+        raise ApiError(404, "Consumer not found.")
+    return Answer(body=_shown(one))

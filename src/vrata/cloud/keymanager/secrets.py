@@ -13,16 +13,21 @@ import sqlalchemy as sa
 from vrata.base import ids
 from vrata.cloud.fields import Field, Problem, parse
 from vrata.cloud.http import Answer, ApiError, Call, now
-from vrata.cloud.keymanager import access, uses
+from vrata.cloud.keymanager import access, lists, negotiation, uses
 from vrata.cloud.keymanager import tables as t
 from vrata.cloud.keymanager.vault import Vault
 from vrata.cloud.store import Row
 
 PAYLOAD_MAX = 65_536  # bytes; Barbican's own default is 20,000, too few for long revocation lists
-PAGE, PAGE_MAX = 10, 100
 TYPES = ("symmetric", "public", "private", "passphrase", "certificate", "opaque")
 TEXT, BINARY = "text/plain", "application/octet-stream"
-CONTENT_TYPES = (TEXT, BINARY, "application/pkcs8", "application/pkix-cert")
+BINARIES = (BINARY, "application/pkcs8")
+CONTENT_TYPES = (TEXT, *BINARIES, "application/pkix-cert")
+FILTERS = {"name": "name", "alg": "algorithm", "mode": "mode", "bits": "bit_length", "secret_type": "secret_type"}
+TIMES = {"created": "created_at", "updated": "updated_at", "expiration": "expires_at"}
+SORTED = (
+    {name: name for name in ("algorithm", "bit_length", "mode", "name", "secret_type")} | TIMES | {"status": "deleted"}
+)
 
 FIELDS = {
     "name": Field(default=""),
@@ -84,11 +89,11 @@ def _expiry(text: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError) as error:
         raise ApiError(400, "Provided object does not match schema 'Secret': Invalid date for 'expiration'. "
                             "Invalid property: 'expiration'") from error  # fmt: skip
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
     if moment <= now():
         raise ApiError(400, "Provided object does not match schema 'Secret': 'expiration' is before current time. "
                             "Invalid property: 'expiration'")  # fmt: skip
@@ -153,21 +158,35 @@ def view(call: Call, row: Row) -> Row:
 
 
 def show(call: Call) -> Answer:
-    """GET secrets/ID: the metadata."""
+    """GET secrets/ID: the metadata; for a client that takes no JSON the payload, as old clients ask for it."""
+    if negotiation.choose(call.headers.get("accept", ""), [negotiation.JSON]) is None:
+        return payload(call)
     return Answer(body=view(call, access.find(call, t.secrets, write=False)))
 
 
 def payload(call: Call) -> Answer:
-    """GET secrets/ID/payload: the bytes as they were stored."""
+    """GET secrets/ID/payload: the bytes as they were stored, under the type that the client asks for.
+
+    As in Barbican binary types fit every payload, and text fits one that is UTF-8.
+    """
     row = access.find(call, t.secrets, write=False)
     access.may_decrypt(call, row)
     if row["sealed"] is None:
         raise ApiError(404, "Not Found. Sorry but your secret has no payload.")
-    wanted = call.headers.get("accept", "*/*").split(";")[0].strip().lower()
-    if wanted not in {row["content_type"], "*/*"}:
-        raise ApiError(406, f"Not Acceptable: this payload is {row['content_type']}")
     raw = Vault(call.settings.secret_keys).open(row["id"], row["sealed"])
-    return Answer(200, raw, {"content-type": row["content_type"]})
+    offers = [row["content_type"], *((TEXT,) if _is_text(raw) else ()), *BINARIES]
+    chosen = negotiation.choose(call.headers.get("accept", ""), offers)
+    if chosen is None:
+        raise ApiError(406, f"Not Acceptable: this payload is given as {', '.join(dict.fromkeys(offers))}")
+    return Answer(200, raw, {"content-type": chosen})
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def put_payload(call: Call) -> Answer:
@@ -196,33 +215,24 @@ def remove(call: Call) -> Answer:
 
 
 def index(call: Call) -> Answer:
-    """GET secrets: the project's, page by page."""
+    """GET secrets: the project's, or those whose access list names the caller (`acl_only`), page by page."""
     own = access.project(call, write=False)
-    filters = {"name": "name", "alg": "algorithm", "mode": "mode", "bits": "bit_length", "secret_type": "secret_type"}
-    query = dict(call.query)
-    wanted = sa.select(t.secrets).where(t.secrets.c.project_id == own, ~t.secrets.c.deleted)
-    for name, column in filters.items():
-        if name in query:
-            value: Any = query[name]
-            if name == "bits":
-                value = _natural(value, 0)
-            wanted = wanted.where(t.secrets.c[column] == value)
-    wanted = wanted.order_by(t.secrets.c.created_at, t.secrets.c.id)
-    rows = [row for row in call.tx.all(wanted) if row["expires_at"] is None or row["expires_at"] > now()]
-    return page(call, rows, "secrets", view)
-
-
-def page(call: Call, rows: list[Row], collection: str, show_row: Any) -> Answer:
-    """A slice of the rows with the total and links to the slices beside it."""
-    query = dict(call.query)
-    offset, limit = _natural(query.get("offset"), 0), min(_natural(query.get("limit"), PAGE) or PAGE, PAGE_MAX)
-    body: Row = {collection: [show_row(call, row) for row in rows[offset : offset + limit]], "total": len(rows)}
-    if offset + limit < len(rows):
-        body["next"] = f"{call.url}?limit={limit}&offset={offset + limit}"
-    if offset:
-        body["previous"] = f"{call.url}?limit={limit}&offset={max(0, offset - limit)}"
-    return Answer(body=body)
-
-
-def _natural(text: str | None, default: int) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else default
+    wanted = lists.asked(call, *FILTERS, *TIMES, "sort", "acl_only")
+    query = sa.select(t.secrets).where(~t.secrets.c.deleted)
+    shared = wanted.get("acl_only", "").lower() == "true"
+    query = query.where(t.secrets.c.acl.is_not(None) if shared else t.secrets.c.project_id == own)
+    for name, column in FILTERS.items():
+        if name in wanted:
+            value: Any = lists.natural(wanted[name], 0) if name == "bits" else wanted[name]
+            query = query.where(t.secrets.c[column] == value)
+    rows = call.tx.all(query.order_by(t.secrets.c.created_at, t.secrets.c.id))
+    rows = [row for row in rows if row["expires_at"] is None or row["expires_at"] > now()]
+    if shared:
+        rows = [row for row in rows if access.is_listed(call, row)]
+    for name, column in TIMES.items():
+        if name in wanted:
+            fits = lists.between(wanted[name])
+            rows = [row for row in rows if fits(row[column])]
+    if "sort" in wanted:
+        rows = lists.ordered(rows, wanted["sort"], SORTED)
+    return lists.page(call, rows, "secrets", view)

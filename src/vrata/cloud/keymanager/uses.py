@@ -9,9 +9,11 @@ from vrata.cloud.balancing import tables as b
 from vrata.cloud.keymanager import tables as t
 from vrata.cloud.store import Tx
 
+_CERTIFICATES = (
+    b.listeners.c.default_tls_container_ref, b.listeners.c.sni_container_refs, b.pools.c.tls_container_ref,
+)  # fmt: skip
 _COLUMNS = (
-    b.listeners.c.default_tls_container_ref, b.listeners.c.client_ca_tls_container_ref,
-    b.listeners.c.client_crl_container_ref, b.listeners.c.sni_container_refs, b.pools.c.tls_container_ref,
+    *_CERTIFICATES, b.listeners.c.client_ca_tls_container_ref, b.listeners.c.client_crl_container_ref,
     b.pools.c.ca_tls_container_ref, b.pools.c.crl_container_ref,
 )  # fmt: skip
 
@@ -21,13 +23,22 @@ def id_of(reference: str) -> str:
     return reference.rstrip("/").rsplit("/", 1)[-1]
 
 
+def certificates(tx: Tx) -> set[str]:
+    """References to certificates, of listeners and pools."""
+    return _values(tx, _CERTIFICATES)
+
+
 def _named(tx: Tx) -> set[str]:
-    names: set[str] = set()
-    for column in _COLUMNS:
+    return {id_of(one) for one in _values(tx, _COLUMNS)}
+
+
+def _values(tx: Tx, columns: Iterable[sa.Column[Any]]) -> set[str]:
+    found: set[str] = set()
+    for column in columns:
         value: Any
         for value in tx.column(sa.select(column).where(column.is_not(None))):
-            names.update(id_of(one) for one in (value if isinstance(value, list) else [value]))
-    return names
+            found.update(value if isinstance(value, list) else [value])
+    return found
 
 
 def purge(tx: Tx) -> None:

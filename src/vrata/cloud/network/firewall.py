@@ -97,18 +97,19 @@ def balancers_of(tx: Tx, group_ids: Iterable[str]) -> list[str]:
 
 
 def groups_changed(tx: Tx, group_ids: Iterable[str]) -> None:
-    """The rules of these groups changed: whoever stands behind them is carried out anew."""
-    wanted = list(group_ids)
-    for balancer_id in balancers_of(tx, wanted):
-        carry.raise_generation(tx, load_balancers, balancer_id)
-    _tell(tx, ports_of(tx, wanted))
+    """The rules of these groups changed: whoever stands behind them is carried out anew, once in a transaction."""
+    wanted = [group_id for group_id in group_ids if ("group changed", group_id) not in tx.memo]
+    tx.memo |= {("group changed", group_id): True for group_id in wanted}
+    if wanted:
+        _raise(tx, set(balancers_of(tx, wanted)), ports_of(tx, wanted))
 
 
 def members_changed(tx: Tx, group_ids: Iterable[str]) -> None:
     """Ports came to or left these groups: groups that let their members in let in somebody else now."""
-    wanted = set(group_ids)
+    wanted = {group_id for group_id in group_ids if ("members changed", group_id) not in tx.memo}
     if not wanted:
         return
+    tx.memo |= {("members changed", group_id): True for group_id in wanted}
     rules = t.security_group_rules
     query = sa.select(rules.c.security_group_id).where(
         rules.c.remote_group_id.in_(wanted), rules.c.direction == "ingress"
@@ -118,14 +119,19 @@ def members_changed(tx: Tx, group_ids: Iterable[str]) -> None:
 
 def port_changed(tx: Tx, port_id: str) -> None:
     """The port itself changed its groups or its port security."""
-    _tell(tx, [row for row in [tx.get(t.ports, port_id)] if row is not None])
+    _raise(tx, set(), [row for row in [tx.get(t.ports, port_id)] if row is not None])
 
 
-def _tell(tx: Tx, ports: list[Row]) -> None:
-    rest = [port["id"] for port in ports if not carry.vip_changed(tx, port["id"])]
-    if rest:
-        query = sa.select(t.floating_ips.c.router_id).where(
-            t.floating_ips.c.port_id.in_(rest), t.floating_ips.c.router_id.is_not(None)
-        )
-        for router_id in sorted(set(tx.column(query))):
-            carry.raise_generation(tx, t.routers, router_id)
+def _raise(tx: Tx, balancers: set[str], ports: list[Row]) -> None:
+    """New generations of these load balancers and of whatever carries addresses of these ports, in the order of locks."""
+    b, f = load_balancers.c, t.floating_ips.c
+    vips = {
+        row["vip_port_id"]: row["id"]
+        for row in tx.all(sa.select(b.id, b.vip_port_id).where(b.vip_port_id.in_([port["id"] for port in ports])))
+    }
+    rest = [port["id"] for port in ports if port["id"] not in vips]
+    routers = set(tx.column(sa.select(f.router_id).where(f.port_id.in_(rest), f.router_id.is_not(None))))
+    for table, ids in ((load_balancers, balancers | {*vips.values()}), (t.routers, routers)):
+        tx.hold(table, ids)
+        for owner_id in sorted(ids):
+            carry.raise_generation(tx, table, owner_id)

@@ -7,13 +7,14 @@ Either way the owner's generation rises in the same transaction.
 import sqlalchemy as sa
 
 from vrata.cloud.balancing import carry
+from vrata.cloud.balancing import tables as b
 from vrata.cloud.fields import Field
 from vrata.cloud.http import ApiError, Call
-from vrata.cloud.network import ports
+from vrata.cloud.network import choice, ports
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.networks import NETWORKS
 from vrata.cloud.network.ports import missing
-from vrata.cloud.network.resource import NAMED, Resource, base_view, find, store_update
+from vrata.cloud.network.resource import NAMED, Resource, base_view, named, touch
 from vrata.cloud.store import Row
 
 NOWHERE: Row = {"port_id": None, "fixed_ip_address": None, "router_id": None, "status": "DOWN"}
@@ -40,12 +41,15 @@ def _view(call: Call, rows: list[Row]) -> list[Row]:
 
 
 def _create(call: Call, row: Row) -> Row:
-    network = find(call, NETWORKS, row["floating_network_id"])
+    network = named(call, NETWORKS, row["floating_network_id"])
     if not network["router_external"]:
         raise ApiError(
             400, f"Bad floatingip request: Network {network['id']} is not a valid external network.", "BadRequest"
         )
     _needs_port(row)
+    choice.check(call, network, row.get("floating_ip_address"), field="create_floatingip:floating_ip_address")
+    if row.get("port_id") is not None:
+        _hold_carrier(call, row["port_id"], network["id"])
     wanted = {"subnet_id": row.pop("subnet_id", None), "ip_address": row.get("floating_ip_address")}
     given = {name: value for name, value in wanted.items() if value is not None}
     port = ports.create(
@@ -60,6 +64,18 @@ def _create(call: Call, row: Row) -> Row:
     if port_id is not None:
         _associate(call, row, port_id, fixed)
     return row
+
+
+def _hold_carrier(call: Call, port_id: str, external_network_id: str) -> None:
+    """Lock what will carry the address, and the port, before the subnet that the address comes from."""
+    balancers = call.tx.column(sa.select(b.load_balancers.c.id).where(b.load_balancers.c.vip_port_id == port_id))
+    call.tx.hold(b.load_balancers, balancers)
+    if not balancers:
+        project_id = call.tx.value(sa.select(t.ports.c.project_id).where(t.ports.c.id == port_id))
+        places = ports.fixed_ips(call.tx, [port_id]).get(port_id, [])
+        found = (_router_for(call, place["subnet_id"], external_network_id, project_id) for place in places)
+        call.tx.hold(t.routers, [router_id for router_id in found if router_id is not None])
+    call.tx.hold(t.ports, [port_id])
 
 
 def _needs_port(values: Row) -> None:
@@ -95,7 +111,7 @@ def _associate(call: Call, row: Row, port_id: str, fixed: str | None) -> None:
             f"{port_id} using fixed IP {place['ip_address']}, as that fixed IP already has a floating IP on external "
             f"network {row['floating_network_id']}.", "FloatingIPPortAlreadyAssociated",
         )  # fmt: skip
-    router_id = _router_for(call, place["subnet_id"], row["floating_network_id"])
+    router_id = _router_for(call, place["subnet_id"], row["floating_network_id"], port["project_id"])
     is_vip = carry.is_vip(call.tx, port_id)
     if router_id is None and not is_vip:
         raise ApiError(
@@ -103,22 +119,29 @@ def _associate(call: Call, row: Row, port_id: str, fixed: str | None) -> None:
             f"Therefore, cannot associate Port {port_id} with a Floating IP.", "ExternalGatewayForFloatingIPNotFound",
         )  # fmt: skip
     values = {"port_id": port_id, "fixed_ip_address": place["ip_address"], "router_id": router_id, "status": "ACTIVE"}
-    call.tx.update(t.floating_ips, row["id"], values)
+    touch(call, t.floating_ips, row["id"], values)
     _moved(call, port_id, router_id)
 
 
-def _router_for(call: Call, subnet_id: str, external_network_id: str) -> str | None:
-    """The router between the subnet and the external network."""
+def _router_for(call: Call, subnet_id: str, external_network_id: str, project_id: str) -> str | None:
+    """The router between the subnet and the external network for a port of this project.
+
+    That at the subnet's gateway, as in Neutron: its machines answer through it. Else the oldest of the port's own project or
+    of the network's owner: no other project's, which would see what is sent.
+    """
+    gateway = t.addresses.c.ip_address == t.subnets.c.gateway_ip
     query = (
         sa.select(t.routers.c.id)
         .join(t.ports, t.ports.c.device_id == t.routers.c.id)
         .join(t.addresses, t.addresses.c.port_id == t.ports.c.id)
+        .join(t.subnets, t.subnets.c.id == t.addresses.c.subnet_id)
         .where(
             t.ports.c.device_owner == ports.ROUTER_INTERFACE,
             t.addresses.c.subnet_id == subnet_id,
             t.routers.c.external_network_id == external_network_id,
+            sa.or_(gateway, t.routers.c.project_id.in_([project_id, t.subnets.c.project_id])),
         )
-        .order_by(t.routers.c.created_at)
+        .order_by(sa.case((gateway, 0), else_=1), t.routers.c.created_at, t.routers.c.id)
     )
     found = call.tx.value(query)
     return None if found is None else str(found)
@@ -132,7 +155,7 @@ def _moved(call: Call, port_id: str, router_id: str | None) -> None:
 
 def _disassociate(call: Call, row: Row) -> None:
     if row["port_id"] is not None:
-        call.tx.update(t.floating_ips, row["id"], NOWHERE)
+        touch(call, t.floating_ips, row["id"], NOWHERE)
         _moved(call, row["port_id"], row["router_id"])
 
 
@@ -146,7 +169,7 @@ def _update(call: Call, row: Row, values: Row) -> None:
         _disassociate(call, row)
         if port_id is not None:
             _associate(call, row, port_id, fixed)
-    store_update(call, FLOATING_IPS, row, values)
+    touch(call, t.floating_ips, row["id"], values)
 
 
 def _delete(call: Call, row: Row) -> None:
@@ -175,4 +198,5 @@ FLOATING_IPS = Resource(
         "dns_domain": Field(default=""),
     },
     _view, create=_create, update=_update, delete=_delete,
+    shown=frozenset({"port_details", "qos_policy_id", "port_forwardings"}), hidden=frozenset({"name", "floating_port_id"}),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from vrata.cloud.http import ApiError, Call, now
 from vrata.cloud.network import firewall
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.ports import invalid, missing
-from vrata.cloud.network.resource import NAMED, Resource, base_view, find, store_update
+from vrata.cloud.network.resource import NAMED, Resource, base_view, find, store_update, touch
 from vrata.cloud.store import Row
 
 PROTOCOLS = frozenset(
@@ -36,7 +36,10 @@ def default_group(call: Call, project_id: str) -> Row:
 
 def visible_group(call: Call, group_id: str, project_id: str) -> None:
     """404 unless the project (or an admin) sees the group."""
-    row = call.tx.get(t.security_groups, group_id)
+    key = "group", group_id
+    if key not in call.tx.memo:
+        call.tx.memo[key] = call.tx.get(t.security_groups, group_id)
+    row = call.tx.memo[key]
     if row is None or (row["project_id"] != project_id and not call.caller.admin):
         raise missing("SecurityGroup", group_id)
 
@@ -131,7 +134,7 @@ def _create_rule(call: Call, row: Row) -> Row:
     protocol = row.get("protocol")
     if protocol is not None:
         row["protocol"] = protocol = protocol.lower()
-        if protocol not in PROTOCOLS and not (protocol.isdigit() and int(protocol) < 256):
+        if protocol not in PROTOCOLS and not (protocol.isascii() and protocol.isdigit() and int(protocol) < 256):
             raise ApiError(
                 400, f"Security group rule protocol {protocol} not supported. Only protocol values "
                 f"{sorted(PROTOCOLS)} and integer representations [0 to 255] are supported.",
@@ -172,12 +175,14 @@ def _create_rule(call: Call, row: Row) -> Row:
     if twin:
         raise ApiError(409, f"Security group rule already exists. Rule id is {twin}.", "SecurityGroupRuleExists")
     row["project_id"] = group["project_id"]
+    touch(call, t.security_groups, group["id"])
     call.tx.insert(t.security_group_rules, row)
     firewall.groups_changed(call.tx, [group["id"]])
     return row
 
 
 def _delete_rule(call: Call, row: Row) -> None:
+    touch(call, t.security_groups, row["security_group_id"])
     call.tx.delete(t.security_group_rules, row["id"])
     firewall.groups_changed(call.tx, [row["security_group_id"]])
 
@@ -186,6 +191,7 @@ GROUPS = Resource(
     "security_group", "security_groups", "SecurityGroup", t.security_groups,
     {**NAMED, "stateful": Field("bool", default=True)},
     _view_groups, create=_create_group, update=_update_group, delete=_delete_group,
+    shown=frozenset({"security_group_rules"}),
 )  # fmt: skip
 RULES = Resource(
     "security_group_rule", "security_group_rules", "SecurityGroupRule", t.security_group_rules,
@@ -201,5 +207,5 @@ RULES = Resource(
         "remote_group_id": Field("uuid", update=False),
     },
     _view_rules, create=lambda call, row: _create_rule(call, {"name": "", **row}),
-    delete=_delete_rule, tagged=False,
+    delete=_delete_rule, tagged=False, hidden=frozenset({"name"}),
 )  # fmt: skip

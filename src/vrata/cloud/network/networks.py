@@ -11,6 +11,7 @@ from vrata.cloud.network import tables as t
 from vrata.cloud.network.resource import NAMED, Resource, base_view, store_update
 from vrata.cloud.store import Row
 
+SEGMENTED = frozenset({"vlan", "vxlan", "geneve", "gre"})
 _NETWORK_COLUMNS = {
     "router:external": "router_external",
     "provider:network_type": "provider_network_type",
@@ -39,13 +40,28 @@ def _view_networks(call: Call, rows: list[Row]) -> list[Row]:
     return out
 
 
+def _check_type(values: Row) -> None:
+    """501 for what no host separates: a leg is plugged into its physical network's bridge as it is, without a tag."""
+    kind = values.get("provider_network_type")
+    tag = values.get("provider_segmentation_id")
+    if kind in SEGMENTED or tag is not None:
+        field, value = ("provider:network_type", kind) if kind in SEGMENTED else ("provider:segmentation_id", tag)
+        raise ApiError(
+            501, f"{field} '{value}' is not implemented: its traffic would not be kept apart from the rest of the "
+            "physical network's. Give each VLAN a bridge and a physical network of its own, and use network_type flat.",
+            "NotImplemented",
+        )  # fmt: skip
+
+
 def _create_network(call: Call, row: Row) -> Row:
+    _check_type(row)
     call.tx.insert(t.networks, {"status": "ACTIVE", **row})
     return row
 
 
 def _update_network(call: Call, row: Row, values: Row) -> None:
     values.pop("availability_zone_hints", None)
+    _check_type(values)
     if row["shared"] and values.get("shared") is False:
         others = sa.select(t.ports.c.id).where(
             t.ports.c.network_id == row["id"], t.ports.c.project_id.not_in([row["project_id"], ""])
@@ -104,4 +120,6 @@ NETWORKS = Resource(
                "provider:segmentation_id"}),
     lambda call, row: _create_network(call, {k: v for k, v in row.items() if k != "availability_zone_hints"}),
     _update_network, _delete_network, shared_network,
+    shown=frozenset({"subnets", "availability_zones", "ipv4_address_scope", "ipv6_address_scope", "l2_adjacency",
+                     "qos_policy_id"}),
 )  # fmt: skip

@@ -5,7 +5,7 @@ Never here: who has which address; the caller brings the taken ones.
 
 import ipaddress
 import itertools
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -64,14 +64,19 @@ def check_pools(cidr: str, gateway: str | None, pools: Sequence[Pool]) -> None:
             raise PoolsOverlap(f"Found overlapping allocation pools for subnet {cidr}.")
 
 
-def next_free(pools: Iterable[Pool], taken: Container[int], version: int) -> str | None:
-    """The lowest address of the pools that nobody has, None when all are taken."""
+def free(pools: Iterable[Pool], taken: Container[int], version: int) -> Iterator[str]:
+    """The addresses of the pools that nobody has, lowest first. `taken` may grow between two of them."""
     for start, end in sorted(_range(pool) for pool in pools):
         for candidate in range(start, end + 1):
             if candidate not in taken:
                 made: Address = (ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address)(candidate)
-                return str(made)
-    return None
+                yield str(made)
+
+
+def in_pools(wanted: Address, pools: Iterable[Pool]) -> bool:
+    """Whether one of the pools holds the address."""
+    ranges = ((ipaddress.ip_address(pool["start"]), ipaddress.ip_address(pool["end"])) for pool in pools)
+    return any(start.version == wanted.version and int(start) <= int(wanted) <= int(end) for start, end in ranges)
 
 
 def usable(address: str, cidr: str) -> bool:

@@ -6,21 +6,21 @@ subnet's row is locked while its next free address is looked for.
 
 import ipaddress
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from vrata.base import ids
 from vrata.cloud.http import ApiError, now
-from vrata.cloud.network import plan
+from vrata.cloud.network import plan, uses
 from vrata.cloud.network import tables as t
 from vrata.cloud.store import Row, Tx
 
 BALANCER_OWNER = "Octavia"
-ROUTER_INTERFACE = "network:router_interface"
+ROUTER_INTERFACE = uses.ROUTER_INTERFACE
 ROUTER_GATEWAY = "network:router_gateway"
-ROUTER_INSTANCE = "network:router_ha_interface"
+ROUTER_INSTANCE = uses.ROUTER_INSTANCE
 FLOATING = "network:floatingip"
 
 
@@ -50,7 +50,8 @@ def create(tx: Tx, network: Row, values: Row, fixed: list[dict[str, Any]] | None
         "created_at": now(), "updated_at": now(), "network_id": network["id"], "admin_state_up": True,
         "status": "ACTIVE" if values.get("device_id") else "DOWN", "device_id": "", "device_owner": "",
         "security_groups": [], "allowed_address_pairs": [], "extra_dhcp_opts": [], "port_security_enabled": True,
-        "dns_name": "", "binding_host_id": "", "binding_vnic_type": "normal", "revision_number": 1, **values,
+        "dns_name": "", "binding_host_id": "", "binding_vnic_type": "normal",
+        "binding_profile": None, "revision_number": 1, **values,
     }  # fmt: skip
     if not port.get("mac_address"):
         port["mac_address"] = _new_mac()
@@ -65,28 +66,43 @@ def place_addresses(
     tx: Tx, network: Row, port: Row, fixed: list[dict[str, Any]] | None, *, everywhere: bool = False
 ) -> list[dict[str, str]]:
     """Give a port the addresses it asks for; None: one of each IP version the network has a subnet for."""
-    subnets = tx.all(
-        sa.select(t.subnets).where(t.subnets.c.network_id == network["id"]).order_by(t.subnets.c.created_at)
-    )
+    subnets = _subnets(tx, network["id"])
     router = port["device_owner"].startswith("network:")
     placed: list[dict[str, str]] = []
 
-    def put(place: dict[str, str]) -> None:
-        row = {"port_id": port["id"], "network_id": network["id"], "position": len(placed), **place}
-        tx.insert(t.addresses, row)  # at once: the next one must not be the same
+    def took(place: dict[str, str]) -> dict[str, str]:
+        if any(place["ip_address"] == other["ip_address"] for other in placed):
+            raise _allocated(place["ip_address"], place["subnet_id"])
+        _take(tx, place)
         placed.append(place)
+        return place
 
     if fixed is None:
         for group in _by_version([subnet for subnet in subnets if router or not automatic(subnet)]):
-            put(_allocate_from(tx, network, group))
-    for wanted in fixed or ():
-        put(_place(tx, network, subnets, wanted, port))
+            took(_allocate_from(tx, network, group))
+    # Addresses that are named come first: one that is chosen must not be one of them.
+    named_first = sorted(enumerate(fixed or ()), key=lambda one: one[1].get("ip_address") is None)
+    found = {number: took(_place(tx, network, subnets, wanted, port)) for number, wanted in named_first}
+    if fixed:
+        placed[:] = [found[number] for number in sorted(found)]
     if everywhere or fixed is None:
         have = {place["subnet_id"] for place in placed}
         for subnet in subnets:
             if automatic(subnet) and not router and subnet["id"] not in have:
-                put(_from_mac(tx, subnet, port))
+                took(_from_mac(tx, subnet, port))
+    of_port = {"port_id": port["id"], "network_id": network["id"]}
+    tx.insert(t.addresses, [{**of_port, "position": number, **place} for number, place in enumerate(placed)])
     return placed
+
+
+def _subnets(tx: Tx, network_id: str) -> list[Row]:
+    """The subnets of a network, oldest first; read once in a transaction, which may make many ports."""
+    key = "subnets", network_id
+    if key not in tx.memo:
+        query = sa.select(t.subnets).where(t.subnets.c.network_id == network_id).order_by(t.subnets.c.created_at)
+        tx.memo[key] = tx.all(query)
+    found: list[Row] = tx.memo[key]
+    return found
 
 
 def add_addresses(tx: Tx, network: Row, port_id: str, fixed: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -98,7 +114,7 @@ def add_addresses(tx: Tx, network: Row, port_id: str, fixed: list[dict[str, Any]
     placed = []
     for position, wanted in enumerate(fixed, first):
         place = _place(tx, network, subnets, wanted, port)
-        tx.insert(t.addresses, {"port_id": port_id, "network_id": network["id"], "position": position, **place})
+        _insert(tx, {"port_id": port_id, "network_id": network["id"], "position": position, **place})
         placed.append(place)
     return placed
 
@@ -107,7 +123,7 @@ def drop_addresses(tx: Tx, port_id: str, addresses: Iterable[str]) -> None:
     """Take addresses from a port."""
     gone = list(addresses)
     if gone:
-        tx.execute(sa.delete(t.addresses).where(t.addresses.c.port_id == port_id, t.addresses.c.ip_address.in_(gone)))
+        clear(tx, sa.and_(t.addresses.c.port_id == port_id, t.addresses.c.ip_address.in_(gone)))
 
 
 def automatic(subnet: Row) -> bool:
@@ -121,16 +137,13 @@ def add_automatic(tx: Tx, subnet: Row) -> None:
     for port in tx.all(sa.select(t.ports).where(t.ports.c.network_id == subnet["network_id"], ~ours)):
         position = len(fixed_ips(tx, [port["id"]]).get(port["id"], []))
         place = _from_mac(tx, subnet, port)
-        row = {"port_id": port["id"], "network_id": subnet["network_id"], "position": position, **place}
-        tx.insert(t.addresses, row)
+        _insert(tx, {"port_id": port["id"], "network_id": subnet["network_id"], "position": position, **place})
 
 
 def drop_automatic(tx: Tx, subnet_id: str) -> None:
-    """A subnet of that kind goes: the addresses made out of MAC addresses go with it."""
-    routers = sa.select(t.ports.c.id).where(t.ports.c.device_owner.like("network:%"))
-    tx.execute(
-        sa.delete(t.addresses).where(t.addresses.c.subnet_id == subnet_id, t.addresses.c.port_id.not_in(routers))
-    )
+    """A subnet of that kind goes: the addresses made out of MAC addresses go with it, but for those of ports in use."""
+    used = sa.select(t.ports.c.id).where(uses.used_ports())
+    clear(tx, sa.and_(t.addresses.c.subnet_id == subnet_id, t.addresses.c.port_id.not_in(used)))
 
 
 def _from_mac(tx: Tx, subnet: Row, port: Row) -> dict[str, str]:
@@ -177,15 +190,55 @@ def _place(tx: Tx, network: Row, subnets: list[Row], wanted: dict[str, Any], por
 
 def _allocate_from(tx: Tx, network: Row, subnets: list[Row]) -> dict[str, str]:
     for subnet in subnets:
-        tx.lock(t.subnets, subnet["id"])
-        taken = tx.column(sa.select(t.addresses.c.ip_address).where(t.addresses.c.subnet_id == subnet["id"]))
-        if subnet["gateway_ip"]:
-            taken.append(subnet["gateway_ip"])
-        numbers = {int(ipaddress.ip_address(address)) for address in taken}
-        address = plan.next_free(subnet["allocation_pools"], numbers, subnet["ip_version"])
+        address = next(_free(tx, subnet), None)
         if address is not None:
             return {"subnet_id": subnet["id"], "ip_address": address}
     raise ApiError(409, f"No more IP addresses available on network {network['id']}.", "IpAddressGenerationFailure")
+
+
+def _free(tx: Tx, subnet: Row) -> Iterator[str]:
+    """The free addresses of a subnet, which is locked first; each is looked at once in a transaction."""
+    key = "free", subnet["id"]
+    if key not in tx.memo:
+        tx.lock(t.subnets, subnet["id"])
+        tx.memo[key] = plan.free(subnet["allocation_pools"], _taken(tx, subnet), subnet["ip_version"])
+    found: Iterator[str] = tx.memo[key]
+    return found
+
+
+def _taken(tx: Tx, subnet: Row) -> set[int]:
+    """The addresses of a locked subnet that nobody may get; read once in a transaction, which may make many ports."""
+    key = "taken", subnet["id"]
+    if key not in tx.memo:
+        taken = tx.column(sa.select(t.addresses.c.ip_address).where(t.addresses.c.subnet_id == subnet["id"]))
+        taken += [*tx.reserved, *([subnet["gateway_ip"]] if subnet["gateway_ip"] else []), *_pending(tx, subnet["id"])]
+        tx.memo[key] = {int(ipaddress.ip_address(address)) for address in taken}
+    found: set[int] = tx.memo[key]
+    return found
+
+
+def _insert(tx: Tx, place: Row) -> None:
+    tx.insert(t.addresses, place)
+    _take(tx, place)
+
+
+def _take(tx: Tx, place: Row) -> None:
+    if ("taken", place["subnet_id"]) in tx.memo:
+        tx.memo["taken", place["subnet_id"]].add(int(ipaddress.ip_address(place["ip_address"])))
+    else:
+        _pending(tx, place["subnet_id"]).append(place["ip_address"])
+
+
+def _pending(tx: Tx, subnet_id: str) -> list[str]:
+    """Addresses that a port of this transaction takes, and that the database may not know yet."""
+    found: list[str] = tx.memo.setdefault(("pending", subnet_id), [])
+    return found
+
+
+def clear(tx: Tx, where: sa.ColumnElement[bool]) -> None:
+    """Take addresses from their ports."""
+    tx.execute(sa.delete(t.addresses).where(where))
+    tx.memo.clear()
 
 
 def _by_version(subnets: list[Row]) -> Iterable[list[Row]]:
@@ -218,7 +271,7 @@ def delete(tx: Tx, port_ids: str | Iterable[str]) -> None:
     """Remove ports and their addresses; floating IPs on them must have been let go before."""
     wanted = [port_ids] if isinstance(port_ids, str) else list(port_ids)
     if wanted:
-        tx.execute(sa.delete(t.addresses).where(t.addresses.c.port_id.in_(wanted)))
+        clear(tx, t.addresses.c.port_id.in_(wanted))
         tx.delete(t.ports, wanted)
 
 

@@ -1,13 +1,14 @@
 """How many of each resource a project may have (Neutron v2.0, «Quotas extension»).
 
 A project's row is locked while its resources are counted, so that of simultaneous creates only as many win as fit.
-Unlimited (-1) until the operator sets `Settings.network_quotas` or an administrator a project's own limits.
+Neutron's own defaults, unless the operator sets others (`Settings.network_quotas`) or an administrator a project's own.
 """
 
 from typing import Any
 
 import sqlalchemy as sa
 
+from vrata.cloud import listing
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.ports import invalid
@@ -86,7 +87,8 @@ def _index(call: Call) -> Answer:
         for row in rows
         if row["limits"]
     ]
-    return Answer(body={"quotas": quotas})
+    known = [*RESOURCES, "project_id"]
+    return Answer(body={"quotas": listing.kept(call, quotas, listing.NEUTRON, known=known)})
 
 
 def _update(call: Call) -> Answer:

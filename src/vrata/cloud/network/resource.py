@@ -4,8 +4,9 @@ A resource declares its fields and hooks; this module reads bodies (single and b
 refusals. A row that the caller may not see is «not found», never «forbidden».
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from vrata.base import ids
 from vrata.cloud import listing
-from vrata.cloud.fields import Field, Problem, parse
+from vrata.cloud.fields import UNSET, Field, Problem, parse
 from vrata.cloud.http import Answer, ApiError, Call, Dialect, Endpoint, now
 from vrata.cloud.network import quotas
 from vrata.cloud.network.ports import invalid, missing
@@ -28,6 +29,14 @@ DIALECT = Dialect(
     ),
     "The server could not comply with the request since it is either malformed or otherwise incorrect.",
 )
+
+_IN_DATABASE = frozenset({"id", "name", "network_id", "device_id", "port_id", "project_id"})
+
+_REVISION, _ETAG = "revision_number=", re.compile(r'"([^"]*)"')
+
+TAGS_MAX = 50  # of a resource, as in Neutron
+TAG_MAX = 255  # characters
+BULK_MAX = 50  # resources in one request
 
 NAMED = {
     "name": Field(default=""),
@@ -53,13 +62,17 @@ class Resource:
     update: Callable[[Call, Row, Row], None] | None = None  # stores the changes
     delete: Callable[[Call, Row], None] | None = None
     seen_by_others: Callable[[sa.Table], sa.ColumnElement[bool]] | None = None
-    filters: Callable[[Call, sa.Select[Any]], sa.Select[Any]] | None = None
     tagged: bool = True
+    shown: frozenset[str] = frozenset()  # names that neither a field nor a column has
+    hidden: frozenset[str] = frozenset()  # columns that nobody sees
 
     def known(self) -> list[str]:
-        """Names a filter or sort may use."""
-        names = dict.fromkeys(self.fields) | {column.name: None for column in self.table.columns}
-        return [*names, *self.columns]
+        """Names a filter or sort may use: what is shown, under the name under which it is shown."""
+        wire = {column: name for name, column in self.columns.items()}
+        columns = (
+            wire.get(column.name, column.name) for column in self.table.columns if column.name not in self.hidden
+        )
+        return [*dict.fromkeys((*self.fields, *columns, *self.shown))]
 
 
 def authorize(call: Call, *, write: bool) -> None:
@@ -83,12 +96,46 @@ def visible(call: Call, resource: Resource) -> sa.Select[Any]:
 def find(call: Call, resource: Resource, row_id: str, *, change: bool = False) -> Row:
     """The row, locked when it shall change; 404 if the caller may not see it, 403 if it may only look."""
     query = visible(call, resource).where(resource.table.c.id == row_id)
-    row = call.tx.one(query.with_for_update(of=resource.table) if change else query)
+    if change:
+        call.tx.locking(resource.table, row_id)
+    row = call.tx.one(query.with_for_update(of=resource.table, key_share=True) if change else query)
     if row is None:
         raise missing(resource.kind, row_id)
     if change and not call.caller.admin and row["project_id"] != call.caller.project_id:
         raise ApiError(403, f"({row_id}) is disallowed by policy.", "PolicyNotAuthorized")
+    if change and row_id == call.path.get("id"):
+        _check_revision(call, row)
     return row
+
+
+def named(call: Call, resource: Resource, row_id: str) -> Row:
+    """The row that another resource names, as it was when the transaction first looked: it may make many."""
+    key = "named", resource.table.name, row_id
+    if key not in call.tx.memo:
+        call.tx.memo[key] = find(call, resource, row_id)
+    found: Row = call.tx.memo[key]
+    return found
+
+
+def _check_revision(call: Call, row: Row) -> None:
+    """412 unless the row is as the client last saw it, if it said which revision that was (RFC 9110, 13.1.1)."""
+    given = call.headers.get("if-match", "")
+    tags = [tag.removeprefix(_REVISION) for tag in _ETAG.findall(given) or [given] if tag.startswith(_REVISION)]
+    if not tags:
+        return
+    if len(tags) > 1:
+        raise ApiError(400, "Bad if-match request: Multiple revision_number etags are not supported.", "BadRequest")
+    if not (tags[0].isascii() and tags[0].isdigit() and len(tags[0]) < 12):
+        raise ApiError(
+            400,
+            "Bad if-match request: Revision number etag must be in the format of revision_number=<int>.",
+            "BadRequest",
+        )
+    if int(tags[0]) != row["revision_number"]:
+        raise ApiError(
+            412, f"Constrained to {int(tags[0])}, but current revision is {row['revision_number']}",
+            "RevisionNumberConstraintFailed",
+        )  # fmt: skip
 
 
 def base_view(row: Row) -> Row:
@@ -130,7 +177,12 @@ def checked(resource: Resource, call: Call, body: Any, *, updating: bool = False
             403, f"(rule:{'update' if updating else 'create'}_{resource.singular}:{min(forbidden)}) is disallowed by "
             "policy", "PolicyNotAuthorized",
         )  # fmt: skip
-    return {resource.columns.get(name, name): value for name, value in values.items()}
+    return {resource.columns.get(name, name): _stored(resource.fields[name], value) for name, value in values.items()}
+
+
+def _stored(field: Field, value: Any) -> Any:
+    """null sets a field back to its default."""
+    return field.default if value is None and field.default is not UNSET else value
 
 
 def _refusal(problem: Problem, resource: Resource) -> ApiError:
@@ -151,21 +203,13 @@ def _refusal(problem: Problem, resource: Resource) -> ApiError:
 
 def endpoints(resource: Resource) -> list[Endpoint]:
     """The five verbs, and tags."""
-    path = (
-        f"/{resource.collection.replace('_', '-')}"
-        if resource.collection.startswith("security")
-        else f"/{resource.collection}"
-    )
+    path = f"/{resource.collection.replace('_', '-')}"
 
     def index(call: Call) -> Answer:
         authorize(call, write=False)
         query = visible(call, resource).order_by(resource.table.c.created_at, resource.table.c.id)
-        for name, value in call.query:
-            if name in {"id", "name", "network_id", "device_id", "port_id", "project_id", "tenant_id"}:
-                column = "project_id" if name == "tenant_id" else name
-                values = [v for n, v in call.query if n == name]
-                if column in resource.table.c and value:
-                    query = query.where(resource.table.c[column].in_(values))
+        for column, values in _asked(call, resource.table).items():
+            query = query.where(resource.table.c[column].in_(values))
         rows = resource.view(call, call.tx.all(query))
         return Answer(body=listing.page(call, rows, resource.collection, listing.NEUTRON, known=resource.known()))
 
@@ -181,11 +225,13 @@ def endpoints(resource: Resource) -> list[Endpoint]:
             raise ApiError(400, f"Unable to find '{resource.singular}' in request body", "HTTPBadRequest")
         many = call.body.get(resource.collection)
         bodies: Sequence[Any] = many if isinstance(many, list) else [call.body.get(resource.singular)]
+        if len(bodies) > BULK_MAX:
+            raise ApiError(400, f"One request creates at most {BULK_MAX} {resource.collection}.", "HTTPBadRequest")
         wanted = [fresh(call, checked(resource, call, body)) for body in bodies]
         for project_id, count in sorted(Counter(row["project_id"] for row in wanted).items()):
             quotas.take(call, resource.singular, project_id, count)
         rows = [resource.create(call, row) for row in wanted]
-        made = [resource.view(call, [find(call, resource, row["id"])])[0] for row in rows]
+        made = _shown(call, resource, [row["id"] for row in rows])
         return Answer(201, {resource.collection: made} if isinstance(many, list) else {resource.singular: made[0]})
 
     def update(call: Call) -> Answer:
@@ -216,11 +262,44 @@ def endpoints(resource: Resource) -> list[Endpoint]:
     ]
 
 
+def _shown(call: Call, resource: Resource, row_ids: list[str]) -> list[Row]:
+    """New rows, in order, with one look at each table."""
+    found = {row["id"]: row for row in call.tx.some(visible(call, resource), resource.table.c.id, row_ids)}
+    return resource.view(call, [found[row_id] for row_id in row_ids])
+
+
+def _asked(call: Call, table: sa.Table) -> dict[str, set[str]]:
+    """The filters that the database applies: column and accepted values. An empty value is left to `listing`."""
+    asked: dict[str, set[str]] = {}
+    for raw, value in call.query:
+        name = "project_id" if raw == "tenant_id" else raw
+        if name in _IN_DATABASE and name in table.c:
+            asked.setdefault(name, set()).add(value)
+    return {name: values for name, values in asked.items() if "" not in values}
+
+
 def store_update(call: Call, resource: Resource, row: Row, values: Row) -> None:
     """Write changed columns, the time and the revision."""
     call.tx.update(
         resource.table, row["id"], {**values, "updated_at": now(), "revision_number": row["revision_number"] + 1}
     )
+
+
+def touch(call: Call, table: sa.Table, row_id: str, values: Row | None = None) -> None:
+    """The same for a row whose parts changed: Neutron counts those as changes of the whole."""
+    raised = {"updated_at": now(), "revision_number": table.c.revision_number + 1}
+    call.tx.update(table, row_id, {**(values or {}), **raised})
+
+
+def _checked_tags(given: Iterable[str]) -> list[str]:
+    """Each once, sorted; 400 for too many, or one that is no tag."""
+    tags = sorted(set(given))
+    if len(tags) > TAGS_MAX:
+        raise invalid(f"'{len(tags)}' tags: the maximum is {TAGS_MAX}")
+    for tag in tags:
+        if not 0 < len(tag) <= TAG_MAX or "\0" in tag:
+            raise invalid(f"a tag has 1 to {TAG_MAX} characters")
+    return tags
 
 
 def _tag_endpoints(resource: Resource, path: str) -> list[Endpoint]:
@@ -234,7 +313,7 @@ def _tag_endpoints(resource: Resource, path: str) -> list[Endpoint]:
         tags = call.body.get("tags") if isinstance(call.body, dict) else None
         if call.method == "PUT" and (not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags)):
             raise invalid("tags must be a list of strings")
-        tags = sorted(set(tags or ()))
+        tags = _checked_tags(tags if call.method == "PUT" and tags else [])
         store_update(call, resource, row, {"tags": tags})
         return Answer(204) if call.method == "DELETE" else Answer(body={"tags": tags})
 
@@ -246,7 +325,8 @@ def _tag_endpoints(resource: Resource, path: str) -> list[Endpoint]:
             raise ApiError(404, f"Tag {tag} could not be found.", "TagNotFound")
         if call.method == "GET":
             return Answer(204)
-        store_update(call, resource, row, {"tags": sorted(tags | {tag} if call.method == "PUT" else tags - {tag})})
+        tags = tags | {tag} if call.method == "PUT" else tags - {tag}
+        store_update(call, resource, row, {"tags": _checked_tags(tags)})
         return Answer(201 if call.method == "PUT" else 204)
 
     return [

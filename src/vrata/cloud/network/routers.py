@@ -6,16 +6,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from vrata.cloud.balancing import carry
-from vrata.cloud.fields import Field
+from vrata.cloud.fields import UUID, Field, Problem
 from vrata.cloud.http import Answer, ApiError, Call, Endpoint
-from vrata.cloud.network import plan, ports, quotas, routes
+from vrata.cloud.network import choice, plan, ports, quotas, routes, uses
 from vrata.cloud.network import tables as t
 from vrata.cloud.network.networks import NETWORKS
 from vrata.cloud.network.ports import invalid
 from vrata.cloud.network.ports_api import PORTS
-from vrata.cloud.network.resource import NAMED, Resource, authorize, base_view, find, store_update
+from vrata.cloud.network.resource import NAMED, Resource, authorize, base_view, find, store_update, touch
 from vrata.cloud.network.subnets import SUBNETS
 from vrata.cloud.store import Row
+
+SNAT = Field("bool")
 
 
 def _view(call: Call, rows: list[Row]) -> list[Row]:
@@ -68,8 +70,16 @@ def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
     if gateway and not gateway.keys() <= {"network_id", "enable_snat", "external_fixed_ips", "qos_policy_id"}:
         raise invalid(f"Invalid data format for external_gateway_info: '{gateway}'")
     network_id = (gateway or {}).get("network_id")
+    if network_id is not None and not (isinstance(network_id, str) and UUID.match(network_id)):
+        raise invalid(
+            f"Invalid input for external_gateway_info. Reason: network_id '{network_id}' is not a valid UUID."
+        )
     if gateway and network_id is None and gateway.keys() - {"network_id"}:
         raise invalid("Invalid data format for external_gateway_info: network_id is missing")
+    try:
+        snat = SNAT.check("enable_snat", (gateway or {}).get("enable_snat"))
+    except Problem as problem:
+        raise invalid("Invalid input for external_gateway_info. Reason: enable_snat is not true or false.") from problem
     used = call.tx.value(sa.select(t.floating_ips.c.id).where(t.floating_ips.c.router_id == row["id"]))
     if used and row["external_network_id"] and network_id != row["external_network_id"]:
         raise ApiError(
@@ -79,6 +89,11 @@ def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
         )  # fmt: skip
     wanted = (gateway or {}).get("external_fixed_ips")
     check_fixed(wanted)
+    if wanted and not call.caller.admin:
+        raise ApiError(
+            403, "(rule:create_router:external_gateway_info:external_fixed_ips) is disallowed by policy: the address "
+            "of a router's gateway is chosen by an administrator, or not at all.", "PolicyNotAuthorized",
+        )  # fmt: skip
     keep = row["gateway_port_id"] if network_id == row["external_network_id"] and wanted is None else None
     if row["gateway_port_id"] and keep is None:
         call.tx.update(t.routers, row["id"], {"gateway_port_id": None, "external_network_id": None})
@@ -86,14 +101,15 @@ def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
     if network_id is None:
         return
     if keep is None:
-        network = find(call, NETWORKS, str(network_id))
+        network = find(call, NETWORKS, network_id)
         if not network["router_external"]:
             raise ApiError(400, f"Bad router request: Network {network_id} is not an external network.", "BadRequest")
+        for one in wanted or ():
+            choice.check(call, network, one.get("ip_address"), field="external_fixed_ips")
         values = {"device_owner": ports.ROUTER_GATEWAY, "device_id": row["id"], "project_id": ""}
         keep = ports.create(call.tx, network, values, wanted or None)["id"]
-    snat = (gateway or {}).get("enable_snat")
     values = {"external_network_id": network_id, "gateway_port_id": keep}
-    call.tx.update(t.routers, row["id"], values | ({} if snat is None else {"enable_snat": bool(snat)}))
+    call.tx.update(t.routers, row["id"], values | ({} if snat is None else {"enable_snat": snat}))
 
 
 def _delete(call: Call, row: Row) -> None:
@@ -103,8 +119,7 @@ def _delete(call: Call, row: Row) -> None:
     # Its instances leave with it: their hosts drop what is no longer desired, the rows hold no address any more.
     carried = carry.instances_of(call.tx, row["id"])
     carry.touch_owner(call.tx, row["id"])
-    for instance in carried:
-        carry.remove(call.tx, instance)
+    carry.remove(call.tx, carried)
     call.tx.delete(t.routers, row["id"])
 
 
@@ -114,19 +129,33 @@ def _interface_ports(call: Call, router_id: str) -> list[Row]:
     )
 
 
+def _interface_body(call: Call) -> dict[str, str]:
+    """subnet_id, port_id or both; 400 for a value that is no id."""
+    body = call.body if isinstance(call.body, dict) else {}
+    given = {name: body[name] for name in ("subnet_id", "port_id") if name in body}
+    for name, value in given.items():
+        if not isinstance(value, str) or not UUID.match(value):
+            raise invalid(f"Invalid input for {name}. Reason: '{value}' is not a valid UUID.")
+    return given
+
+
 def _add_interface(call: Call) -> Answer:
     authorize(call, write=True)
-    router = find(call, ROUTERS, call.path["id"], change=True)
-    body = call.body if isinstance(call.body, dict) else {}
+    body = _interface_body(call)
     if ("subnet_id" in body) == ("port_id" in body):
         raise ApiError(400, "Bad router request: Either subnet_id or port_id must be specified.", "BadRequest")
+    if "subnet_id" in body:  # quotas are locked before routers
+        quotas.take(call, "port", find(call, ROUTERS, call.path["id"])["project_id"])
+    router = find(call, ROUTERS, call.path["id"], change=True)
+    touch(call, t.routers, router["id"])
     if "port_id" in body:
-        port = find(call, PORTS, str(body["port_id"]), change=True)
+        port = find(call, PORTS, body["port_id"], change=True)
         if port["device_id"]:
             raise ApiError(
                 409, f"Unable to complete operation on port {port['id']} for network {port['network_id']}. Port "
                 f"already has an attached device {port['device_id']}.", "PortInUse",
             )  # fmt: skip
+        uses.keep_device(call, port, {"device_id": router["id"]})
         port["fixed_ips"] = ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])
         if not port["fixed_ips"]:
             raise ApiError(400, "Bad router request: Router port must have at least one fixed IP.", "BadRequest")
@@ -135,9 +164,9 @@ def _add_interface(call: Call) -> Answer:
             assert subnet is not None
             _no_overlap(call, router, subnet)
         values = {"device_id": router["id"], "device_owner": ports.ROUTER_INTERFACE, "status": "ACTIVE"}
-        call.tx.update(t.ports, port["id"], values)
+        touch(call, t.ports, port["id"], values)
     else:
-        port = _port_for(call, router, str(body["subnet_id"]))
+        port = _port_for(call, router, body["subnet_id"])
     carry.router_changed(call.tx, router["id"], call.settings)
     return Answer(body=_interface(router, port))
 
@@ -149,12 +178,17 @@ def _port_for(call: Call, router: Row, subnet_id: str) -> Row:
     _no_overlap(call, router, subnet)
     network = call.tx.get(t.networks, subnet["network_id"])
     assert network is not None
+    if not call.caller.admin and network["project_id"] != call.caller.project_id:
+        # The interface takes the gateway's address: everybody on the network would send through this router.
+        raise ApiError(
+            400, f"Bad router request: Cannot add interface to router because subnet {subnet_id} is not owned by project "
+            "making the request.", "BadRequest",
+        )  # fmt: skip
     if ports.address_taken(call.tx, network["id"], subnet["gateway_ip"]):
         raise ApiError(
             409, f"Unable to complete operation for network {network['id']}. The IP address {subnet['gateway_ip']} is "
             "in use.", "IpAddressInUse",
         )  # fmt: skip
-    quotas.take(call, "port", router["project_id"])
     values = {
         "device_owner": ports.ROUTER_INTERFACE, "device_id": router["id"], "project_id": router["project_id"]
     }  # fmt: skip
@@ -188,8 +222,8 @@ def _no_overlap(call: Call, router: Row, subnet: Row) -> None:
 
 def _remove_interface(call: Call) -> Answer:
     authorize(call, write=True)
+    body = _interface_body(call)
     router = find(call, ROUTERS, call.path["id"], change=True)
-    body = call.body if isinstance(call.body, dict) else {}
     for port in _interface_ports(call, router["id"]):
         port["fixed_ips"] = ports.fixed_ips(call.tx, [port["id"]]).get(port["id"], [])
         subnets = {one["subnet_id"] for one in port["fixed_ips"]}
@@ -202,6 +236,7 @@ def _remove_interface(call: Call) -> Answer:
             routes.unused(call, router, subnets)
             _unused(call, router["id"], subnets)
             answer = _interface(router, port)
+            touch(call, t.routers, router["id"])
             ports.delete(call.tx, port["id"])
             carry.router_changed(call.tx, router["id"], call.settings)
             return Answer(body=answer)
@@ -278,7 +313,8 @@ ROUTERS = Resource(
         "distributed": Field("bool"),
         "availability_zone_hints": Field("strings"),
     },
-    _view, create=_create, update=_update, delete=_delete,
+    _view, create=_create, update=_update, delete=_delete, shown=frozenset({"flavor_id", "availability_zones"}),
+    hidden=frozenset({"external_network_id", "gateway_port_id", "enable_snat", "generation"}),
 )  # fmt: skip
 
 INTERFACES = [

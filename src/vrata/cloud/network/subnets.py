@@ -30,13 +30,12 @@ def _create(call: Call, row: Row) -> Row:
     cidr = ipaddress.ip_network(row["cidr"])
     if row.setdefault("ip_version", 4) != cidr.version:
         raise invalid(f"cidr '{cidr}' does not match the ip_version '{row['ip_version']}'")
-    for other in call.tx.all(sa.select(t.subnets).where(t.subnets.c.network_id == network["id"])):
-        theirs = ipaddress.ip_network(other["cidr"])
+    for theirs, pool_id in _beside(call, network["id"]):
         if theirs.version == cidr.version and cidr.overlaps(theirs):
             raise invalid(
                 f"Requested subnet with cidr: {cidr} for network: {network['id']} overlaps with another subnet."
             )
-        if theirs.version == cidr.version and row.get("subnetpool_id") not in {None, other["subnetpool_id"]}:
+        if theirs.version == cidr.version and row.get("subnetpool_id") not in {None, pool_id}:
             raise ApiError(
                 400, "Subnets hosted on the same network must be allocated from the same subnet pool.",
                 "NetworkSubnetPoolAffinityError",
@@ -47,9 +46,20 @@ def _create(call: Call, row: Row) -> Row:
     _check_modes(row)
     _check_lists(row, row["ip_version"])
     call.tx.insert(t.subnets, row)
+    _beside(call, network["id"]).append((cidr, row.get("subnetpool_id")))
     if ports.automatic(row):
         ports.add_automatic(call.tx, row)
     return row
+
+
+def _beside(call: Call, network_id: str) -> list[tuple[plan.Network, str | None]]:
+    """Prefix and pool of the subnets of a locked network; read once in a transaction, which may make many."""
+    key = "subnets beside", network_id
+    if key not in call.tx.memo:
+        query = sa.select(t.subnets.c.cidr, t.subnets.c.subnetpool_id).where(t.subnets.c.network_id == network_id)
+        call.tx.memo[key] = [(ipaddress.ip_network(cidr), pool) for cidr, pool in call.tx.connection.execute(query)]
+    found: list[tuple[plan.Network, str | None]] = call.tx.memo[key]
+    return found
 
 
 def _pools(cidr: str, gateway: str | None, asked: list[Any] | None) -> list[plan.Pool]:
@@ -159,9 +169,9 @@ SUBNETS = Resource(
         "cidr": Field("cidr", update=False),
         "gateway_ip": Field("ip"),
         "enable_dhcp": Field("bool", default=True),
-        "allocation_pools": Field("list"),
-        "dns_nameservers": Field("strings", default=()),
-        "host_routes": Field("list", default=()),
+        "allocation_pools": Field("list", items=32),
+        "dns_nameservers": Field("strings", default=(), items=5),
+        "host_routes": Field("list", default=(), items=20),
         "ipv6_ra_mode": Field(choices=MODES, update=False),
         "ipv6_address_mode": Field(choices=MODES, update=False),
         "subnetpool_id": Field("uuid", update=False),

@@ -25,6 +25,7 @@ ports = sa.Table(
     text("device_id", index=True), text("device_owner"), data("security_groups"), data("allowed_address_pairs"),
     data("extra_dhcp_opts"), flag("port_security_enabled", default=True), text("dns_name"),
     text("binding_host_id", nullable=True), text("binding_vnic_type", 32, default="normal"),
+    data("binding_profile"),
     number("revision_number", nullable=False, default=1), sa.UniqueConstraint("network_id", "mac_address"),
 )  # fmt: skip
 addresses = sa.Table(

@@ -205,6 +205,8 @@ class Hints:
     response_buffers: int | None = None
     busy_buffers_bytes: int | None = None
     file_bytes: int | None = None
+    header_bytes: int | None = None
+    headers: tuple[int, int] | None = None  # how many buffers, of so many bytes
     relative_redirects: bool = True
     trailing_slash: bool = True
     server_ciphers: bool = True

@@ -9,7 +9,8 @@ from vrata.ingress.model import Problem
 
 NGINX = "nginx.ingress.kubernetes.io/"
 OURS = "vrata.dev/"
-_GROUPS: dict[str, type[Any]] = {
+NETWORKS = {"allowlist-source-range", "whitelist-source-range", "denylist-source-range"}
+GROUPS: dict[str, type[Any]] = {
     "rewrite": o.Rewrite,
     "redirect": o.Redirect,
     "canary": o.Canary,
@@ -29,12 +30,21 @@ _GROUPS: dict[str, type[Any]] = {
 }
 
 
+def said(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Without those that say nothing: to ingress-nginx an empty one is none, but for networks, where it lets nobody in."""
+    return {key: text for key, text in annotations.items() if text.strip() or _name(key) in NETWORKS}
+
+
+def _name(key: str) -> str:
+    return key.removeprefix(NGINX).removeprefix(OURS)
+
+
 def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.Options, tuple[Problem, ...]]:
     """`ingress` is namespace/name, for the problems. Where both prefixes name one thing, `vrata.dev/` wins."""
     problems: list[Problem] = []
     groups: dict[str, dict[str, object]] = {}
     refused = False
-    for name, (key, text) in sorted(_by_name(annotations).items()):
+    for name, (key, text) in sorted(_by_name(said(annotations)).items()):
         row = TABLE.get(name)
         if row is None:
             problems.append(Problem(ingress, "UnknownAnnotation", f"{key[:128]!r}: is not known; correct or remove it"))
@@ -46,7 +56,7 @@ def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.O
             if problem:
                 problems.append(problem)
                 refused = refused or row.closed
-    values: dict[str, Any] = {group: _GROUPS[group](**fields) for group, fields in groups.items()}
+    values: dict[str, Any] = {group: GROUPS[group](**fields) for group, fields in groups.items()}
     return o.Options(refused=refused, **values), tuple(problems)
 
 
@@ -62,7 +72,7 @@ def _by_name(annotations: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 def _take(ingress: str, key: str, text: str, row: Row, groups: dict[str, dict[str, object]]) -> Problem | None:
     fields = groups.setdefault(row.group, {})
     try:
-        value = row.parse(text)
+        value = row.parse("\n".join(line.strip() for line in text.strip().split("\n")))
     except ValueError as error:
         if not fields:
             del groups[row.group]

@@ -45,7 +45,9 @@ def _no(note: str, *names: str, closed: bool = False) -> list[Row]:
 
 
 _DAYS_365_S = 365 * 86_400
+_NETWORKS = g.listed(g.cidr, 20_000)  # an object of Kubernetes takes 256 kB of annotations
 _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "*")
+_BALANCES = ("round_robin", "ewma", "chash", "chashsubset", "sticky_balanced", "sticky_persistent")
 _RETRY = g.choice(
     "error", "timeout", "invalid_header", "non_idempotent", "off",
     *(f"http_{code}" for code in (500, 502, 503, 504, 403, 404, 429)),
@@ -55,7 +57,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "rewrite",
         ("rewrite-target", "target", g.template), ("app-root", "app_root", g.path),
-        ("x-forwarded-prefix", "forwarded_prefix", g.path), ("upstream-vhost", "upstream_vhost", g.host),
+        ("x-forwarded-prefix", "forwarded_prefix", g.prefix), ("upstream-vhost", "upstream_vhost", g.authority),
     ),
     *_rows(Scope.HOST, "rewrite", ("use-regex", "use_regex", g.boolean)),
     *_rows(
@@ -70,7 +72,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "canary",
         ("canary", "enabled", g.boolean), ("canary-by-header", "header", g.token),
-        ("canary-by-header-value", "header_value", g.plain), ("canary-by-header-pattern", "header_pattern", g.regex),
+        ("canary-by-header-value", "header_value", g.plain), ("canary-by-header-pattern", "header_pattern", g.searched_regex),
         ("canary-by-cookie", "cookie", g.token), ("canary-weight", "weight", g.number(0, 1_000_000)),
         ("canary-weight-total", "weight_total", g.number(1, 1_000_000)),
         closed=True,  # a canary without its rules would be a second main Ingress and take all the requests
@@ -80,25 +82,25 @@ ROWS: tuple[Row, ...] = (
         ("affinity", "kind", g.choice("cookie")), ("affinity-mode", "mode", g.choice("balanced", "persistent")),
         ("affinity-canary-behavior", "canary_behavior", g.choice("sticky", "legacy")),
         ("session-cookie-name", "cookie_name", g.token), ("session-cookie-path", "cookie_path", g.path),
-        ("session-cookie-domain", "cookie_domain", g.host),
+        ("session-cookie-domain", "cookie_domain", g.cookie_domain),
         ("session-cookie-samesite", "cookie_samesite", g.choice("None", "Lax", "Strict", fold=True)),
         ("session-cookie-secure", "cookie_secure", g.boolean),
         ("session-cookie-conditional-samesite-none", "cookie_conditional", g.boolean),
-        ("session-cookie-max-age", "cookie_max_age_s", g.number(0, 10 * _DAYS_365_S)),
-        ("session-cookie-expires", "cookie_expires_s", g.number(0, 10 * _DAYS_365_S)),
+        ("session-cookie-max-age", "cookie_max_age_s", g.number(-_DAYS_365_S, 10 * _DAYS_365_S)),
+        ("session-cookie-expires", "cookie_expires_s", g.number(-_DAYS_365_S, 10 * _DAYS_365_S)),
         ("session-cookie-change-on-failure", "change_on_failure", g.boolean),
     ),
     *_rows(
         Scope.BACKEND, "backend",
         ("backend-protocol", "protocol", g.choice("HTTP", "HTTPS", "GRPC", "GRPCS", "AUTO_HTTP", fold=True)),
-        ("load-balance", "balance", g.choice("round_robin", "ewma")),
+        ("load-balance", "balance", g.choice(*_BALANCES)),
         ("upstream-hash-by", "hash_by", g.choice("$remote_addr", "$binary_remote_addr", "$request_uri", "$host", "$uri")),
         ("service-upstream", "service_upstream", g.boolean),
         ("proxy-connect-timeout", "connect_timeout_ms", g.time_ms), ("proxy-send-timeout", "send_timeout_ms", g.time_ms),
         ("proxy-read-timeout", "read_timeout_ms", g.time_ms),
-        ("proxy-next-upstream", "retry_on", g.listed(_RETRY, 12, separator=" ")),
+        ("proxy-next-upstream", "retry_on", g.listed(_RETRY, 12, separator=None)),
         ("proxy-next-upstream-tries", "retry_tries", g.number(0, 100)),
-        ("connection-proxy-header", "connection", g.choice("keep-alive", fold=True)),
+        ("connection-proxy-header", "connection", g.choice("keep-alive", "close", fold=True)),
         ("slow-start", "slow_start_ms", g.time_ms),
     ),
     *_rows(
@@ -106,31 +108,31 @@ ROWS: tuple[Row, ...] = (
         ("proxy-ssl-secret", "secret", g.object_name), ("proxy-ssl-verify", "verify", g.switch),
         ("proxy-ssl-name", "name", g.host), ("proxy-ssl-server-name", "send_name", g.switch),
         ("proxy-ssl-protocols", "versions", g.tls_versions), ("proxy-ssl-ciphers", "ciphers", g.ciphers),
-        ("proxy-ssl-verify-depth", "depth", g.number(0, 10)),
+        ("proxy-ssl-verify-depth", "depth", g.number(-1, 1_000_000)),
         closed=True,
     ),
     *_rows(
         Scope.ROUTE, "cors",
         ("enable-cors", "enabled", g.boolean),
         ("cors-allow-origin", "origins", g.listed(g.origin, 64)),
-        ("cors-allow-methods", "methods", g.listed(g.choice(*_METHODS))),
+        ("cors-allow-methods", "methods", g.listed(g.choice(*_METHODS, fold=True))),
         ("cors-allow-headers", "headers", g.listed(g.token, 128)),
         ("cors-expose-headers", "expose", g.listed(g.token, 128)), ("cors-allow-credentials", "credentials", g.boolean),
-        ("cors-max-age", "max_age_s", g.number(0, _DAYS_365_S)),
+        ("cors-max-age", "max_age_s", g.number(-1, _DAYS_365_S)),
         closed=True,  # the defaults (any origin, with credentials) are wider than what was asked for
     ),
     *_rows(
         Scope.ROUTE, "access",
-        ("whitelist-source-range", "allow", g.listed(g.cidr)), ("allowlist-source-range", "allow", g.listed(g.cidr)),
-        ("denylist-source-range", "deny", g.listed(g.cidr)), ("satisfy", "satisfy", g.choice("all", "any", fold=True)),
+        ("whitelist-source-range", "allow", _NETWORKS), ("allowlist-source-range", "allow", _NETWORKS),
+        ("denylist-source-range", "deny", _NETWORKS), ("satisfy", "satisfy", g.choice("all", "any", fold=True)),
         closed=True,
     ),
     *_rows(
         Scope.ROUTE, "rate_limit",
-        ("limit-rps", "per_second", g.number(1, 1_000_000)), ("limit-rpm", "per_minute", g.number(1, 1_000_000)),
-        ("limit-connections", "connections", g.number(1, 1_000_000)),
-        ("limit-burst-multiplier", "burst_multiplier", g.number(1, 1000)),
-        ("limit-whitelist", "exempt", g.listed(g.cidr)), ("limit-allowlist", "exempt", g.listed(g.cidr)),
+        ("limit-rps", "per_second", g.number(0, 1_000_000)), ("limit-rpm", "per_minute", g.number(0, 1_000_000)),
+        ("limit-connections", "connections", g.number(0, 1_000_000)),
+        ("limit-burst-multiplier", "burst_multiplier", g.number(0, 1000)),
+        ("limit-whitelist", "exempt", _NETWORKS), ("limit-allowlist", "exempt", _NETWORKS),
     ),
     *_rows(
         Scope.ROUTE, "basic_auth",
@@ -141,7 +143,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "external_auth",
         ("auth-url", "url", g.service_url), ("auth-signin", "signin", g.location),
-        ("auth-method", "method", g.choice("GET", "HEAD", "POST")),
+        ("auth-method", "method", g.choice("GET", "HEAD", "POST", "PUT", "DELETE")),
         ("auth-response-headers", "response_headers", g.listed(g.token, 64)),
         ("auth-proxy-set-headers", "proxy_headers", g.object_name),
         closed=True,
@@ -155,7 +157,7 @@ ROWS: tuple[Row, ...] = (
         Scope.HOST, "client_tls",
         ("auth-tls-secret", "secret", g.object_name),
         ("auth-tls-verify-client", "verify", g.choice("on", "off", "optional", "optional_no_ca")),
-        ("auth-tls-verify-depth", "depth", g.number(0, 10)),
+        ("auth-tls-verify-depth", "depth", g.number(-1, 1_000_000)),
         ("auth-tls-pass-certificate-to-upstream", "pass_certificate", g.boolean),
         ("auth-tls-match-cn", "name_pattern", g.common_name),
         closed=True,
@@ -176,6 +178,7 @@ ROWS: tuple[Row, ...] = (
         ("proxy-buffers-number", "response_buffers", g.number(1, 1_000_000)),
         ("proxy-busy-buffers-size", "busy_buffers_bytes", g.size_bytes),
         ("proxy-max-temp-file-size", "file_bytes", g.size_bytes),
+        ("client-header-buffer-size", "header_bytes", g.size_bytes), ("large-client-header-buffers", "headers", g.buffers),
         ("relative-redirects", "relative_redirects", g.boolean), ("preserve-trailing-slash", "trailing_slash", g.boolean),
         ("ssl-prefer-server-ciphers", "server_ciphers", g.boolean),
     ),
@@ -188,7 +191,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "mirror",
         ("mirror-target", "target", g.service_url), ("mirror-request-body", "body", g.switch),
-        ("mirror-host", "host", g.host),
+        ("mirror-host", "host", g.authority),
     ),
     *_rows(Scope.HOST, "traffic", ("hsts", "hsts", g.hsts)),
     *_rows(Scope.HOST, "traffic", ("ssl-passthrough", "passthrough", g.boolean), closed=True),
@@ -218,9 +221,10 @@ ROWS: tuple[Row, ...] = (
         "use limit-rps or limit-rpm, which are of all replicas together",
         "global-rate-limit", "global-rate-limit-window", "global-rate-limit-key", "global-rate-limit-ignored-cidrs",
     ),
-    *_no("leave it out: a redirect has the port, if any, that the client named", "use-port-in-redirects"),
+    *_no("leave it out: redirects lead to the usual ports, 80 and 443", "use-port-in-redirects"),
+    *_no("FastCGI is not spoken; put a server with HTTP before it", "fastcgi-index", "fastcgi-params-configmap"),
     *_no("leave it out: pods are spoken to as backend-protocol says", "proxy-http-version"),
-    *_no("leave it out: each of at most four tries has 0.5 s to connect", "proxy-next-upstream-timeout"),
+    *_no("leave it out: each of at most four tries has the time that proxy-connect-timeout gives", "proxy-next-upstream-timeout"),
     *_no("use upstream-hash-by alone: one of all pods", "upstream-hash-by-subset", "upstream-hash-by-subset-size"),
     *_no("leave it out: it is of nginx only, or was removed there", "http2-push-preload", "enable-rewrite-log"),
     *_no(
@@ -232,8 +236,12 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 _HINT = "without effect, and without need: bodies are passed on as they come"
+_HEADERS = (
+    "headers of a request or an answer may take 32 kB, 256 of them, or what --header-bytes and --header-count say"
+)
 _DIFFERS = {
     **dict.fromkeys((row.name for row in ROWS if row.group == "hints"), _HINT),
+    **dict.fromkeys(("proxy-buffer-size", "client-header-buffer-size", "large-client-header-buffers"), _HEADERS),
     "affinity": "the cookie names a server by a digest of its own",
     "affinity-canary-behavior": "always sticky: who has a cookie stays on its side of a canary",
     "affinity-mode": "always persistent: a client stays as long as its pod is there",
@@ -245,7 +253,7 @@ _DIFFERS = {
     "auth-tls-secret": "of the Ingress' own namespace; each host has one authority, and a certificate in spec.tls",
     "auth-url": "HAProxy itself asks it, with the names of its own resolver; no body of its answer is passed on",
     "custom-headers": "of the Ingress' own namespace; on answers of pods; any header but those of the connection itself",
-    "custom-http-errors": "answers of pods; default-backend has to name who answers instead, with at most 15 kB",
+    "custom-http-errors": "answers of pods; default-backend has to name who answers instead, with at most 30 kB",
     "default-backend": "serves while no pod of the Ingress' own Services is ready",
     "hsts": "of Vrata only, over HTTPS: `max-age=31536000; includeSubDomains`; ingress-nginx has it in its ConfigMap",
     "limit-connections": "429 instead of 503; requests under way are counted, not connections",
@@ -253,11 +261,11 @@ _DIFFERS = {
     "largest that is no more",
     "limit-rpm": "429 instead of 503; of all replicas together; see limit-burst-multiplier",
     "limit-rps": "429 instead of 503; of all replicas together; see limit-burst-multiplier",
-    "load-balance": "ewma is served round robin",
-    "mirror-request-body": "of up to 16 kB; a longer one is not sent along",
+    "load-balance": "always round robin; upstream-hash-by and affinity are for the rest",
+    "mirror-request-body": "of up to 32 kB; a longer one is not sent along",
     "mirror-target": "HAProxy itself sends the copy, a hundred at a time; more are left out",
     "permanent-redirect": "an address or path; of nginx's variables $host, $scheme, $request_uri, $uri and $args",
-    "proxy-connect-timeout": "always 0.5 s, then another pod is tried",
+    "proxy-connect-timeout": "of pods with TLS 5 s, handshake included, or 75 s if it says more; of others 0.5 s",
     "proxy-body-size": "413 by Content-Length; a body that does not say its length passes, for it is sent on as it comes, and "
     "411 would end gRPC and streamed uploads",
     "preserve-trailing-slash": "always",
@@ -287,11 +295,11 @@ _DIFFERS = {
     "auth-type": "basic only; digest leaves the Ingress out",
     "backend-protocol": "without AJP and FCGI",
     "canary": "for Ingresses of its own namespace",
-    "canary-by-header-pattern": "no repeated groups, look-around or back-references",
-    "connection-proxy-header": "connections to pods are kept whether it says so or not",
-    "cors-allow-origin": "an origin is http or https",
+    "canary-by-header-pattern": "no repeated groups, look-around or back-references; of headers up to 1,024 characters",
+    "connection-proxy-header": "connections to pods are kept, whatever it says",
+    "server-alias": "names and wildcards, no regular expressions; with the rules of all Ingresses of the host in the namespace",
     "upstream-hash-by": "one of five variables, no text around them",
-    "upstream-vhost": "a name, no variables",
+    "upstream-vhost": "a name, perhaps with a port, no variables",
 }
 TABLE = {
     row.name: replace(

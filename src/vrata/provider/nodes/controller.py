@@ -112,13 +112,23 @@ class NodeController:
     async def _without_server(self, node: Node, why: str) -> None:
         wanted = server_id_of(node, self.settings)
         if wanted and self.settings.deletes and not node.is_ready() and await is_gone(self.cloud, wanted):
-            self.events.normal(_about(node), "DeletingNode", f"Deleting the node, because {why}")
-            log.info("node deleted", node=node.metadata.name, reason=why)
-            only = {"preconditions": {"uid": node.metadata.uid}}
-            await self.kube.delete(resources.NODES, node.metadata.name, options=only)
+            await self._delete(node, why)
         elif is_new(node) and self.settings.initialises and self._told.get(node.metadata.name) != why:
             self._told[node.metadata.name] = why
             self.events.warning(_about(node), "NodeNotInitialized", why)
+
+    async def _delete(self, node: Node, why: str) -> None:
+        """Only as it was seen: one that has become ready since then stays."""
+        metadata = node.metadata
+        only = {"preconditions": {"uid": metadata.uid, "resourceVersion": metadata.resource_version}}
+        try:
+            await self.kube.delete(resources.NODES, metadata.name, options=only)
+        except ApiError as error:
+            if error.code not in CHANGED:
+                raise
+            return
+        self.events.normal(_about(node), "DeletingNode", f"Deleted the node, because {why}")
+        log.info("node deleted", node=metadata.name, reason=why)
 
     async def _apply(self, node: Node, plan: NodePlan) -> None:
         """Addresses first: when the taint has gone, whoever looks finds them."""

@@ -23,8 +23,12 @@ def set_defaults(resource: Resource, obj: Obj) -> None:  # noqa: PLR0912 -- a ta
             _pod(obj)
         case "Deployment":
             _deployment(obj["spec"])
+            obj.setdefault("status", {})
+        case "Ingress":
+            obj.setdefault("status", {}).setdefault("loadBalancer", {})
         case "ReplicaSet":
             _pod_spec((obj["spec"].get("template") or {}).get("spec"))
+            obj.setdefault("status", {}).setdefault("replicas", 0)
         case "Secret":
             _secret(obj)
         case "Namespace":
@@ -33,10 +37,21 @@ def set_defaults(resource: Resource, obj: Obj) -> None:  # noqa: PLR0912 -- a ta
             obj.setdefault("status", {}).setdefault("phase", "Active")
         case "Service":
             _service(obj["spec"])
+            obj.setdefault("status", {}).setdefault("loadBalancer", {})
+            for entry in ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []:
+                if entry.get("ip"):
+                    entry.setdefault("ipMode", "VIP")
         case "IngressClass":
             parameters = (spec or {}).get("parameters")
             if parameters:
                 parameters.setdefault("scope", "Cluster")
+        case "NetworkPolicy":
+            # As the field's documentation says: always Ingress; Egress where there are rules for it.
+            policy = obj.setdefault("spec", {})
+            policy["policyTypes"] = policy.get("policyTypes") or [
+                "Ingress",
+                *(["Egress"] if policy.get("egress") else []),
+            ]
         case "Node":
             if spec and spec.get("podCIDR") and not spec.get("podCIDRs"):
                 spec["podCIDRs"] = [spec["podCIDR"]]
@@ -83,6 +98,7 @@ def _pod(obj: Obj) -> None:
     # The ServiceAccount admission plugin's part.
     spec.setdefault("serviceAccountName", "default")
     spec.setdefault("serviceAccount", spec["serviceAccountName"])
+    spec.setdefault("enableServiceLinks", True)
     status = obj.setdefault("status", {})
     status.setdefault("phase", "Pending")
     status.setdefault("qosClass", _qos(spec))

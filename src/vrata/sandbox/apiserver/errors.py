@@ -84,7 +84,7 @@ def duplicate(field: str, value: object) -> Cause:
 
 def not_supported(field: str, value: object, options: Sequence[str]) -> Cause:
     """`Unsupported value: "x": supported values: "A", "B"`."""
-    names = ", ".join(json.dumps(option) for option in sorted(options))
+    names = ", ".join(json.dumps(option) for option in options)
     return Cause("FieldValueNotSupported", field, f"Unsupported value: {_shown(value)}: supported values: {names}")
 
 

@@ -7,7 +7,7 @@
 import copy
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from vrata.sandbox.apiserver.errors import Cause, invalid, not_supported, required, type_invalid
 from vrata.sandbox.apiserver.schema import UNSET, Schema
@@ -22,6 +22,7 @@ class Conformed:
     value: Any = None
     unknown: list[str] = field(default_factory=list)  # `spec.foo`
     mismatches: list[tuple[str, Any, Schema]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # why a text is none of its type
 
 
 def conform(schema: Schema, value: Any, *, keep_null: bool = False) -> Conformed:
@@ -29,6 +30,22 @@ def conform(schema: Schema, value: Any, *, keep_null: bool = False) -> Conformed
     found = Conformed()
     found.value = _conform(schema, value, "", found, keep_null=keep_null)
     return found
+
+
+QUANTITY: Final = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
+
+
+def _unreadable(schema: Schema, value: Any) -> str:
+    """Why a text is none of its type, as Go's decoders say it; empty if it is one."""
+    if not isinstance(value, str):
+        return ""
+    if schema.name == "Quantity" and not re.match(QUANTITY, value):
+        return f"quantities must match the regular expression '{QUANTITY}'"
+    if schema.format == "byte":
+        wrong = re.search(r"[^A-Za-z0-9+/\r\n]", value.rstrip("="))
+        if wrong or len(re.sub(r"[\r\n]", "", value)) % 4:
+            return f"illegal base64 data at input byte {wrong.start() if wrong else len(value) // 4 * 4}"
+    return ""
 
 
 def _matches(kind: str, value: Any) -> bool:
@@ -59,6 +76,8 @@ def _conform(schema: Schema, value: Any, path: str, found: Conformed, *, keep_nu
         if not (schema.name == "Quantity" and isinstance(value, float)):
             found.mismatches.append((path, value, schema))
         return value
+    if said := _unreadable(schema, value):
+        found.unreadable.append(said)
     if isinstance(value, dict) and schema.type == "object":
         if not schema.fields and schema.values is None and schema.preserve:
             return value

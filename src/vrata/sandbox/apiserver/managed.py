@@ -311,7 +311,7 @@ def apply(
     changed = (difference.added | difference.modified) & mine
     conflicts = {other: hit for other, entry in others.items() if (hit := entry.fields & changed)}
     if conflicts and not force:
-        raise conflict_error(conflicts, {other: entry.time for other, entry in others.items()})
+        raise conflict_error(conflicts)
     result: Managers = {}
     for other, entry in others.items():
         left = entry.fields - changed - difference.removed
@@ -336,7 +336,7 @@ def show_path(path: Path) -> str:
     return out
 
 
-def conflict_error(conflicts: dict[Writer, Fields], times: dict[Writer, str]) -> ApiError:
+def conflict_error(conflicts: dict[Writer, Fields]) -> ApiError:
     """409 in the words of apimachinery's managedfields/internal/conflict.go."""
     causes: list[Obj] = []
     groups: list[tuple[str, list[str]]] = []
@@ -346,8 +346,6 @@ def conflict_error(conflicts: dict[Writer, Fields], times: dict[Writer, str]) ->
             said += f' with subresource "{writer.subresource}"'
         if writer.operation == "Update":
             said += f" using {writer.api_version}"
-            if times.get(writer):
-                said += f" at {times[writer]}"
         paths = [show_path(path) for path in sorted(conflicts[writer])]
         groups.append((said, paths))
         causes += [

@@ -30,6 +30,8 @@ _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 NAME_TRIES = 8
 _OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 _GENERATED_MAX = 58
+ROOT_CA = "kube-root-ca.crt"
+_FIXED_BY_STATUS: dict[str, set[str]] = {"Pod": {"ownerReferences"}, "Deployment": {"labels"}}
 
 
 @dataclass(slots=True)
@@ -51,7 +53,15 @@ def gvk_text(resource: Resource) -> str:
 class Objects:
     """The writing half of the API."""
 
-    def __init__(self, store: Store, registry: Registry, allocator: Allocator, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        allocator: Allocator,
+        now: Callable[[], datetime],
+        authority: str = "",  # the server's own, PEM
+    ) -> None:
+        self.authority = authority
         self.store = store
         self.registry = registry
         self.allocator = allocator
@@ -81,6 +91,8 @@ class Objects:
             raise errors.bad_request(
                 f"{said}json: cannot unmarshal {got} into Go struct field {kind}.{path} of type {wanted}"
             )
+        if found.unreadable and not resource.crd:
+            raise errors.bad_request(f"{said}{found.unreadable[0]}")
         self._unknown(found.unknown, said, options)
         obj: Obj = found.value
         if resource.crd:
@@ -157,7 +169,7 @@ class Objects:
             return obj
         self.store.put(resource.storage, to_storage(resource, obj))
         if resource.storage == NAMESPACES:
-            self.add_default_account(meta["name"])
+            self.fill_namespace(meta["name"])
         if resource.group == "events.k8s.io":
             obj["metadata"]["resourceVersion"] = str(self.store.rv)
         return obj
@@ -168,14 +180,18 @@ class Objects:
         elif meta.setdefault("namespace", namespace) != namespace:
             raise errors.bad_request(_OTHER_NAMESPACE)
 
-    def add_default_account(self, namespace: str) -> None:
-        """The ServiceAccount `default`, which every namespace has."""
-        accounts = self.registry.find("", "v1", "serviceaccounts")
-        assert accounts is not None
-        if self.store.get("serviceaccounts", namespace, "default") is None:
-            self.create(
-                accounts, namespace, {"metadata": {"name": "default"}}, Options(manager="kube-controller-manager")
-            )
+    def fill_namespace(self, namespace: str) -> None:
+        """What every namespace has: the ServiceAccount `default` and the authority that pods trust the server by."""
+        self.ensure("serviceaccounts", namespace, {"metadata": {"name": "default"}})
+        if self.authority:
+            self.ensure("configmaps", namespace, {"metadata": {"name": ROOT_CA}, "data": {"ca.crt": self.authority}})
+
+    def ensure(self, plural: str, namespace: str, body: Obj) -> None:
+        """Create a core object of the cluster's own, unless it is there."""
+        resource = self.registry.find("", "v1", plural)
+        assert resource is not None
+        if self.store.get(resource.storage, namespace, body["metadata"]["name"]) is None:
+            self.create(resource, namespace, body, Options(manager="kube-controller-manager"))
 
     def _name(self, resource: Resource, namespace: str, meta: Obj) -> None:
         prefix = meta.get("generateName")
@@ -193,13 +209,16 @@ class Objects:
 
     def _complete(self, resource: Resource, obj: Obj, old: Obj | None) -> None:
         """Defaults, allocation and validation."""
+        meta = obj["metadata"]
+        for key in [key for key, value in meta.items() if value in ([], {})]:
+            del meta[key]  # `omitempty` of ObjectMeta's lists and maps
         set_defaults(resource, obj)
         causes = []
         if resource.kind == "Ingress" and old is None:
             self._default_class(obj)
         if resource.storage == "services":
             causes = allocate(obj, old, self.allocator)
-        causes = validate_object(resource, obj, old) + causes
+        causes = validate_object(resource, obj, old) or causes  # what is invalid is not allocated for
         if resource.kind == "CustomResourceDefinition" and not causes:
             causes = crds.validate_crd(obj, old)
             if not causes:
@@ -256,7 +275,10 @@ class Objects:
         meta = new["metadata"]
         self._keep_identity(meta, before)
         self._complete(resource, new, old)
-        if resource.generation and self._substance(resource, new) != self._substance(resource, old):
+        changed = self._substance(resource, new) != self._substance(resource, old)
+        if resource.kind == "Deployment":  # whose controller copies its annotations to ReplicaSets
+            changed = changed or meta.get("annotations") != before.get("annotations")
+        if resource.generation and changed:
             meta["generation"] = before.get("generation", 0) + 1
         base = managed.read_managers(before.get("managedFields"))
         given = meta.pop("managedFields", None)
@@ -295,12 +317,7 @@ class Objects:
             kept = {key: value for key, value in old.items() if key != "status"}
             if "status" in new:
                 kept["status"] = new["status"]
-            meta = dict(old["metadata"])
-            if not resource.crd:
-                meta |= {key: new["metadata"][key] for key in ("labels", "annotations") if key in new["metadata"]}
-            if "managedFields" in new["metadata"]:
-                meta["managedFields"] = new["metadata"]["managedFields"]
-            return kept | {"metadata": meta}
+            return kept | {"metadata": self._status_metadata(resource, new["metadata"], old["metadata"])}
         if resource.has_status:
             new = {key: value for key, value in new.items() if key != "status"}
             if "status" in old:
@@ -308,6 +325,18 @@ class Objects:
         if resource.storage == NAMESPACES and subresource != "finalize":
             new["spec"] = old.get("spec", {})
         return new
+
+    def _status_metadata(self, resource: Resource, new: Obj, old: Obj) -> Obj:
+        """Metadata after a write of the status: the strategy of most kinds resets the spec only.
+
+        Kubernetes, `PrepareForUpdate` of the status strategies: a custom resource keeps its metadata, a Pod its owners, a
+        Deployment its labels.
+        """
+        fixed: set[str] = (
+            set(old | new) - {"managedFields"} if resource.crd else _FIXED_BY_STATUS.get(resource.kind, set())
+        )
+        meta = {key: value for key, value in new.items() if key not in fixed}
+        return meta | {key: old[key] for key in fixed if key in old}
 
     def _keep_identity(self, meta: Obj, before: Obj) -> None:
         for key in (

@@ -1,9 +1,11 @@
-"""/openapi/v3 made from the schemas: enough for kubectl's validation, `explain` and typed clients. No I/O."""
+"""/openapi/v3 made from the schemas: enough for kubectl's validation, `explain` and typed clients."""
 
 import json
 from typing import Any, Final
 
+from vrata.sandbox.apiserver.descriptions import describe
 from vrata.sandbox.apiserver.errors import Obj
+from vrata.sandbox.apiserver.kinds.core import TYPES as _CORE
 from vrata.sandbox.apiserver.resources import Registry, Resource
 from vrata.sandbox.apiserver.schema import UNSET, Schema
 
@@ -16,8 +18,17 @@ _PREFIXES = {
     "coordination.k8s.io": "io.k8s.api.coordination.v1",
     "events.k8s.io": "io.k8s.api.events.v1",
     "authorization.k8s.io": "io.k8s.api.authorization.v1",
+    "rbac.authorization.k8s.io": "io.k8s.api.rbac.v1",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
 }
+# Types that are named otherwise here, where two groups have one of the same name.
+_RENAMED = {
+    "CoreEventSeries": "EventSeries", "RbacSubject": "Subject",
+    "SliceEndpoint": "Endpoint", "SliceEndpointConditions": "EndpointConditions", "SlicePort": "EndpointPort",
+    "CrdNames": "CustomResourceDefinitionNames", "CrdPrinterColumn": "CustomResourceColumnDefinition",
+    "CrdSpec": "CustomResourceDefinitionSpec", "CrdStatus": "CustomResourceDefinitionStatus",
+    "CrdVersion": "CustomResourceDefinitionVersion",
+}  # fmt: skip
 _META = ("ObjectMeta", "OwnerReference", "ManagedFieldsEntry", "LabelSelector", "LabelSelectorRequirement", "Condition")
 
 
@@ -64,7 +75,9 @@ class _Components:
     def name(self, schema: Schema) -> str:
         if schema.name in _META:
             return f"io.k8s.apimachinery.pkg.apis.meta.v1.{schema.name}"
-        return f"{self.prefix}.{schema.name}"
+        of_core = schema.name in _CORE and schema.fields is _CORE[schema.name].fields
+        prefix = _PREFIXES[""] if of_core else self.prefix
+        return f"{prefix}.{_RENAMED.get(schema.name, schema.name)}"
 
     def refer(self, schema: Schema) -> Obj:
         """The schema as JSON; a named object becomes a reference."""
@@ -72,7 +85,7 @@ class _Components:
             name = self.name(schema)
             if name not in self.schemas:
                 self.schemas[name] = {}
-                self.schemas[name] = self.write(schema)
+                self.schemas[name] = self.write(schema, name)
             reference: Obj = {"allOf": [{"$ref": f"#/components/schemas/{name}"}]}
             return reference | self._extras(schema)
         return self.write(schema)
@@ -94,9 +107,10 @@ class _Components:
             out["x-kubernetes-preserve-unknown-fields"] = True
         return out
 
-    def write(self, schema: Schema) -> Obj:
-        """The schema in full."""
-        out: Obj = {}
+    def write(self, schema: Schema, name: str = "") -> Obj:
+        """The schema in full; `name`: of the component that it is."""
+        said = describe(name)
+        out: Obj = {"description": said[""]} if "" in said else {}
         if schema.type in _JSON_TYPES:
             out["type"] = schema.type
         elif schema.type == "int-or-string":
@@ -104,15 +118,19 @@ class _Components:
         if schema.format:
             out["format"] = schema.format
         if schema.fields:
-            out["properties"] = {name: self.refer(child) for name, child in schema.fields.items()}
+            out["properties"] = {
+                key: self.refer(child) | ({"description": said[key]} if key in said else {})
+                for key, child in schema.fields.items()
+            }
         if schema.values is not None:
             out["additionalProperties"] = self.refer(schema.values)
         if schema.items is not None:
             out["items"] = self.refer(schema.items)
         if schema.required:
             out["required"] = list(schema.required)
-        if schema.enum:
-            out["enum"] = list(schema.enum)
+        if schema.enum or schema.shown:
+            options = schema.enum or schema.shown
+            out["enum"] = sorted(options) if schema.go_type else list(options)  # a custom resource's as they are given
         if schema.nullable:
             out["nullable"] = True
         return out | schema.checks | self._extras(schema)
@@ -164,7 +182,7 @@ def group_document(registry: Registry, group: str, version: str) -> Obj:
             continue
         gvk = {"group": group, "version": version, "kind": resource.kind}
         name = f"{components.prefix}.{resource.kind}"
-        components.schemas[name] = {**components.write(resource.schema), "x-kubernetes-group-version-kind": [gvk]}
+        components.schemas[name] = {**components.write(resource.schema, name), "x-kubernetes-group-version-kind": [gvk]}
         reference = {"$ref": f"#/components/schemas/{name}"}
         inside = "namespaces/{namespace}/" if resource.namespaced else ""
         collection = f"/{group_path(group, version)}/{inside}{resource.plural}"

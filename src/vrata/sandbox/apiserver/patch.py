@@ -18,14 +18,8 @@ def json_patch(value: Obj, operations: Any) -> Obj:
         raise ApiError(413, "RequestEntityTooLarge", f"Allowed maximum operations in a JSON patch is {JSON_PATCH_MAX}")
     try:
         result = jsonpatch.apply_patch(value, operations, in_place=False)
-    except jsonpatch.JsonPatchTestFailed as error:
-        raise ApiError(
-            422, "Invalid", f"the server rejected our request due to an error in our request: {error}"
-        ) from error
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, ValueError) as error:
-        raise ApiError(
-            422, "Invalid", f"the server rejected our request due to an error in our request: {error}"
-        ) from error
+        raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request") from error
     if not isinstance(result, dict):
         raise bad_request("the patch does not leave an object")
     return result
@@ -136,4 +130,22 @@ def _merge_list(schema: Schema, present: list[Any], patch: list[Any]) -> list[An
             out[places[0]] = strategic_merge(below, out[places[0]], item)
         else:
             out.append(strategic_merge(below, {}, item))
-    return out
+    return _interleaved(schema, present, patch, out)
+
+
+def _interleaved(schema: Schema, present: list[Any], patch: list[Any], merged: list[Any]) -> list[Any]:
+    """The patch's items in its order; the others, in theirs, go before one only if they did (mergeSortedSlice)."""
+
+    def mark(item: Any) -> Any:
+        return item.get(schema.merge_key) if isinstance(item, dict) else item
+
+    before = [mark(item) for item in present]
+    order = [mark(item) for item in patch]
+    patched = sorted((item for item in merged if mark(item) in order), key=lambda item: order.index(mark(item)))
+    others = [item for item in merged if mark(item) not in order]
+    out = []
+    while patched and others:
+        known = mark(patched[0]) in before
+        first = known and before.index(mark(others[0])) < before.index(mark(patched[0]))
+        out.append((others if first else patched).pop(0))
+    return out + patched + others

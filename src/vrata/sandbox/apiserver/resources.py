@@ -114,6 +114,8 @@ def _builtin() -> tuple[Resource, ...]:
         _served("discovery.k8s.io", "EndpointSlice", "endpointslices", **counted),
         _served("networking.k8s.io", "Ingress", "ingresses", "ing", subresources=status, **counted),
         _served("networking.k8s.io", "IngressClass", "ingressclasses", namespaced=False, **counted),
+        # Kept and shown, not enforced: in the sandbox every pod reaches every pod.
+        _served("networking.k8s.io", "NetworkPolicy", "networkpolicies", "netpol", **counted),
         _served("coordination.k8s.io", "Lease", "leases"),
         # Kept and shown, not enforced: who reaches the sandbox's API may do everything.
         _served("rbac.authorization.k8s.io", "Role", "roles"),

@@ -11,6 +11,7 @@ Kinds are written in a small notation (`kinds/`), one type a block, one field a 
 
 `!` is required; `[T]` a list, `{T}` a map; `any` is kept as it is. `map=` and `set` say how server-side apply merges a
 list (structured-merge-diff), `merge` (optionally with a key) and `retain` how a strategic merge patch does;
+`enum=` is checked, `shown=` only told (OpenAPI).
 `atomic` after a type's name makes it one value for server-side apply. `= JSON` is the default. No I/O.
 """
 
@@ -41,6 +42,7 @@ class Schema:
     required: tuple[str, ...] = ()
     default: Any = UNSET
     enum: tuple[Any, ...] = ()
+    shown: tuple[str, ...] = ()  # values published as an enum, and checked elsewhere
     preserve: bool = False
     nullable: bool = False
     embedded: bool = False
@@ -104,8 +106,8 @@ def _modified(base: Schema, modifiers: str, default: str | None) -> Schema:
                 changes["retain_keys"] = True
             case "atomic":
                 changes["atomic"] = True
-            case "enum":
-                changes["enum"] = tuple(argument.split("|"))
+            case "enum" | "shown":
+                changes[word] = tuple(argument.split("|"))
             case _:
                 raise ValueError(f"schema notation: unknown modifier {modifier!r}")
     if default is not None:

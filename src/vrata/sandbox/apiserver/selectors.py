@@ -71,7 +71,10 @@ def parse_fields(text: str, supported: frozenset[str]) -> tuple[FieldTerm, ...]:
         if not match:
             raise bad_request(f"invalid selector: {text!r}; can't understand {part!r}")
         if match[1] not in supported and match[1] not in _ANYWHERE:
-            raise bad_request(f"field label not supported: {match[1]}")
+            if supported:
+                raise bad_request(f"field label not supported: {match[1]}")
+            known = ", ".join(f'"{name}"' for name in _ANYWHERE)
+            raise bad_request(f'"{match[1]}" is not a known field selector: only {known}')
         found.append(FieldTerm(tuple(match[1].split(".")), match[2] != "!=", match[3]))
     return tuple(found)
 

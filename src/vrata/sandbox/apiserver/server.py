@@ -50,7 +50,7 @@ class Server:
         self.store = Store(settings.data_dir / "objects.sqlite")
         self.registry = Registry()
         self.allocator = Allocator(settings.service_cidr, settings.node_ports, settings.service_cidr_6)
-        self.objects = Objects(self.store, self.registry, self.allocator, clock.now)
+        self.objects = Objects(self.store, self.registry, self.allocator, clock.now, credentials.ca_file.read_text())
         deleter = Deleter(self.objects)
         self._load()
         self.store.on_write.append(self._follow)
@@ -93,6 +93,12 @@ class Server:
         for name in FIRST_NAMESPACES:
             if self.store.get(NAMESPACES, "", name) is None:
                 self.objects.create(namespaces, "", {"metadata": {"name": name}}, Options(manager="kube-apiserver"))
+        for namespace in [record.load() for record in self.store.scan(NAMESPACES)]:
+            if namespace["status"]["phase"] == "Active":  # one that an older version made may lack something
+                self.objects.fill_namespace(namespace["metadata"]["name"])
+        data = {"client-ca-file": self.objects.authority}
+        authentication = {"metadata": {"name": "extension-apiserver-authentication"}, "data": data}
+        self.objects.ensure("configmaps", "kube-system", authentication)  # controllers that serve HTTPS wait for it
         if self.store.get("services", "default", "kubernetes") is None:
             service = {
                 "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},

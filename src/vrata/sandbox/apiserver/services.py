@@ -85,6 +85,9 @@ def allocate(service: Obj, old: Obj | None, allocator: Allocator) -> list[Cause]
     causes = _addresses(service, before, allocator)
     causes += _ports(service, allocator)
     causes += _health_port(service, allocator)
+    balanced = service.get("status", {}).get("loadBalancer")
+    if spec.get("type") != "LoadBalancer" and balanced == ((old or {}).get("status") or {}).get("loadBalancer"):
+        service.setdefault("status", {})["loadBalancer"] = {}  # another write of it is refused
     return causes
 
 
@@ -181,6 +184,8 @@ def _addresses(service: Obj, before: Obj, allocator: Allocator) -> list[Cause]:
 def _families(spec: Obj, before: Obj, given: list[str], allocator: Allocator) -> tuple[list[str], list[Cause]]:
     """The families of a Service's addresses, in their order (KEP-563, Dual Stack)."""
     configured, policy = list(allocator.networks()), spec.get("ipFamilyPolicy") or "SingleStack"
+    if given == ["None"] and not spec.get("selector"):
+        return _families_without_selector(spec, configured[0])
     families = list(spec.get("ipFamilies") or [])
     for i, family in enumerate(families):
         if family not in configured:
@@ -197,6 +202,15 @@ def _families(spec: Obj, before: Obj, given: list[str], allocator: Allocator) ->
     return families[:1], []
 
 
+def _families_without_selector(spec: Obj, first: str) -> tuple[list[str], list[Cause]]:
+    """A headless Service whose endpoints a person names: of both families, also on a cluster that has one."""
+    policy = spec.setdefault("ipFamilyPolicy", "RequireDualStack")
+    families = list(spec.get("ipFamilies") or [first])
+    if policy != "SingleStack" and len(families) == 1:
+        families.append("IPv6" if families[0] == "IPv4" else "IPv4")
+    return families, []
+
+
 def _unusable(given: str, family: str, service: Obj, allocator: Allocator) -> Cause | None:
     try:
         address = ipaddress.ip_address(given)
@@ -204,8 +218,8 @@ def _unusable(given: str, family: str, service: Obj, allocator: Allocator) -> Ca
         return invalid("spec.clusterIPs[0]", given, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
     network = allocator.networks()[family]
     if address not in network:
-        why = f"the provided IP ({given}) is not in the valid range. The range of valid IPs is {network}"
-        return invalid("spec.clusterIPs", [given], f"failed to allocate IP {given}: {why}".split(": ", 1)[1])
+        why = "the provided network does not match the current range"
+        return invalid("spec.clusterIPs", [given], f"failed to allocate IP {given}: {why}")
     if allocator.addresses.get(given, _owner(service)) != _owner(service):
         return invalid("spec.clusterIPs", [given], f"failed to allocate IP {given}: provided IP is already allocated")
     return None

@@ -196,7 +196,9 @@ def _ingress_class(obj: Obj, now: datetime) -> Cells:
     if parameters:
         group = parameters.get("apiGroup")
         shown = f"{parameters['kind']}{'.' + group if group else ''}/{parameters['name']}"
-    return [_name(obj), _spec(obj).get("controller", ""), shown, _age(obj, now)]
+    annotations = obj["metadata"].get("annotations") or {}
+    default = " (default)" if annotations.get("ingressclass.kubernetes.io/is-default-class") == "true" else ""
+    return [_name(obj) + default, _spec(obj).get("controller", ""), shown, _age(obj, now)]
 
 
 def _endpoints(obj: Obj, now: datetime) -> Cells:
@@ -258,6 +260,10 @@ def _event(obj: Obj, now: datetime) -> Cells:
     ]  # fmt: skip
 
 
+def _network_policy(obj: Obj, now: datetime) -> Cells:
+    return [_name(obj), label_selector_text(_spec(obj).get("podSelector") or {}) or _NONE, _age(obj, now)]
+
+
 def _lease(obj: Obj, now: datetime) -> Cells:
     return [_name(obj), _spec(obj).get("holderIdentity", ""), _age(obj, now)]
 
@@ -269,6 +275,7 @@ _COLUMNS: Final[dict[str, tuple[str, Row]]] = {
     "Service": ("Name|Type|Cluster-IP|External-IP|Port(s)|Age|Selector+", _service),
     "Ingress": ("Name|Class|Hosts|Address|Ports|Age", _ingress),
     "IngressClass": ("Name|Controller|Parameters|Age", _ingress_class),
+    "NetworkPolicy": ("Name|Pod-Selector|Age", _network_policy),
     "Endpoints": ("Name|Endpoints|Age", _endpoints),
     "EndpointSlice": ("Name|AddressType|Ports|Endpoints|Age", _slice),
     "Node": (

@@ -20,7 +20,12 @@ from vrata.sandbox.apiserver.names import (
 )
 from vrata.sandbox.apiserver.resources import Resource
 from vrata.sandbox.apiserver.selectors import label_selector_matches
-from vrata.sandbox.apiserver.validate_net import validate_ingress, validate_ingress_class, validate_service
+from vrata.sandbox.apiserver.validate_net import (
+    validate_ingress,
+    validate_ingress_class,
+    validate_network_policy,
+    validate_service,
+)
 
 ANNOTATIONS_MAX = 256 * 1024
 
@@ -47,9 +52,11 @@ def validate_object(  # noqa: PLR0912 -- a table of kinds
         case "Service":
             causes += validate_service(obj, old)
         case "Ingress":
-            causes += validate_ingress(obj)
+            causes += validate_ingress(obj, old)
         case "IngressClass":
             causes += validate_ingress_class(spec, before if old else None)
+        case "NetworkPolicy":
+            causes += validate_network_policy(spec)
         case "ConfigMap" | "Secret":
             causes += _data(resource.kind, obj, old)
         case "EndpointSlice":
@@ -172,10 +179,10 @@ def _container(container: Obj, at: str, volumes: set[Any]) -> list[Cause]:
     port_names: set[str] = set()
     for j, port in enumerate(container.get("ports") or []):
         number = port.get("containerPort")
-        if not 0 < (number or 0) < 65536:
-            causes.append(
-                invalid(f"{at}.ports[{j}].containerPort", number or 0, "must be between 1 and 65535, inclusive")
-            )
+        if not number:
+            causes.append(required(f"{at}.ports[{j}].containerPort"))
+        elif not 0 < number < 65536:
+            causes.append(invalid(f"{at}.ports[{j}].containerPort", number, "must be between 1 and 65535, inclusive"))
         if name := port.get("name"):
             if not re.match(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?!-))*\Z", name) or len(name) > 15 or name.endswith("-"):
                 causes.append(invalid(f"{at}.ports[{j}].name", name, _port_name_said(name)))
@@ -307,7 +314,14 @@ _PERCENT_SAID = (
 def _strategy(spec: Obj) -> list[Cause]:
     causes = []
     strategy = spec.get("strategy") or {}
-    rolling = strategy.get("rollingUpdate")
+    rolling, kind = strategy.get("rollingUpdate"), strategy.get("type")
+    if kind not in (None, "Recreate", "RollingUpdate"):
+        # The value as Kubernetes' internal type prints it.
+        shown = {
+            "Type": kind,
+            "RollingUpdate": rolling and {key[:1].upper() + key[1:]: rolling[key] for key in rolling},
+        }
+        return [not_supported("spec.strategy", shown, ["Recreate", "RollingUpdate"])]
     if strategy.get("type") == "Recreate" and rolling is not None:
         said = "may not be specified when strategy `type` is 'Recreate'"
         return [forbidden_field("spec.strategy.rollingUpdate", said)]

@@ -1,4 +1,4 @@
-"""Validation of Services, Ingresses and IngressClasses, in Kubernetes' words. No I/O."""
+"""Validation of Services, Ingresses, IngressClasses and NetworkPolicies, in Kubernetes' words. No I/O."""
 
 import ipaddress
 import re
@@ -14,9 +14,18 @@ from vrata.sandbox.apiserver.errors import (
     required,
     type_invalid,
 )
-from vrata.sandbox.apiserver.names import LABEL, LABEL_SAID, SUBDOMAIN, SUBDOMAIN_SAID, WILDCARD_SAID
+from vrata.sandbox.apiserver.names import (
+    LABEL,
+    LABEL_SAID,
+    SUBDOMAIN,
+    SUBDOMAIN_SAID,
+    WILDCARD_SAID,
+    label_key_said,
+)
 
 _PORT_SAID = "must be between 1 and 65535, inclusive"
+_LOCAL_MULTICAST = (ipaddress.ip_network("224.0.0.0/24"), ipaddress.ip_network("ff02::/16"))
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 
 
@@ -30,9 +39,12 @@ def validate_service(obj: Obj, old: Obj | None) -> list[Cause]:
     causes = _service_ports(spec)
     kind = spec.get("type")
     causes += _service_type(spec, kind)
+    if kind != "LoadBalancer" and ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
+        said = "may only be used when `spec.type` is 'LoadBalancer'"
+        causes.append(forbidden_field("status.loadBalancer.ingress", said))
     for key, value in (spec.get("selector") or {}).items():
-        if not re.match(r"([a-z0-9.-]+/)?[A-Za-z0-9][-A-Za-z0-9_.]*\Z", key):
-            causes.append(invalid("spec.selector", key, "not a valid label key"))
+        if said := label_key_said(key):
+            causes.append(invalid("spec.selector", key, said))
         if len(value) > 63:
             causes.append(invalid("spec.selector", value, "must be no more than 63 characters"))
     causes += _service_networks(spec)
@@ -68,7 +80,11 @@ def _service_type(spec: Obj, kind: str | None) -> list[Cause]:
         causes.append(invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], said))
     if kind != "LoadBalancer":
         given = [key for key in ("allocateLoadBalancerNodePorts", "loadBalancerClass") if spec.get(key) is not None]
+        # The field's name is written so in Kubernetes' own messages.
+        given += ["LoadBalancerSourceRanges"] if spec.get("loadBalancerSourceRanges") else []
         causes += [forbidden_field(f"spec.{key}", "may only be used when `type` is 'LoadBalancer'") for key in given]
+    elif spec.get("loadBalancerClass") is not None and (said := label_key_said(spec["loadBalancerClass"])):
+        causes.append(invalid("spec.loadBalancerClass", spec["loadBalancerClass"], said))
     return causes
 
 
@@ -79,18 +95,35 @@ def _service_networks(spec: Obj) -> list[Cause]:
             ipaddress.ip_network(cidr.strip(), strict=False)
         except ValueError:
             said = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            causes.append(invalid(f"spec.loadBalancerSourceRanges[{i}]", cidr, said))
+            causes.append(invalid(f"spec.LoadBalancerSourceRanges[{i}]", cidr, said))
     for i, address in enumerate(spec.get("externalIPs") or []):
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            said = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+        if said := _special_said(address):
             causes.append(invalid(f"spec.externalIPs[{i}]", address, said))
+    near = spec.get("trafficDistribution")
+    if near is not None and near not in _DISTRIBUTIONS:
+        causes.append(not_supported("spec.trafficDistribution", near, _DISTRIBUTIONS))
     families = spec.get("ipFamilies") or []
     for i, family in enumerate(families):
         if family not in ("IPv4", "IPv6"):
             causes.append(not_supported(f"spec.ipFamilies[{i}]", family, ["IPv4", "IPv6"]))
     return causes
+
+
+def _special_said(text: str) -> str:
+    """Why this is no address that others can reach; empty if it is one (ValidateNonSpecialIP)."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+    if address.is_unspecified:
+        return f"may not be unspecified ({text})"
+    if address.is_loopback:
+        return "may not be in the loopback range (127.0.0.0/8, ::1/128)"
+    if address.is_link_local:
+        return "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
+    if any(address in one for one in _LOCAL_MULTICAST if one.version == address.version):
+        return "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
+    return ""
 
 
 def _service_ports(spec: Obj) -> list[Cause]:
@@ -125,7 +158,9 @@ def _service_ports(spec: Obj) -> list[Cause]:
             causes.append(invalid(f"{at}.targetPort", target, said))
         key = (port.get("protocol"), port.get("port"))
         if key in seen:
-            causes.append(duplicate(at, {"port": port.get("port"), "protocol": port.get("protocol")}))
+            # The key as Kubernetes' internal type prints it.
+            shown = {"Name": "", "Protocol": port.get("protocol"), "AppProtocol": None, "Port": port.get("port")}
+            causes.append(duplicate(at, shown | {"TargetPort": 0, "NodePort": 0}))
         seen.append(key)
         node = (port.get("protocol"), port.get("nodePort"))
         if node[1] and node in held:
@@ -147,12 +182,19 @@ def _service_update(spec: Obj, before: Obj) -> list[Cause]:
     return causes
 
 
-def validate_ingress(obj: Obj) -> list[Cause]:
-    """Hosts, paths, backends and TLS of an Ingress."""
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+
+
+def validate_ingress(obj: Obj, old: Obj | None) -> list[Cause]:
+    """Hosts, paths, backends, TLS and class of an Ingress; a stored one may name two classes (ValidateIngressCreate)."""
     spec = obj.get("spec") or {}
     causes: list[Cause] = []
-    if not spec.get("rules") and not spec.get("defaultBackend"):
-        causes.append(invalid("spec", spec, "either `defaultBackend` or `rules` must be specified"))
+    annotated, name = (obj["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION), spec.get("ingressClassName")
+    if old is None and annotated is not None and name is not None and annotated != name:
+        said = "must match `ingressClassName` when both are specified"
+        causes.append(invalid(f"annotations.{CLASS_ANNOTATION}", annotated, said))
+    if not spec.get("rules") and "defaultBackend" not in spec:
+        causes.append(invalid("spec", None, "either `defaultBackend` or `rules` must be specified"))
     if "defaultBackend" in spec:
         causes += _backend(spec["defaultBackend"], "spec.defaultBackend")
     for i, rule in enumerate(spec.get("rules") or []):
@@ -167,7 +209,8 @@ def validate_ingress(obj: Obj) -> list[Cause]:
     for i, tls in enumerate(spec.get("tls") or []):
         for j, host in enumerate(tls.get("hosts") or []):
             causes += _host(host, f"spec.tls[{i}].hosts[{j}]")
-    name = spec.get("ingressClassName")
+        if (secret := tls.get("secretName")) and not SUBDOMAIN.match(secret):
+            causes.append(invalid(f"spec.tls[{i}].secretName", secret, SUBDOMAIN_SAID))
     if name is not None and not SUBDOMAIN.match(name):
         causes.append(invalid("spec.ingressClassName", name, SUBDOMAIN_SAID))
     return causes
@@ -211,21 +254,23 @@ def _path(path: Obj, at: str) -> list[Cause]:
 def _backend(backend: Obj, at: str) -> list[Cause]:
     service, resource = backend.get("service"), backend.get("resource")
     if service is None and resource is None:
-        return [required(at, "port name or number is required") if not backend else required(at, "service or resource")]
+        return [invalid(at, "", "resource or service backend is required")]
     if service is not None and resource is not None:
         return [invalid(at, "", "cannot set both resource and service backends")]
     if service is None:
         return []
     causes = []
     name = service.get("name", "")
-    if name and not (LABEL.match(name) and len(name) <= 63):
+    if not name:
+        causes.append(required(f"{at}.service.name"))
+    elif not (LABEL.match(name) and len(name) <= 63):
         causes.append(invalid(f"{at}.service.name", name, LABEL_SAID))
     port = service.get("port") or {}
     number, text = port.get("number"), port.get("name")
     if not number and not text:
-        causes.append(required(f"{at}.service.port", "port name or number is required"))
+        causes.append(required(at, "port name or number is required"))
     elif number and text:
-        causes.append(invalid(f"{at}.service.port", "", "cannot set both port name & port number"))
+        causes.append(invalid(at, "", "cannot set both port name & port number"))
     elif number and not _is_port(number):
         causes.append(invalid(f"{at}.service.port.number", number, _PORT_SAID))
     return causes
@@ -242,3 +287,62 @@ def validate_ingress_class(spec: Obj, before: Obj | None) -> list[Cause]:
     if len(controller) > 250:
         return [type_invalid("spec.controller", controller, "must be no more than 250 characters")]
     return [] if controller else [required("spec.controller")]
+
+
+def validate_network_policy(spec: Obj) -> list[Cause]:
+    """Directions, peers and ports of a NetworkPolicy."""
+    causes: list[Cause] = []
+    for i, kind in enumerate(spec.get("policyTypes") or []):
+        if kind not in ("Ingress", "Egress"):
+            causes.append(not_supported(f"spec.policyTypes[{i}]", kind, ["Ingress", "Egress"]))
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        for i, rule in enumerate(spec.get(direction) or []):
+            at = f"spec.{direction}[{i}]"
+            for j, port in enumerate(rule.get("ports") or []):
+                causes += _policy_port(port, f"{at}.ports[{j}]")
+            for j, peer in enumerate(rule.get(side) or []):
+                causes += _policy_peer(peer, f"{at}.{side}[{j}]")
+    return causes
+
+
+def _policy_port(port: Obj, at: str) -> list[Cause]:
+    causes = []
+    if port.get("protocol") not in ("TCP", "UDP", "SCTP"):
+        causes.append(not_supported(f"{at}.protocol", port.get("protocol"), ["SCTP", "TCP", "UDP"]))
+    first, last = port.get("port"), port.get("endPort")
+    if isinstance(first, int) and not _is_port(first):
+        causes.append(invalid(f"{at}.port", first, _PORT_SAID))
+    if last is not None and not isinstance(first, int):
+        causes.append(
+            invalid(f"{at}.endPort", last, "may not be specified when `port` is not specified or non-numeric")
+        )
+    elif last is not None and not (_is_port(last) and last >= first):
+        causes.append(invalid(f"{at}.endPort", last, "must be greater than or equal to `port`"))
+    return causes
+
+
+def _policy_peer(peer: Obj, at: str) -> list[Cause]:
+    block = peer.get("ipBlock")
+    if block is None:
+        selects = "podSelector" in peer or "namespaceSelector" in peer
+        return [] if selects else [required(at, "must specify a peer")]
+    if len(peer) > 1:
+        return [forbidden_field(at, "may not specify both ipBlock and another peer")]
+    try:
+        whole = ipaddress.ip_network(block.get("cidr", ""), strict=False)
+    except ValueError:
+        said = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+        return [invalid(f"{at}.ipBlock.cidr", block.get("cidr"), said)]
+    causes = []
+    for i, text in enumerate(block.get("except") or []):
+        try:
+            part = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            part = None
+        if part is None or part == whole or not _holds(whole, part):
+            causes.append(invalid(f"{at}.ipBlock.except[{i}]", text, "must be a strict subset of `cidr`"))
+    return causes
+
+
+def _holds(whole: Any, part: Any) -> bool:
+    return whole.version == part.version and bool(part.subnet_of(whole))

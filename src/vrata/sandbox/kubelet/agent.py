@@ -6,6 +6,7 @@ away are removed, running ones are adopted. It needs no other part of the sandbo
 
 import asyncio
 import ipaddress
+import os
 import socket
 from typing import Any
 
@@ -24,6 +25,7 @@ from vrata.sandbox.kubelet.model import Pod, RunningPod, pod_status
 from vrata.sandbox.kubelet.pod import PodRunner
 from vrata.sandbox.kubelet.server import create_app
 from vrata.sandbox.kubelet.settings import Settings
+from vrata.sandbox.model import NODE_LABEL
 
 HEARTBEAT_S = 10.0
 REMOVAL_GRACE_DEFAULT_S = 30
@@ -67,7 +69,8 @@ class Kubelet:
 
     async def _remove_strays(self) -> None:
         """Pods that were deleted while nobody looked: their record is here, the object is not."""
-        wanted = {pod.metadata.uid for pod in self.pods.objects.values()}
+        known = (self.pods.objects, self.pods.unreadable)
+        wanted = {found.metadata.uid for pods_of in known for found in pods_of.values()}
         for uid in [uid for uid in self._recorded if uid not in wanted]:
             await pods.remove(self.settings, self._recorded.pop(uid))
 
@@ -159,10 +162,11 @@ class Kubelet:
         labels = {
             "kubernetes.io/hostname": settings.node,
             "kubernetes.io/os": "linux",
-            "vrata.dev/sandbox": settings.sandbox,
+            NODE_LABEL: settings.sandbox,
         }
         if settings.taints:
             labels["node-role.kubernetes.io/control-plane"] = ""
+        capacity = node_capacity()
         status = {
             "addresses": [
                 {"type": "InternalIP", "address": settings.address},
@@ -178,8 +182,8 @@ class Kubelet:
                     "lastTransitionTime": now,
                 }
             ],
-            "capacity": {"pods": "110"},
-            "allocatable": {"pods": "110"},
+            "capacity": capacity,
+            "allocatable": capacity,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
             "nodeInfo": {
                 "kubeletVersion": "v1.37.0+vrata",
@@ -211,6 +215,12 @@ class Kubelet:
     async def _serve_logs(self) -> None:
         listening = socket.create_server((self.settings.address, self.settings.port), backlog=64)
         await serve_http(create_app(self.runners), [listening])
+
+
+def node_capacity() -> dict[str, str]:
+    """What the node has: the machine's own processors and memory, which its nodes share (core/v1 NodeStatus)."""
+    memory_kib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory_kib}Ki", "pods": "110"}
 
 
 def keep_transition_times(old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What the kubelet reads of a pod, and what it remembers about one that runs. Field names: core/v1 Pod."""
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -201,19 +202,36 @@ def field_value(pod: Pod, path: str, *, address: str, host_address: str) -> str:
     return ""
 
 
-def container_status(container: Container, running: RunningContainer) -> dict[str, Any]:
+def is_restarted(policy: str, exit_code: int) -> bool:
+    """Whether a container that ended starts again (core/v1 PodSpec, `restartPolicy`)."""
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def pod_phase(policy: str, states: Collection[RunningContainer]) -> str:
+    """core/v1 PodStatus, `phase`: a pod has ended only when none of its containers starts again."""
+    if any(state.pid for state in states):
+        return "Running"
+    ended = [state.exit_code for state in states if state.exit_code is not None]
+    if not ended or len(ended) < len(states):
+        return "Running" if ended or any(state.restarts for state in states) else "Pending"
+    if any(is_restarted(policy, code) for code in ended):
+        return "Running"
+    return "Failed" if any(ended) else "Succeeded"
+
+
+def container_status(container: Container, running: RunningContainer, policy: str) -> dict[str, Any]:
     """core/v1 ContainerStatus of one container."""
     last: dict[str, Any] = {}
     if running.last_exit_code is not None:
         last = {"terminated": _terminated(running.last_exit_code, running.started_at, running.finished_at)}
     if running.pid:
         state: dict[str, Any] = {"running": {"startedAt": running.started_at}}
-    elif running.exit_code is not None:
+    elif running.exit_code is not None and not is_restarted(policy, running.exit_code):
         state = {"terminated": _terminated(running.exit_code, running.started_at, running.finished_at)}
     else:
         reason = (
             "CrashLoopBackOff"
-            if running.restarts
+            if running.restarts or running.exit_code is not None
             else "CreateContainerError"
             if running.message
             else "ContainerCreating"
@@ -245,11 +263,8 @@ def pod_status(pod: Pod, running: RunningPod, host_address: str, now: str) -> di
     """core/v1 PodStatus: phase, conditions and container statuses from what runs."""
     states = [running.containers.get(container.name, RunningContainer()) for container in pod.spec.containers]
     ready = bool(states) and all(state.pid and state.ready for state in states)
-    finished = bool(states) and all(not state.pid and state.exit_code is not None for state in states)
-    if finished:
-        phase = "Succeeded" if all(state.exit_code == 0 for state in states) else "Failed"
-    else:
-        phase = "Running" if any(state.pid or state.restarts for state in states) else "Pending"
+    phase = pod_phase(pod.spec.restart_policy, states)
+    finished = phase in ("Succeeded", "Failed")
 
     def condition(type_: str, *, true: bool, reason: str = "") -> dict[str, Any]:
         entry: dict[str, Any] = {"type": type_, "status": "True" if true else "False", "lastTransitionTime": now}
@@ -271,6 +286,7 @@ def pod_status(pod: Pod, running: RunningPod, host_address: str, now: str) -> di
             condition("PodScheduled", true=True),
         ],
         "containerStatuses": [
-            container_status(container, state) for container, state in zip(pod.spec.containers, states, strict=True)
+            container_status(container, state, pod.spec.restart_policy)
+            for container, state in zip(pod.spec.containers, states, strict=True)
         ],
     }

@@ -31,6 +31,7 @@ from vrata.sandbox.kubelet.model import (
     SecurityContext,
     expand,
     field_value,
+    is_restarted,
 )
 from vrata.sandbox.kubelet.settings import Settings
 
@@ -124,8 +125,7 @@ class PodRunner:
             state.restarts += 1
 
     def _restarts(self, exit_code: int) -> bool:
-        policy = self.pod.spec.restart_policy
-        return not self._stopping and (policy == "Always" or (policy == "OnFailure" and exit_code != 0))
+        return not self._stopping and is_restarted(self.pod.spec.restart_policy, exit_code)
 
     @staticmethod
     def _restart_delay_s(state: RunningContainer) -> float:

@@ -2,6 +2,8 @@
 
 A pass trusts the informers' copies only once its own earlier writes have come back through them: `Expectations` keeps
 a ReplicaSet from creating a pod twice because the first one was not seen yet.
+
+What the cluster's own controller manager or scheduler does is left to them (`detection`).
 """
 
 import asyncio
@@ -19,8 +21,10 @@ from vrata.kube.informer import Informer
 from vrata.kube.objects import EndpointSlice, Node, ObjectMeta
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
 from vrata.sandbox.workloads import plan, slices
+from vrata.sandbox.workloads.detection import Detection, Program
 from vrata.sandbox.workloads.model import Deployment, Pod, ReplicaSet, Service, controller_uid
 
+MANAGER = Program.CONTROLLER_MANAGER
 EXPECTATION_S = 5.0
 UNPLACED_RETRY_S = 2.0
 
@@ -53,7 +57,8 @@ class Expectations:
 class Workloads:
     """Deployments, ReplicaSets, placement and endpoints of one cluster."""
 
-    def __init__(self, kube: Kube, *, schedule: bool = True) -> None:
+    def __init__(self, kube: Kube, *, everything: bool = False) -> None:
+        """`everything`: also what the cluster has controllers of its own for."""
         self.kube = kube
         self.events = Recorder(kube, "vrata-workloads")
         self.deployments = Informer(kube, resources.DEPLOYMENTS, Deployment)
@@ -67,11 +72,16 @@ class Workloads:
         self.pod_queue: WorkQueue[str] = WorkQueue()
         self.service_queue: WorkQueue[str] = WorkQueue()
         self.expectations = Expectations()
-        self._schedule = schedule
+        self._detection = None if everything else Detection(kube, self._left_changed)
         self._written: dict[str, dict[str, Any]] = {}  # kind and key -> body last written
         self._subscribe()
 
     def _subscribe(self) -> None:
+        informers: tuple[Informer[Any], ...] = (
+            self.deployments, self.replica_sets, self.pods, self.nodes, self.services, self.slices,
+        )  # fmt: skip
+        for informer in informers:
+            informer.on_unreadable(self.events.unreadable)
         self.deployments.on_change(lambda old, new: self.deployment_queue.add(_metadata(old, new).key))
         self.replica_sets.on_change(lambda old, new: self._replica_set_changed(_metadata(old, new)))
         self.pods.on_change(self._pod_changed)
@@ -119,22 +129,40 @@ class Workloads:
             self.services,
             self.slices,
         ]
+        informers += self._detection.informers if self._detection else ()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.events.run())
             for informer in informers:
                 group.create_task(informer.run())
             for informer in informers:
                 await informer.synced.wait()
+            if self._detection:
+                await self._detection.begin()
             group.create_task(work(self.deployment_queue, self.reconcile_deployment))
             group.create_task(work(self.replica_set_queue, self.reconcile_replica_set))
             group.create_task(work(self.service_queue, self.reconcile_service))
-            if self._schedule:
-                group.create_task(work(self.pod_queue, self.reconcile_placement, workers=1))
+            group.create_task(work(self.pod_queue, self.reconcile_placement, workers=1))
+
+    def _leaves(self, program: Program) -> bool:
+        return self._detection is not None and program in self._detection.left
+
+    def _left_changed(self) -> None:
+        """Look at everything again: a program has come, or gone for good."""
+        assert self._detection
+        log.info("left to the cluster's own controllers", programs=sorted(self._detection.left))
+        of_informers: tuple[tuple[WorkQueue[str], Informer[Any]], ...] = (
+            (self.deployment_queue, self.deployments), (self.replica_set_queue, self.replica_sets),
+            (self.service_queue, self.services), (self.pod_queue, self.pods),
+        )  # fmt: skip
+        self._written.clear()
+        for queue, informer in of_informers:
+            for key in informer.objects:
+                queue.add(key)
 
     async def reconcile_deployment(self, key: str) -> Requeue:
         """One step of a rollout, and the Deployment's status."""
         deployment = self.deployments.objects.get(key)
-        if deployment is None or deployment.metadata.deletion_timestamp:
+        if self._leaves(MANAGER) or deployment is None or deployment.metadata.deletion_timestamp:
             return SETTLED
         uid = deployment.metadata.uid
         owned = [entry for entry in self.replica_sets.objects.values() if controller_uid(entry.metadata) == uid]
@@ -170,7 +198,7 @@ class Workloads:
     async def reconcile_replica_set(self, key: str) -> Requeue:
         """Create or delete pods until their number is right, and write the status."""
         replica_set = self.replica_sets.objects.get(key)
-        if replica_set is None:
+        if self._leaves(MANAGER) or replica_set is None:
             return SETTLED
         uid = replica_set.metadata.uid
         pods = [pod for pod in self.pods.objects.values() if controller_uid(pod.metadata) == uid]
@@ -202,7 +230,7 @@ class Workloads:
     async def reconcile_placement(self, key: str) -> Requeue:
         """Bind a pod that has no node yet."""
         pod = self.pods.objects.get(key)
-        if pod is None or pod.spec.node_name or pod.metadata.deletion_timestamp:
+        if self._leaves(Program.SCHEDULER) or pod is None or pod.spec.node_name or pod.metadata.deletion_timestamp:
             return SETTLED
         node, reason = plan.plan_placement(pod, self.nodes.objects.values(), self.pods.objects.values())
         about = About.of("v1", "Pod", pod.metadata)
@@ -233,7 +261,9 @@ class Workloads:
     async def reconcile_service(self, key: str) -> Requeue:
         """Write the slices and Endpoints that differ from what was written last, remove slices that have no more place."""
         service = self.services.objects.get(key)
-        if service is None or not service.spec.selector or service.spec.type == "ExternalName":
+        if self._leaves(MANAGER) or service is None:
+            return SETTLED
+        if not service.spec.selector or service.spec.type == "ExternalName":
             return SETTLED
         pods = list(self.pods.objects.values())
         wanted = slices.plan_slices(service, pods)

@@ -97,12 +97,29 @@ class Container(Projection, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
 
 
+class Toleration(Projection, frozen=True):
+    """An empty key with `Exists` tolerates every taint; an empty effect every effect (core/v1 Toleration)."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Whether a pod with this toleration may go to a node with the taint."""
+        if self.effect and self.effect != taint.effect:
+            return False
+        if self.operator == "Exists":
+            return self.key in ("", taint.key)
+        return self.key == taint.key and self.value == taint.value
+
+
 class PodSpec(Projection, frozen=True):
     node_name: str = ""
     node_selector: Labels = {}
     containers: tuple[Container, ...] = ()
     scheduler_name: str = ""
-    tolerations: tuple[Taint, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
 
 
 class PodStatus(Projection, frozen=True):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vrata.kube.objects import Node
+from vrata.kube.objects import Node, Taint
 from vrata.sandbox.workloads.model import Deployment, IntOrPercent, Pod, ReplicaSet
 
 HASH_LABEL = "pod-template-hash"
@@ -322,14 +322,17 @@ def deployment_status(deployment: Deployment, owned: Sequence[ReplicaSet], now: 
 
 def plan_placement(pod: Pod, nodes: Iterable[Node], pods: Iterable[Pod]) -> tuple[str | None, str]:
     """The node for a pod and the reason; None if no node can take it. Fewest siblings first, then fewest pods."""
-    tolerated = {toleration.key for toleration in pod.spec.tolerations}
+
+    def is_tolerated(taint: Taint) -> bool:
+        return taint.effect == "PreferNoSchedule" or any(one.tolerates(taint) for one in pod.spec.tolerations)
+
     fit = [
         node.metadata.name
         for node in nodes
         if node.is_ready()
         and node.spec.pod_cidr
         and not node.spec.unschedulable
-        and all(taint.effect == "PreferNoSchedule" or taint.key in tolerated for taint in node.spec.taints)
+        and all(is_tolerated(taint) for taint in node.spec.taints)
         and all(node.metadata.labels.get(key) == value for key, value in pod.spec.node_selector.items())
     ]
     if not fit:

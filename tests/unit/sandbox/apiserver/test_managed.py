@@ -77,7 +77,7 @@ def test_a_conflict_names_manager_and_path() -> None:
     with pytest.raises(ApiError) as caught:
         _apply(live, config, managers, "me", force=False)
     assert caught.value.message == (
-        'Apply failed with 1 conflict: conflict with "kubectl" using apps/v1 at 2026-01-01T00:00:00Z: '
+        'Apply failed with 1 conflict: conflict with "kubectl" using apps/v1: '
         '.spec.template.spec.containers[name="main"].image'
     )
     assert caught.value.details is not None

@@ -139,6 +139,10 @@ def test_field_selectors_know_their_fields() -> None:
     assert chosen is not None
     assert chosen({"metadata": {"name": "a"}, "status": {"phase": "Pending"}})
     with pytest.raises(ApiError, match="field label not supported"):
+        parse_fields("spec.x=y", frozenset(("status.phase",)))
+    with pytest.raises(
+        ApiError, match=r'"spec.x" is not a known field selector: only "metadata.name", "metadata.namesp'
+    ):
         parse_fields("spec.x=y", frozenset())
 
 

@@ -1,6 +1,7 @@
 """The kubelet's pure half: expansion of variables, the downward API, statuses."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,9 +47,24 @@ def test_a_pod_is_ready_when_all_its_containers_are() -> None:
     assert {entry["type"]: entry["status"] for entry in status["conditions"]}["Ready"] == "True"
 
 
-def test_a_container_that_ended_well_makes_the_pod_succeed() -> None:
-    status = pod_status(POD, running(RunningContainer(exit_code=0)), "10.10.0.20", "now")
-    assert status["phase"] == "Succeeded"
-    status = pod_status(POD, running(RunningContainer(exit_code=3)), "10.10.0.20", "now")
-    assert status["phase"] == "Failed"
-    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
+@pytest.mark.parametrize(
+    ("policy", "exit_code", "phase", "state"),
+    [
+        ("Always", 0, "Running", "waiting"),
+        ("Always", 1, "Running", "waiting"),
+        ("OnFailure", 0, "Succeeded", "terminated"),
+        ("OnFailure", 1, "Running", "waiting"),
+        ("Never", 0, "Succeeded", "terminated"),
+        ("Never", 3, "Failed", "terminated"),
+    ],
+)
+def test_a_pod_has_ended_when_nothing_of_it_starts_again(policy: str, exit_code: int, phase: str, state: str) -> None:
+    """A ReplicaSet replaces a pod that ended: forty for one command that fails."""
+    pod = msgspec.structs.replace(POD, spec=msgspec.structs.replace(POD.spec, restart_policy=policy))
+    status = pod_status(
+        pod, running(RunningContainer(exit_code=exit_code, last_exit_code=exit_code)), "10.10.0.20", "now"
+    )
+    assert status["phase"] == phase
+    [container] = status["containerStatuses"]
+    assert list(container["state"]) == [state]
+    assert container["lastState"]["terminated"]["exitCode"] == exit_code

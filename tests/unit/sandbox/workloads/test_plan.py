@@ -1,12 +1,13 @@
 """Rollouts stay within their limits at every step and end; pods find a node; endpoints tell the truth."""
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrata.kube.objects import Node
+from vrata.kube.objects import Node, Taint
 from vrata.sandbox.workloads import plan, slices
-from vrata.sandbox.workloads.model import Deployment, Pod, ReplicaSet, Service
+from vrata.sandbox.workloads.model import Deployment, Pod, ReplicaSet, Service, Toleration
 
 STEPS_MAX = 500
 
@@ -215,3 +216,20 @@ def test_a_large_service_is_split_and_unchanged_slices_keep_their_names() -> Non
 def test_no_pod_still_gives_one_empty_slice() -> None:
     (body,) = slices.plan_slices(SERVICE, []).values()
     assert body["endpoints"] == []
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerated"),
+    [
+        ({"operator": "Exists"}, True),
+        ({"operator": "Exists", "effect": "NoSchedule"}, True),
+        ({"operator": "Exists", "effect": "NoExecute"}, False),
+        ({"key": "role", "operator": "Exists"}, True),
+        ({"key": "other", "operator": "Exists"}, False),
+        ({"key": "role", "value": "master"}, True),
+        ({"key": "role", "value": "other"}, False),
+    ],
+)
+def test_a_toleration_opens_the_nodes_that_kubernetes_says(toleration: dict[str, str], tolerated: bool) -> None:
+    taint = Taint(key="role", value="master", effect="NoSchedule")
+    assert msgspec.convert(toleration, Toleration).tolerates(taint) is tolerated

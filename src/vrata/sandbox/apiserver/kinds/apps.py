@@ -11,7 +11,7 @@ RollingUpdateDeployment
   maxUnavailable intstr
   maxSurge       intstr
 DeploymentStrategy
-  type          string enum=Recreate|RollingUpdate = "RollingUpdate"
+  type          string shown=Recreate|RollingUpdate = "RollingUpdate"
   rollingUpdate RollingUpdateDeployment
 DeploymentSpec
   replicas                int = 1
@@ -90,14 +90,14 @@ SliceEndpoint
   hints              any
 SlicePort atomic
   name        string = ""
-  protocol    string = "TCP"
+  protocol    string enum=SCTP|TCP|UDP = "TCP"
   port        int
   appProtocol string
 EndpointSlice
   apiVersion   string
   kind         string
   metadata     ObjectMeta
-  addressType! string enum=IPv4|IPv6|FQDN
+  addressType! string enum=FQDN|IPv4|IPv6
   endpoints    [SliceEndpoint]
   ports        [SlicePort]
 ServiceBackendPort atomic
@@ -111,7 +111,7 @@ IngressBackend
   resource TypedLocalObjectReference
 HTTPIngressPath
   path     string
-  pathType string
+  pathType string shown=Exact|ImplementationSpecific|Prefix
   backend! IngressBackend
 HTTPIngressRuleValue
   paths! [HTTPIngressPath]
@@ -158,6 +158,33 @@ IngressClass
   kind       string
   metadata   ObjectMeta
   spec       IngressClassSpec
+IPBlock
+  cidr!  string
+  except [string]
+NetworkPolicyPeer
+  podSelector       LabelSelector
+  namespaceSelector LabelSelector
+  ipBlock           IPBlock
+NetworkPolicyPort
+  protocol string = "TCP"
+  port     intstr
+  endPort  int
+NetworkPolicyIngressRule
+  ports [NetworkPolicyPort]
+  from  [NetworkPolicyPeer]
+NetworkPolicyEgressRule
+  ports [NetworkPolicyPort]
+  to    [NetworkPolicyPeer]
+NetworkPolicySpec
+  podSelector LabelSelector = {}
+  ingress     [NetworkPolicyIngressRule]
+  egress      [NetworkPolicyEgressRule]
+  policyTypes [string]
+NetworkPolicy
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       NetworkPolicySpec
 LeaseSpec
   holderIdentity       string
   leaseDurationSeconds int

@@ -80,7 +80,7 @@ Node
   status     NodeStatus
 ServicePort
   name        string
-  protocol    string enum=TCP|UDP|SCTP = "TCP"
+  protocol    string enum=SCTP|TCP|UDP = "TCP"
   appProtocol string
   port!       int
   targetPort  intstr
@@ -94,7 +94,7 @@ ServiceSpec
   selector                      {string} atomic
   clusterIP                     string
   clusterIPs                    [string]
-  type                          string enum=ClusterIP|NodePort|LoadBalancer|ExternalName = "ClusterIP"
+  type                          string enum=ClusterIP|ExternalName|LoadBalancer|NodePort = "ClusterIP"
   externalIPs                   [string]
   sessionAffinity               string enum=ClientIP|None = "None"
   loadBalancerIP                string
@@ -105,7 +105,7 @@ ServiceSpec
   publishNotReadyAddresses      bool
   sessionAffinityConfig         SessionAffinityConfig
   ipFamilies                    [string]
-  ipFamilyPolicy                string enum=SingleStack|PreferDualStack|RequireDualStack
+  ipFamilyPolicy                string enum=PreferDualStack|RequireDualStack|SingleStack
   allocateLoadBalancerNodePorts bool
   loadBalancerClass             string
   internalTrafficPolicy         string enum=Cluster|Local
@@ -180,8 +180,8 @@ CoreEventSeries
 Event
   apiVersion         string
   kind               string
-  metadata           ObjectMeta
-  involvedObject     ObjectReference = {}
+  metadata!          ObjectMeta
+  involvedObject!    ObjectReference = {}
   reason             string
   message            string
   source             EventSource = {}

@@ -159,6 +159,13 @@ Ingress 1=metadata 2=spec 3=status
 IngressClassParametersReference 1=apiGroup 2=kind 3=name 4=scope 5=namespace
 IngressClassSpec 1=controller? 2=parameters
 IngressClass 1=metadata 2=spec
+IPBlock 1=cidr? 2=except
+NetworkPolicyPeer 1=podSelector 2=namespaceSelector 3=ipBlock
+NetworkPolicyPort 1=protocol 2=port 3=endPort
+NetworkPolicyIngressRule 1=ports 2=from
+NetworkPolicyEgressRule 1=ports 2=to
+NetworkPolicySpec 1=podSelector 2=ingress 3=egress 4=policyTypes
+NetworkPolicy 1=metadata 2=spec
 LeaseSpec 1=holderIdentity 2=leaseDurationSeconds 3=acquireTime 4=renewTime 5=leaseTransitions 6=strategy
   7=preferredHolder
 Lease 1=metadata 2=spec

@@ -39,7 +39,7 @@ ContainerPort
   name          string
   hostPort      int
   containerPort! int
-  protocol      string enum=TCP|UDP|SCTP = "TCP"
+  protocol      string enum=SCTP|TCP|UDP = "TCP"
   hostIP        string
 ResourceClaim
   name!   string
@@ -134,7 +134,7 @@ Container
   startupProbe             Probe
   lifecycle                Lifecycle
   terminationMessagePath   string = "/dev/termination-log"
-  terminationMessagePolicy string enum=File|FallbackToLogsOnError = "File"
+  terminationMessagePolicy string enum=FallbackToLogsOnError|File = "File"
   imagePullPolicy          string enum=Always|IfNotPresent|Never
   securityContext          SecurityContext
   stdin                    bool
@@ -252,7 +252,7 @@ PodSpec
   dnsConfig                     any
   readinessGates                [PodReadinessGate]
   runtimeClassName              string
-  enableServiceLinks            bool = true
+  enableServiceLinks            bool
   overhead                      {quantity}
   topologySpreadConstraints     [TopologySpreadConstraint] map=topologyKey,whenUnsatisfiable merge=topologyKey
   os                            any

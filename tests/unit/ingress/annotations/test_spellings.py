@@ -1,0 +1,153 @@
+"""Values as manifests of ingress-nginx have them: what its parsers take means the same here, however it is written."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.ingress.objects import make_ingress
+
+from vrata.ingress.annotations.options import Options
+from vrata.ingress.annotations.parse import GROUPS, NETWORKS, NGINX, parse_annotations
+from vrata.ingress.annotations.source import SOURCE
+from vrata.ingress.annotations.table import TABLE, Support
+from vrata.ingress.claims import read_ingress
+
+SUPPORTED = sorted(name for name in SOURCE if name in TABLE and TABLE[name].support is not Support.NO)
+BOOLEANS = [name for name in SUPPORTED if SOURCE[name][0] == "strconv.ParseBool"]
+NUMBERS = [name for name in SUPPORTED if SOURCE[name][0] == "strconv.Atoi" and not name.endswith("-code")]
+SPELLINGS = [
+    ("allowlist-source-range", "10.0.0.0/8,\n192.0.2.7", ("10.0.0.0/8", "192.0.2.7/32")),
+    ("whitelist-source-range", " 10.0.0.0/8 ,2001:DB8::/32 ", ("10.0.0.0/8", "2001:db8::/32")),
+    ("auth-method", "PUT", "PUT"),
+    ("auth-realm", "  Members only ", "Members only"),
+    ("auth-response-headers", "X-User,X-Mail,", ("X-User", "X-Mail")),
+    ("auth-response-headers", "X-User, , X-Mail", ("X-User", "X-Mail")),
+    ("auth-signin", "https://Login.Example/?rd=$escaped_request_uri", "https://login.example/?rd=$escaped_request_uri"),
+    ("auth-signin", "https://$host/oauth2/start?rd=$escaped_request_uri", "https://$host/oauth2/start?rd=$escaped_request_uri"),
+    ("auth-type", "basic\n", "basic"),
+    ("auth-url", "http://Auth.Team.svc.cluster.local:8080/Check", "http://auth.team.svc.cluster.local:8080/Check"),
+    ("auth-url", "http://auth.team.svc?x=1", "http://auth.team.svc/?x=1"),
+    ("backend-protocol", "https ", "HTTPS"),
+    ("connection-proxy-header", "close", "close"),
+    ("cors-allow-headers", "X-One, X-Two,", ("X-One", "X-Two")),
+    ("cors-allow-methods", "get,\n  post", ("GET", "POST")),
+    ("cors-allow-origin", "https://Shop.Example, null, app://x.example,", ("https://shop.example", "null", "app://x.example")),
+    ("custom-http-errors", "404,503,", (404, 503)),
+    ("custom-http-errors", "404, 503", (404, 503)),
+    ("limit-whitelist", "10.0.0.0/8,\n  192.0.2.0/24,", ("10.0.0.0/8", "192.0.2.0/24")),
+    ("mirror-host", "Copies.Example:8080", "copies.example:8080"),
+    ("permanent-redirect", "https://New.Example/Path", "https://new.example/Path"),
+    ("permanent-redirect", "https://h?x=1", "https://h/?x=1"),
+    ("permanent-redirect", "HTTPS://new.example$request_uri", "https://new.example$request_uri"),
+    ("proxy-body-size", "8M", 8 << 20),
+    ("proxy-body-size", "8 m", 8 << 20),
+    ("proxy-buffer-size", "4096B", 4096),
+    ("proxy-cookie-domain", "inner.example   shop.example", ("inner.example", "shop.example")),
+    ("proxy-next-upstream", "error timeout  http_502 ", ("error", "timeout", "http_502")),
+    ("proxy-ssl-name", "Pods.Example", "pods.example"),
+    ("proxy-ssl-protocols", " TLSv1.2  TLSv1.3 ", ("TLSv1.2", "TLSv1.3")),
+    ("proxy-ssl-verify", "on ", True),
+    ("rewrite-target", "$1", "$1"),
+    ("server-alias", "A.example,\n*.b.example,", ("a.example", "*.b.example")),
+    ("session-cookie-domain", ".Shop.example", "shop.example"),
+    ("session-cookie-max-age", "-1", -1),
+    ("session-cookie-samesite", "NONE", "None"),
+    ("temporal-redirect", "http://Later.example", "http://later.example"),
+    ("upstream-vhost", "Inner.example:8080", "inner.example:8080"),
+    ("x-forwarded-prefix", "shop", "shop"),
+]  # fmt: skip
+
+
+def read(name: str, text: str) -> object:
+    options, problems = parse_annotations("team/web", {NGINX + name: text})
+    assert not problems, problems
+    row = TABLE[name]
+    return getattr(getattr(options, row.group), row.field)
+
+
+@pytest.mark.parametrize(("name", "text", "value"), SPELLINGS)
+def test_a_value_means_the_same_however_it_is_written(name: str, text: str, value: object) -> None:
+    assert read(name, text) == value
+
+
+@pytest.mark.parametrize("name", BOOLEANS)
+def test_a_boolean_is_written_as_go_reads_it(name: str) -> None:
+    for text in ("1", "t", "T", "TRUE", "true", "True"):
+        assert read(name, text) is True
+    for text in ("0", "f", "F", "FALSE", "false", "False"):
+        assert read(name, text) is False
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_is_written_as_go_reads_it(name: str) -> None:
+    assert read(name, "+5") == read(name, "005") == read(name, "5")
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+@pytest.mark.parametrize("name", sorted({*SUPPORTED} - NETWORKS))
+def test_an_empty_value_is_none(name: str, text: str) -> None:
+    assert parse_annotations("team/web", {NGINX + name: text}) == (Options(), ())
+    alone = read_ingress(make_ingress("a", ("a.example", "Prefix", "/")), {"x": "y"})
+    assert read_ingress(make_ingress("a", ("a.example", "Prefix", "/"), annotations={NGINX + name: text})) == alone
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_an_empty_list_of_networks_lets_nobody_in(name: str) -> None:
+    for text in ("", ",", "\n"):
+        options, problems = parse_annotations("team/web", {NGINX + name: text})
+        assert options.refused
+        assert problems
+
+
+def test_an_empty_value_leaves_that_of_the_class() -> None:
+    made = make_ingress("a", ("a.example", "Prefix", "/"), annotations={NGINX + "limit-rps": ""})
+    (claim,) = read_ingress(made, {NGINX + "limit-rps": "5"}).hosts["a.example"]
+    assert "limit-second" in claim.route.policy
+
+
+def test_no_limit_is_none() -> None:
+    for name in ("limit-rps", "limit-rpm", "limit-connections"):
+        made = make_ingress("a", ("a.example", "Prefix", "/"), annotations={NGINX + name: "0"})
+        (claim,) = read_ingress(made).hosts["a.example"]
+        assert not claim.route.policy
+
+
+@pytest.mark.parametrize(
+    ("path", "served"),
+    [
+        ("/api(/.*)", True),
+        ("/api(/|$)(.*)", True),
+        ("/(a)(/b)", False),
+        ("/api/(.*)", False),
+        ("/a[(]b(/.*)", True),
+        ("/a", False),
+    ],
+)
+def test_a_new_path_has_a_slash_at_its_beginning(path: str, *, served: bool) -> None:
+    made = make_ingress("a", ("a.example", "Prefix", path), annotations={NGINX + "rewrite-target": "$1"})
+    claims = read_ingress(made)
+    assert bool(claims.hosts) == served
+    assert [one.reason for one in claims.problems] == ([] if served else ["InvalidPath"])
+
+
+# Its parsers by name (parser/validators.go); an item with a blank in it is refused later there.
+THEIRS = {
+    "SizeRegex": r"(?i)\d+[bkmg]?",
+    "HeadersVariable": r"[A-Za-z0-9-_,]*",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in SUPPORTED if SOURCE[name][0] in THEIRS])
+@given(data=st.data())
+def test_what_its_parser_takes_is_taken(name: str, data: st.DataObject) -> None:
+    text = data.draw(
+        st.from_regex(re.compile(THEIRS[SOURCE[name][0]], re.ASCII), fullmatch=True).filter(lambda one: len(one) < 12)
+    )
+    _, problems = parse_annotations("team/web", {NGINX + name: text})
+    assert not problems or not text.strip(", ")
+
+
+def test_every_annotation_of_its_source_has_a_verdict() -> None:
+    assert SOURCE.keys() <= TABLE.keys()
+    assert {row.group for row in TABLE.values()} <= {*GROUPS, ""}
