@@ -17,6 +17,7 @@ from vrata.haproxy.plan import AddServer, Change, RemoveServer, ReplaceFile, Set
 from vrata.haproxy.render import render_endpoint, render_server_options
 from vrata.haproxy.runtime import RuntimeFailed
 from vrata.host.forwarding import Flow
+from vrata.host.handover import PROOF_OF_LIFE
 from vrata.host.model import (
     AnyAction,
     AwaitHaproxy,
@@ -157,6 +158,12 @@ async def remove_instance(instance_id: str, record: Record | None, directory: Pa
             await delete_link(link)
         await ip.delete_namespace(record.netns)
     store.forget(instance_id)
+
+
+async def forget_peer(netns: str) -> None:
+    """Take back the proof that the peer lives: packets of its connections are not passed on any more."""
+    with contextlib.suppress(VrataError):  # it ended by itself
+        await run("nft", "delete", "element", *PROOF_OF_LIFE, netns=netns)
 
 
 async def kill_all(netns: str, name: str | None = None) -> None:

@@ -1,29 +1,41 @@
 """Asks the peer of an active instance again and again whether it lives: it may hold connections of an earlier time.
 
-Only the kernel hears the answers (`vrata.host.handover`): they let packets of the peer's connections through to it.
-When this stops, or the agent does, those connections are reset, as after the death of a host.
+The kernel hears the answers, too (`vrata.host.handover`): they let packets of the peer's connections through to it, for
+long enough that an agent may end and start again. When the peer itself falls silent, the agent says so, and those
+connections are reset at once.
 """
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable
 
-from vrata.host.ping import echo_request
+from vrata.host.ping import echo_request, parse_echo_reply
 from vrata.net.netns import in_namespace
 
 INTERVAL_S = 0.5
+LOST_AFTER = 4  # pings in a row without an answer
 COST_S = 0.005  # at most one ping in five milliseconds over all instances of a host
 _SOL_RAW, _ICMP_FILTER = 255, 1
+_ONLY_REPLIES = (~(1 << 0) & 0xFFFF_FFFF).to_bytes(4, sys.byteorder)
+_ONLY_REPLIES6 = b"".join(
+    (~(1 << 129 % 32 if word == 129 // 32 else 0) & 0xFFFF_FFFF).to_bytes(4, sys.byteorder) for word in range(8)
+)
 
 
 class Beacon:
-    """The pings of one instance to its peer. Its socket is opened ahead: the first ping must not wait for it."""
+    """The pings of one instance to its peer; `lost` is called when it answers no more.
 
-    def __init__(self, netns: str, peer: str, instances: Callable[[], int]) -> None:
+    Its socket is opened ahead: the first ping must not wait for it.
+    """
+
+    def __init__(
+        self, netns: str, peer: str, *, instances: Callable[[], int], lost: Callable[[], Awaitable[None]]
+    ) -> None:
         self._raw = in_namespace(netns, lambda: _socket(six=":" in peer))
         self.peer = peer
-        self._instances = instances
+        self._instances, self._lost = instances, lost
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -44,11 +56,24 @@ class Beacon:
         self._raw.close()
 
     async def _ask_on(self) -> None:
-        number = 0
+        number, unanswered = 0, 1
         while True:
             await asyncio.sleep(max(INTERVAL_S, COST_S * self._instances()))
-            number = (number + 1) & 0xFFFF
+            if self._is_answered():
+                unanswered = 0
+            if unanswered == LOST_AFTER:
+                await self._lost()
+            number, unanswered = (number + 1) & 0xFFFF, unanswered + 1
             self._ask(number)
+
+    def _is_answered(self) -> bool:
+        """Whether the peer answered since this was asked last."""
+        found = False
+        with contextlib.suppress(OSError):  # nothing is left to read
+            while True:
+                packet = self._raw.recv(2048)
+                found = found or parse_echo_reply(packet, six=":" in self.peer) is not None
+        return found
 
     def _ask(self, number: int) -> None:
         with contextlib.suppress(OSError):  # no route for a moment
@@ -56,9 +81,9 @@ class Beacon:
 
 
 def _socket(*, six: bool) -> socket.socket:
-    """A raw socket that sends and keeps nothing of what it hears (icmp(7), ICMP_FILTER)."""
+    """A raw socket that hears echo replies only (icmp(7), ICMP_FILTER; RFC 3542, section 3.2: a set bit blocks on Linux)."""
     family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
     made = socket.socket(family, socket.SOCK_RAW, protocol)
-    made.setsockopt(protocol if six else _SOL_RAW, _ICMP_FILTER, b"\xff" * (32 if six else 4))
+    made.setsockopt(protocol if six else _SOL_RAW, _ICMP_FILTER, _ONLY_REPLIES6 if six else _ONLY_REPLIES)
     made.settimeout(0)
     return made

@@ -19,10 +19,13 @@ from vrata.host.pair_guard import mac_address
 from vrata.host.rules import Chain, Table, braces
 
 NAME = "vrata_handover"
-ECHO_ALIVE_MS = 2000  # an answer to a ping proves life for so long
+# An answer to a ping proves life for so long: an agent that ends may be back by then. One that lives takes the proof back
+# when the peer answers no more (`vrata.host.beacon`).
+ECHO_ALIVE_MS = 15_000
 # And an advert for so many intervals, one more than the standby waits, and as long as an agent may need to take notice.
 _ADVERTS_ALIVE, _HEARD_ALIVE_MS = 4, 500
 _ALIVE, _PASS = 0x76, 0x77
+PROOF_OF_LIFE = ("inet", NAME, "alive", f"{{ {_ALIVE:#x} }}")  # family, table, set, element
 _ADDRESSES = {4: "ip", 6: "ip6"}
 
 

@@ -18,7 +18,7 @@ from vrata.base.clock import monotonic_s
 from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, VrrpState
 from vrata.host import status
-from vrata.host.apply import apply_action, remove_instance
+from vrata.host.apply import apply_action, forget_peer, remove_instance
 from vrata.host.beacon import Beacon
 from vrata.host.chronicle import Chronicle
 from vrata.host.counters import Counters
@@ -312,12 +312,18 @@ class InstanceKeeper:
             self._beacon = None
         if self._parts and peers and self._beacon is None:
             with contextlib.suppress(OSError):  # the namespace is not there (any more)
-                self._beacon = Beacon(self._parts.netns, peers[0], self._instances)
+                self._beacon = Beacon(self._parts.netns, peers[0], instances=self._instances, lost=self._on_peer_lost)
         if self._beacon:
             if self._state is VrrpState.MASTER:
                 self._beacon.start()
             else:
                 self._beacon.stop()
+
+    async def _on_peer_lost(self) -> None:
+        """The peer's connections are reset at once instead of being kept waiting."""
+        if self._parts:
+            with self._rules.paused() if self._rules else contextlib.nullcontext():
+                await forget_peer(self._parts.netns)
 
     def _on_haproxy_hang(self, how: str) -> None:
         """Hand over first, then end it: its end is noticed by the watch, and it is started again."""

@@ -18,6 +18,7 @@ class RulesWatch:
 
     def __init__(self, netns: str, changed: Callable[[], None]) -> None:
         self._changed = changed
+        self._pauses = 0
         self._socket = in_namespace(
             netns, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER)
         )
@@ -43,13 +44,16 @@ class RulesWatch:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Changes of one's own."""
+        """Changes of one's own; several may be under way at a time."""
+        self._pauses += 1
         self._loop.remove_reader(self._socket)
         try:
             yield
         finally:
+            self._pauses -= 1
             self._drain()
-            self._loop.add_reader(self._socket, self._on_news)
+            if not self._pauses:
+                self._loop.add_reader(self._socket, self._on_news)
 
     def close(self) -> None:
         """Watch no more."""

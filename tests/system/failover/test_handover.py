@@ -27,27 +27,28 @@ async def want(it: Lab, generation: int, yields: str = "") -> None:
 
 
 @contextlib.asynccontextmanager
-async def download(machine: Machine, address: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+async def download(machine: Machine, address: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """A request sent a byte every 20 ms over one connection: as long as this lasts it is under way.
 
-    Yields what ends it: the number of bytes of the answer.
+    Yields what ends it: `answered`, or the name of the error that ended it.
     """
     script = (
         "import socket,sys,time\n"
+        "sys.excepthook=lambda kind,*_: print(kind.__name__)\n"
         "made=socket.create_connection((sys.argv[1],80),5); made.settimeout(10)\n"
         "made.sendall(b'GET / HTTP/1.1\\r\\nHost: test\\r\\nX-Slow: ')\n"
         "end=time.monotonic()+20\n"
         "import select\n"
         "while time.monotonic()<end and not select.select([sys.stdin],[],[],0.02)[0]: made.sendall(b'x')\n"
-        "made.sendall(b'\\r\\n\\r\\n'); print(len(made.recv(4096)))\n"
+        "made.sendall(b'\\r\\n\\r\\n'); print('answered' if made.recv(4096) else 'closed')\n"
     )
     argv = inside(machine.netns, "python3", "-S", "-c", script, address)
     pipe = asyncio.subprocess.PIPE
     made = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe)
 
-    async def finish() -> int:
+    async def finish() -> str:
         out, _ = await made.communicate(b"end\n")
-        return int(out or 0)
+        return out.decode().strip()
 
     try:
         yield finish
@@ -80,7 +81,7 @@ async def test_a_handover_breaks_no_connection_and_loses_no_request(short_path: 
                 await want(it, 2, yields=first)
                 await wait_until(lambda: it.one_active() and it.active() != first, it.logs)
                 await goes_on(it, anew, kept)
-                assert await finish() > 0
+                assert await finish() == "answered"
             await want(it, 3, yields=HOSTS[1 - HOSTS.index(first)])  # and back, with connections on both
             await wait_until(lambda: it.one_active() and it.active() == first, it.logs)
             await goes_on(it, anew, kept)
@@ -166,3 +167,45 @@ async def test_a_connection_of_a_dead_host_is_reset_and_not_kept_waiting(short_p
         reasons = [reason for _, reason in kept.failed]
         assert reasons
         assert all("reset" in reason for reason in reasons), reasons
+
+
+async def active_host(it: Lab) -> str:
+    """The host that serves, once the pair is up."""
+    await want(it, 1)
+    await wait_until(it.one_active, it.logs)
+    await it.answers(it.client, VIP)
+    return it.active()
+
+
+async def test_an_agent_that_is_away_for_seconds_breaks_no_connection_of_the_peer(short_path: Path) -> None:
+    async with lab("away", short_path) as it:
+        first = await active_host(it)
+        async with download(it.client, VIP) as finish:
+            with prober(it.client, VIP, PORT, keep=True) as kept:
+                await goes_on(it, kept)
+                os.kill(it.pid(first, "keepalived"), signal.SIGKILL)
+                await wait_until(lambda: it.one_active() and it.active() != first, it.logs)
+                await goes_on(it, kept)
+                second = it.active()
+                await it.kill_agent(second)
+                await asyncio.sleep(4)
+                await goes_on(it, kept)
+                await it.start_agent(second)
+                await goes_on(it, kept)
+                assert kept.failed == []
+            assert await finish() == "answered"
+
+
+async def test_a_host_that_dies_after_a_switch_keeps_nobody_waiting(short_path: Path) -> None:
+    async with lab("late", short_path) as it:
+        first = await active_host(it)
+        async with download(it.client, VIP) as finish:
+            with prober(it.client, VIP, PORT) as anew:
+                await goes_on(it, anew)
+                await want(it, 2, yields=first)
+                await wait_until(lambda: it.one_active() and it.active() != first, it.logs)
+                await goes_on(it, anew)
+                await it.fabric.cut(it.hosts[first])
+                await asyncio.sleep(5)
+            assert await finish() == "ConnectionResetError"
+        assert "changed by somebody else" not in it.logs_since_restart(HOSTS[1 - HOSTS.index(first)])
