@@ -157,7 +157,7 @@ class HostAgent:
     def _told(self, report: HostReport) -> None:
         for one in report.instances:
             if keeper := self._keepers.get(one.id):
-                keeper.told(one)
+                keeper.acknowledged(one)
 
     def _compose(self) -> HostReport:
         never_built = (

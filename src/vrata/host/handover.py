@@ -4,7 +4,7 @@ A TCP connection ends in the HAProxy that accepted it, and the addresses move wi
 packets for the virtual addresses wherever these are (a local route; nobody is told by ARP), marks the connections whose
 SYN it saw, and gives packets of all others to its peer unchanged, by `dup` (nft(8)); the peer answers the client itself.
 That is done only while the peer is known to live: it was active an instant ago (its adverts are heard), or it answers
-the pings that `vrata.host.beacon` sends after a switch. Otherwise the packet takes the usual way, and the client is
+the pings that `vrata.host.peer_ping` sends after a switch. Otherwise the packet takes the usual way, and the client is
 reset at once instead of being kept waiting by a dead machine.
 
 What comes from the peer's own MAC address is never sent back. Does no I/O.
@@ -20,7 +20,7 @@ from vrata.host.rules import Chain, Table, braces
 
 NAME = "vrata_handover"
 # An answer to a ping proves life for so long: an agent that ends may be back by then. One that lives takes the proof back
-# when the peer answers no more (`vrata.host.beacon`).
+# when the peer answers no more (`vrata.host.peer_ping`).
 ECHO_ALIVE_MS = 15_000
 # And an advert for so many intervals, one more than the standby waits, and as long as an agent may need to take notice.
 _ADVERTS_ALIVE, _HEARD_ALIVE_MS = 4, 500

@@ -1,4 +1,4 @@
-"""When a member that nobody but the agent can ask is up: Octavia's rise and fall, as pure values. Does no I/O.
+"""Health of members that only the agent can check: Octavia's rise and fall, as pure values. Does no I/O.
 
 Octavia health monitor: `max_retries` good answers in a row make ONLINE, `max_retries_down` bad ones make ERROR.
 """
@@ -34,11 +34,11 @@ class Target:
     monitor: HealthMonitor
 
 
-def judge(health: Health, *, good: bool, monitor: HealthMonitor) -> Health:
-    """The verdict after one more answer."""
+def judge(health: Health, *, good: bool, rise: int, fall: int) -> Health:
+    """The verdict after one more answer: `rise` good ones in a row make it up, `fall` bad ones down."""
     if good == health.up:
         return Health(health.up)
-    needed = monitor.max_retries if good else monitor.max_retries_down
+    needed = rise if good else fall
     against = health.against + 1
     return Health(good) if against >= needed else Health(health.up, against)
 

@@ -19,10 +19,9 @@ from vrata.base.errors import VrataError
 from vrata.base.wire import DesiredInstance, InstanceKind, InstanceReport, VrrpState
 from vrata.host import status
 from vrata.host.apply import apply_action, forget_peer, remove_instance
-from vrata.host.beacon import Beacon
-from vrata.host.chronicle import Chronicle
 from vrata.host.counters import Counters
 from vrata.host.forwarding import udp_frontends
+from vrata.host.health_checks import HealthChecks
 from vrata.host.model import (
     ENDS,
     STARTS,
@@ -36,13 +35,14 @@ from vrata.host.model import (
 )
 from vrata.host.observe import observe_chains, observe_instance
 from vrata.host.parts import InstanceParts
-from vrata.host.ping import Pinger, ping_targets
+from vrata.host.peer_ping import PeerPing
+from vrata.host.ping_checks import PingChecks, ping_targets
 from vrata.host.plan import plan_instance, rules_are_there
 from vrata.host.priority import Priority
-from vrata.host.prober import Prober
-from vrata.host.pulse import Pulse
 from vrata.host.render import anchored
 from vrata.host.store import HostStore
+from vrata.host.transition_log import TransitionLog
+from vrata.host.watchdog import Watchdog
 from vrata.loop.restarts import Restarts
 from vrata.net import daemon
 from vrata.net.conntrack import forget_stale_flows
@@ -90,17 +90,17 @@ class InstanceKeeper:
         self._restarts = {part: Restarts() for part in Part}
         self._last_words: dict[Part, str] = {}
         self._pipe: NotifyPipe | None = None
-        self._pinger: Pinger | None = None
-        self._beacon: Beacon | None = None
-        self._pulse: Pulse | None = None
+        self._ping_checks: PingChecks | None = None
+        self._peer_ping: PeerPing | None = None
+        self._watchdog: Watchdog | None = None
         self._rules: RulesWatch | None = None
         self._rules_suspect = False  # somebody wrote there
         self._state = VrrpState.UNKNOWN
-        self._chronicle = Chronicle(instance_id, slots, changed)
+        self._transitions = TransitionLog(instance_id, slots, changed)
         self._generation = 0
         self._error: str | None = None
         self._said: str | None = None  # the failure that was logged last
-        self._prober = Prober(self._wake.set)
+        self._health_checks = HealthChecks(self._wake.set)
         self._down: frozenset[str] = frozenset()  # the verdicts that are in force
         self._failures = 0
         self._changed_live = False
@@ -133,12 +133,12 @@ class InstanceKeeper:
             error=self._error or self.broken,
             members=self._counters.members,
             listeners=self._counters.listeners,
-            transitions=self._chronicle.untold(),
+            transitions=self._transitions.unreported(),
         )
 
-    def told(self, report: InstanceReport) -> None:
+    def acknowledged(self, report: InstanceReport) -> None:
         """The cloud has taken this report in."""
-        self._chronicle.told(report.transitions)
+        self._transitions.acknowledged(report.transitions)
 
     async def run(self) -> None:
         """Bring and keep the instance where it shall be, until it shall be nowhere and is gone."""
@@ -160,8 +160,8 @@ class InstanceKeeper:
         """Read member health and counters; what changed in members is told at once."""
         desired, parts, known = self.desired, self._parts, self._counters.members
         if desired and parts and await self._counters.read(desired, parts, self._state, self._down):
-            if self._pulse:
-                self._pulse.answered()
+            if self._watchdog:
+                self._watchdog.answered()
             if self._counters.members != known:
                 self._news()
 
@@ -187,9 +187,9 @@ class InstanceKeeper:
             return self._failed(error)
         if not finished:
             return 0.0
-        self._prober.want(desired, parts.netns)
-        if self._beacon is None or self._beacon.peer not in desired.vrrp.peers:
-            self._call_peer()
+        self._health_checks.want(desired, parts.netns)
+        if self._peer_ping is None or self._peer_ping.peer not in desired.vrrp.peers:
+            self._ping_peer()
         self._failures, self._said = 0, None
         self._set(generation=desired.generation, error=self._complaint())
         return LOOK_SOON_S if self._changed_live else max(LOOK_AGAIN_S, LOOK_COST_S * self._instances())
@@ -215,7 +215,7 @@ class InstanceKeeper:
         the first configuration, not of a reload.
         """
         self._changed_live = False
-        down = self._prober.down()
+        down = self._health_checks.down()
         for action in plan_instance(observed, desired, self._settings, down):
             self._changed_live = self._changed_live or isinstance(action, ChangeHaproxy)
             if isinstance(action, StartHaproxy) and self.desired is not desired:
@@ -238,9 +238,9 @@ class InstanceKeeper:
 
     async def _ping(self, desired: DesiredInstance, parts: InstanceParts) -> None:
         """Answer HAProxy's questions about members that a monitor pings."""
-        if self._pinger is None:
-            self._pinger = Pinger(parts.netns)
-        await self._pinger.want(ping_targets(desired))
+        if self._ping_checks is None:
+            self._ping_checks = PingChecks(parts.netns)
+        await self._ping_checks.want(ping_targets(desired))
 
     def _adopt(self, directory: Path, netns: str) -> InstanceParts:
         if self._parts is None or self._parts.netns != netns:
@@ -252,7 +252,7 @@ class InstanceKeeper:
         if observed.applied and not self._generation:
             self._generation = observed.applied.generation
             self._down = frozenset(observed.rules.down if observed.rules else ())
-            self._prober.adopt(self._down)
+            self._health_checks.adopt(self._down)
         if observed.record and self._state is VrrpState.UNKNOWN:
             held = any(link.holds((observed.applied or desired).legs) for link in observed.links)
             self._state = status.adopted_state(
@@ -266,7 +266,7 @@ class InstanceKeeper:
         """Watch what runs and listen to keepalived; what is watched already stays as it is."""
         if self._pipe is None and parts.directory.is_dir():
             self._pipe = NotifyPipe(parts.keepalived.fifo_path, self._on_state)
-            self._pulse = Pulse(
+            self._watchdog = Watchdog(
                 parts,
                 is_active=lambda: self._state is VrrpState.MASTER,
                 instances=self._instances,
@@ -292,32 +292,34 @@ class InstanceKeeper:
         if self._parts:
             self._parts.keepalived.raise_priority()
         self._go(VrrpState(state))
-        self._call_peer()
+        self._ping_peer()
 
     def _go(self, state: VrrpState) -> None:
         """Take on a VRRP state and tell of it: from which one, after how long, why."""
         if state is not self._state:
             netns = self._parts.netns if self._parts else None
             interval_ms = self.desired.vrrp.advert_interval_ms if self.desired else 0
-            self._chronicle.went(self._state, state, netns, interval_ms)
+            self._transitions.went(self._state, state, netns, interval_ms)
         self._set(state=state)
 
-    def _call_peer(self) -> None:
+    def _ping_peer(self) -> None:
         """What is active passes on what its peer still serves, as long as the peer answers."""
         desired = self.desired
         paired = desired is not None and desired.kind is InstanceKind.BALANCER and desired.vrrp.peer_macs
         peers = desired.vrrp.peers if desired and paired else ()
-        if self._beacon and self._beacon.peer not in peers:
-            self._beacon.close()
-            self._beacon = None
-        if self._parts and peers and self._beacon is None:
+        if self._peer_ping and self._peer_ping.peer not in peers:
+            self._peer_ping.close()
+            self._peer_ping = None
+        if self._parts and peers and self._peer_ping is None:
             with contextlib.suppress(OSError):  # the namespace is not there (any more)
-                self._beacon = Beacon(self._parts.netns, peers[0], instances=self._instances, lost=self._on_peer_lost)
-        if self._beacon:
+                self._peer_ping = PeerPing(
+                    self._parts.netns, peers[0], instances=self._instances, lost=self._on_peer_lost
+                )
+        if self._peer_ping:
             if self._state is VrrpState.MASTER:
-                self._beacon.start()
+                self._peer_ping.start()
             else:
-                self._beacon.stop()
+                self._peer_ping.stop()
 
     async def _on_peer_lost(self) -> None:
         """The peer's connections are reset at once instead of being kept waiting."""
@@ -389,10 +391,10 @@ class InstanceKeeper:
 
     def _let_go(self) -> None:
         """Stop watching; the processes go on."""
-        self._prober.stop()
-        self._chronicle.close()
-        if self._pulse:
-            self._pulse.stop()
+        self._health_checks.stop()
+        self._transitions.close()
+        if self._watchdog:
+            self._watchdog.stop()
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
@@ -405,12 +407,12 @@ class InstanceKeeper:
         if self._rules:
             self._rules.close()
             self._rules = None
-        if self._beacon:
-            self._beacon.close()
-            self._beacon = None
-        if self._pinger:
-            self._pinger.close()
-            self._pinger = None
+        if self._peer_ping:
+            self._peer_ping.close()
+            self._peer_ping = None
+        if self._ping_checks:
+            self._ping_checks.close()
+            self._ping_checks = None
 
 
 def _ms(seconds: float) -> float:

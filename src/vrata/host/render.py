@@ -35,7 +35,7 @@ from vrata.host.pair_guard import CONNTRACK_PORT, PEERS_PORT
 from vrata.host.tls import TlsFiles
 from vrata.vrrp.model import Router, VirtualAddress
 
-PING_PORT = 1026  # on the loopback of the namespace: `vrata.host.ping` answers HAProxy there
+PING_PORT = 1026  # on the loopback of the namespace: `vrata.host.ping_checks` answers HAProxy there
 _FIRST_TABLE = 1000
 _SPARE_FILES = 1000
 _LEG = re.compile(r"[a-z][a-z0-9-]{0,14}")

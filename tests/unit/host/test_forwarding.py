@@ -94,15 +94,16 @@ def test_flows_of_dead_and_removed_members_end_and_drained_ones_stay() -> None:
 
 
 def test_a_member_rises_and_falls_as_its_monitor_says() -> None:
-    monitor = HealthMonitor(id="m", type="TCP", delay=1, timeout=1, max_retries=2, max_retries_down=3)
-    health = Health()
-    for good in (False, False, True, False, False):
-        health = judge(health, good=good, monitor=monitor)
-        assert health.up
-    health = judge(health, good=False, monitor=monitor)
-    assert not health.up
-    assert not judge(health, good=True, monitor=monitor).up
-    assert judge(judge(health, good=True, monitor=monitor), good=True, monitor=monitor).up
+    def after(answers: str, health: Health) -> Health:
+        for answer in answers:
+            health = judge(health, good=answer == "+", rise=2, fall=3)
+        return health
+
+    assert after("--+--", Health()).up
+    down = after("--+---", Health())
+    assert not down.up
+    assert not after("+", down).up
+    assert after("++", down).up
 
 
 def test_members_have_octavias_statuses() -> None:

@@ -14,7 +14,7 @@ from vrata.host.handover import (
     local_addresses,
     peer_addresses,
 )
-from vrata.host.pulse import Share, is_busy, is_starved
+from vrata.host.watchdog import Share, is_busy, is_starved
 
 MAC = "fa:16:3e:01:02:03"
 

@@ -46,7 +46,7 @@ def is_busy(before: Share, after: Share, silent_s: float) -> bool:
     return after.ran_s - before.ran_s + after.waited_s - before.waited_s > silent_s / 2
 
 
-class Pulse:
+class Watchdog:
     """Watches one instance; `haproxy_hangs` and `keepalived_hangs` are called at each look that finds it so."""
 
     def __init__(

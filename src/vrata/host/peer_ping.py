@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 
-from vrata.host.ping import echo_request, parse_echo_reply
+from vrata.net.icmp import echo_request, parse_echo_reply
 from vrata.net.netns import in_namespace
 
 INTERVAL_S = 0.5
@@ -24,7 +24,7 @@ _ONLY_REPLIES6 = b"".join(
 )
 
 
-class Beacon:
+class PeerPing:
     """The pings of one instance to its peer; `lost` is called when it answers no more.
 
     Its socket is opened ahead: the first ping must not wait for it.

@@ -1,34 +1,31 @@
 """Pings members for HAProxy, which can not: answers its agent checks on the loopback of an instance's namespace.
 
 HAProxy asks once in each `delay` for every member («agent-check», configuration manual, section 5.2) by sending the
-member's id and a comma; the answer is `up` or `down`, and the question is what makes this prober ping once more, so
+member's id and a comma; the answer is `up` or `down`, and the question is what makes this agent ping once more, so
 that it probes nothing that HAProxy does not balance over. Why not HAProxy's `external-check`: it
 starts a process a probe, and needs root in the worker. Why not `set server … health`: the state would be lost with
 each reload. When the agent is away nobody answers, which HAProxy takes for no news: members keep their state, and a
 new worker begins with all of them up, as with any monitor.
 
-ICMP echo: RFC 792 and RFC 4443. Raw sockets, since datagram ones need a sysctl that a namespace lacks.
+Raw sockets, since datagram ones need a sysctl that a namespace lacks.
 """
 
 import asyncio
 import contextlib
 import itertools
-import os
 import socket
-import struct
 from dataclasses import dataclass
 
 import structlog
 
 from vrata.base.wire import DesiredInstance
+from vrata.host.health import Health, judge
 from vrata.host.render import PING_PORT
+from vrata.net.icmp import echo_request, parse_echo_reply
 from vrata.net.netns import in_namespace
 
 MAX_QUESTION_BYTES = 200
 _EARLY = 0.9  # HAProxy spreads its checks a little
-_ECHO, _ECHO_REPLY = 8, 0
-_ECHO6, _ECHO_REPLY6 = 128, 129
-_IDENT = os.getpid() & 0xFFFF
 
 log = structlog.get_logger()
 
@@ -44,26 +41,9 @@ class Target:
     fall: int
 
 
-@dataclass
-class Health:
-    """What is known of a member. `streak`: answers (positive) or silences (negative) in a row."""
-
-    up: bool = True
-    streak: int = 0
-    probed_s: float = -1e9  # monotonic
-
-    def due(self, now_s: float, target: Target) -> bool:
-        """Whether to probe again; a pool behind two listeners is asked about twice in each `delay`."""
-        return now_s - self.probed_s >= target.delay_s * _EARLY
-
-    def take(self, *, answered: bool, target: Target) -> None:
-        """Count one more probe."""
-        if answered:
-            self.streak = max(self.streak, 0) + 1
-            self.up = self.up or self.streak >= target.rise
-        else:
-            self.streak = min(self.streak, 0) - 1
-            self.up = self.up and -self.streak < target.fall
+def is_due(probed_s: float | None, now_s: float, target: Target) -> bool:
+    """Whether to probe again (monotonic seconds); a pool behind two listeners is asked about twice in each `delay`."""
+    return probed_s is None or now_s - probed_s >= target.delay_s * _EARLY
 
 
 def ping_targets(desired: DesiredInstance) -> dict[str, Target]:
@@ -78,13 +58,14 @@ def ping_targets(desired: DesiredInstance) -> dict[str, Target]:
     }
 
 
-class Pinger:
-    """The prober of one instance. Runs only while there is something to ping."""
+class PingChecks:
+    """The ping checks of one instance. Runs only while there is something to ping."""
 
     def __init__(self, netns: str) -> None:
         self._netns = netns
         self._targets: dict[str, Target] = {}
         self._health: dict[str, Health] = {}
+        self._probed_s: dict[str, float] = {}  # monotonic
         self._pending: dict[int, asyncio.Event] = {}
         self._numbers = itertools.count(1)
         self._server: asyncio.Server | None = None
@@ -95,6 +76,7 @@ class Pinger:
         """Probe exactly these from now on; OSError if the namespace gives no sockets."""
         self._targets = targets
         self._health = {name: health for name, health in self._health.items() if name in targets}
+        self._probed_s = {name: probed_s for name, probed_s in self._probed_s.items() if name in targets}
         if not targets:
             self.close()
         elif self._server is None:
@@ -129,13 +111,12 @@ class Pinger:
                 name = question[:MAX_QUESTION_BYTES].rstrip(b",").decode(errors="replace")
                 target = self._targets.get(name)
                 if target:
-                    health = self._health.setdefault(name, Health())
-                    writer.write(b"up\n" if health.up else b"down\n")
+                    writer.write(b"up\n" if self._health.get(name, Health()).up else b"down\n")
                     await writer.drain()
                     loop = asyncio.get_running_loop()
-                    if name not in self._probes and health.due(loop.time(), target):
-                        health.probed_s = loop.time()
-                        task = loop.create_task(self._probe(name, target, health))
+                    if name not in self._probes and is_due(self._probed_s.get(name), loop.time(), target):
+                        self._probed_s[name] = loop.time()
+                        task = loop.create_task(self._probe(name, target))
                         self._probes[name] = task
                         task.add_done_callback(lambda _: self._forget(name))
         writer.close()
@@ -143,11 +124,14 @@ class Pinger:
     def _forget(self, name: str) -> None:
         self._probes.pop(name, None)
 
-    async def _probe(self, name: str, target: Target, health: Health) -> None:
-        was = health.up
-        health.take(answered=await self._ping(target), target=target)
-        if health.up != was:
-            log.info("ping", member=name, address=target.address, up=health.up)
+    async def _probe(self, name: str, target: Target) -> None:
+        before = self._health.get(name, Health())
+        after = judge(before, good=await self._ping(target), rise=target.rise, fall=target.fall)
+        if self._targets.get(name) != target:  # it went, or changed, in the meantime
+            return
+        self._health[name] = after
+        if after.up != before.up:
+            log.info("ping", member=name, address=target.address, up=after.up)
 
     async def _ping(self, target: Target) -> bool:
         """One echo request; whether the answer came in time."""
@@ -179,22 +163,3 @@ def _make_sockets() -> list[socket.socket]:
         socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
         socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
     ]
-
-
-def echo_request(number: int, *, six: bool) -> bytes:
-    """An ICMP message; the kernel itself fills in the checksum of ICMPv6."""
-    head = struct.pack("!BBHHH", _ECHO6 if six else _ECHO, 0, 0, _IDENT, number)
-    message = head + b"vrata!"
-    total = sum(struct.unpack(f"!{len(message) // 2}H", message))
-    total = (total & 0xFFFF) + (total >> 16)
-    return message[:2] + struct.pack("!H", 0 if six else ~total & 0xFFFF) + message[4:]
-
-
-def parse_echo_reply(packet: bytes, *, six: bool) -> int | None:
-    """Sequence number of an answer to this process; None for every other packet. IPv4 ones carry their IP header."""
-    start = 0 if six else (packet[0] & 0x0F) * 4 if packet else 0
-    message = packet[start : start + 8]
-    if len(message) < 8:
-        return None
-    kind, _, _, ident, number = struct.unpack("!BBHHH", message)
-    return number if kind == (_ECHO_REPLY6 if six else _ECHO_REPLY) and ident == _IDENT else None

@@ -4,7 +4,9 @@ import struct
 
 from tests.support.everything import everything
 
-from vrata.host.ping import Health, Target, echo_request, parse_echo_reply, ping_targets
+from vrata.host.health import Health, judge
+from vrata.host.ping_checks import Target, is_due, ping_targets
+from vrata.net.icmp import echo_request, parse_echo_reply
 
 TARGET = Target("192.0.2.1", delay_s=5, timeout_s=1, rise=2, fall=3)
 
@@ -12,7 +14,7 @@ TARGET = Target("192.0.2.1", delay_s=5, timeout_s=1, rise=2, fall=3)
 def after(answers: str) -> list[bool]:
     health, seen = Health(), []
     for answered in answers:
-        health.take(answered=answered == "+", target=TARGET)
+        health = judge(health, good=answered == "+", rise=TARGET.rise, fall=TARGET.fall)
         seen.append(health.up)
     return seen
 
@@ -43,8 +45,6 @@ def test_what_is_no_answer_of_ours_is_nothing() -> None:
 
 
 def test_a_member_asked_about_twice_in_a_delay_is_probed_once() -> None:
-    health = Health()
-    assert health.due(100.0, TARGET)
-    health.probed_s = 100.0
-    assert not health.due(102.5, TARGET)
-    assert health.due(104.9, TARGET)
+    assert is_due(None, 100.0, TARGET)
+    assert not is_due(100.0, 102.5, TARGET)
+    assert is_due(100.0, 104.9, TARGET)

@@ -1,8 +1,8 @@
-"""Asks the members that the kernel balances over how they are, from inside the instance's namespace, and says who is down.
+"""Checks the members that the kernel balances over, from inside the instance's namespace.
 
-`vrata.host.health` judges; nftables is changed by the next pass. UDP-CONNECT sends a datagram: «port unreachable», or no
+`vrata.host.health` judges; the next pass changes nftables. UDP-CONNECT sends a datagram: «port unreachable», or no
 neighbour to send it to, is a bad answer; silence is a good one, as with Octavia. Bounded: so many probes at once, each
-with its monitor's time-out, answers read up to 4 KiB. Ends with its instance's keeper; what was found out stays in force.
+with its monitor's time-out, answers read up to 4 KiB. Ends with its instance's supervisor; its verdicts stay in force.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _UNREACHABLE = frozenset({"FAILED", "INCOMPLETE"})
 
 
-class Prober:
-    """The probes of one instance."""
+class HealthChecks:
+    """The health checks of one instance."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -63,7 +63,7 @@ class Prober:
             async with self._slots:
                 good = await ask(target, netns)
             before = self._health.get(target.member_id, Health())
-            after = judge(before, good=good, monitor=target.monitor)
+            after = judge(before, good=good, rise=target.monitor.max_retries, fall=target.monitor.max_retries_down)
             self._health[target.member_id] = after
             if after.up != before.up:
                 self._changed()
