@@ -1,7 +1,4 @@
-"""The pods behind a backend: pure.
-
-Ready endpoints; those that are terminating and still serve only when none is ready (as kube-proxy does, KEP-1669).
-"""
+"""The pods behind a backend: pure."""
 
 import hashlib
 import ipaddress
@@ -9,6 +6,7 @@ from collections.abc import Iterable
 
 from vrata.ingress.model import BackendKey, Server, ServerTls
 from vrata.ingress.trust import digest
+from vrata.kube.endpoints import port_numbers, serving
 from vrata.kube.objects import Endpoint, EndpointSlice, Service, ServicePort
 
 # appProtocol of a Service port that means HTTP/2 without TLS (Kubernetes documentation, «Application protocol»).
@@ -117,19 +115,13 @@ def _servers(
 ) -> tuple[Server, ...]:
     if port.app_protocol in H2 and TCP not in words:
         words |= {HTTP2}
-    ready: set[Server] = set()
-    last: set[Server] = set()
-    for entry in slices:
-        ports = (item for item in entry.ports or () if (item.name, item.protocol) == (port.name, port.protocol))
-        numbers = [item.port for item in ports if item.port]  # a slice may leave it open
-        for endpoint in filter(_has_address, entry.endpoints or ()):
-            for number in numbers:
-                server = _server(endpoint.addresses[0], number, words, tls)
-                if endpoint.conditions.ready is not False:
-                    ready.add(server)
-                elif endpoint.conditions.terminating and endpoint.conditions.serving is not False:
-                    last.add(server)
-    return tuple(sorted(ready or last))
+    found = serving(
+        (endpoint, _server(endpoint.addresses[0], number, words, tls))
+        for entry in slices
+        for endpoint in filter(_has_address, entry.endpoints or ())
+        for number in port_numbers(entry, port)
+    )
+    return tuple(sorted(found))
 
 
 def _has_address(endpoint: Endpoint) -> bool:

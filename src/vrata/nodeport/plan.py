@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vrata.kube.endpoints import port_numbers, serving
 from vrata.kube.objects import Endpoint, EndpointSlice, Service, ServicePort
 from vrata.net.flows import Frontends, Target
 from vrata.nodeport.model import HAIRPINS, ChainName, Element, Family, Health, PortView, Rules
@@ -149,8 +150,7 @@ def _candidates(
     for entry in slices:
         if entry.address_type != ("IPv4" if family == "ip" else "IPv6"):
             continue
-        numbers = [item.port for item in entry.ports or () if item.name == port.name and item.protocol == port.protocol]
-        for number in numbers:
+        for number in port_numbers(entry, port):
             for endpoint in entry.endpoints or ():
                 for address in addresses_of(endpoint.addresses[:1]):
                     yield endpoint, Target(address, number)
@@ -173,16 +173,8 @@ def nearest(candidates: list[tuple[Endpoint, Target]], here: Here) -> list[tuple
 
 
 def choose(candidates: Iterable[tuple[Endpoint, Target]]) -> tuple[Target, ...]:
-    """Ready endpoints, or serving terminating ones if none is ready; sorted, without duplicates."""
-    listed = list(candidates)
-    ready = {target for endpoint, target in listed if endpoint.conditions.ready is not False}
-    if not ready:
-        ready = {
-            target
-            for endpoint, target in listed
-            if endpoint.conditions.terminating and endpoint.conditions.serving is not False
-        }
-    return tuple(sorted(ready, key=lambda target: (target.address, target.port)))
+    """The targets that get traffic, sorted, without duplicates."""
+    return tuple(sorted(serving(candidates), key=lambda target: (target.address, target.port)))
 
 
 def plan_change(observed: Rules, desired: Rules, shared: frozenset[ChainName] = frozenset()) -> Transaction:

@@ -7,7 +7,8 @@ gone has lost its control plane more often than its nodes.
 from collections.abc import Iterable
 
 from vrata.base.errors import InvalidInput
-from vrata.kube.objects import EndpointSlice, Node, Service, ServicePort
+from vrata.kube.endpoints import port_numbers, serving
+from vrata.kube.objects import Endpoint, EndpointSlice, Node, Service, ServicePort
 from vrata.provider.model import Member
 
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -87,17 +88,15 @@ def node_members(
 def pod_members(
     slices: Iterable[EndpointSlice], service: Service, port: ServicePort, version: int, subnet_id: str | None
 ) -> frozenset[Member]:
-    """The pods themselves: ready ones, else those that end but still serve."""
-    ready, last = set(), set()
-    for entry in slices:
-        if entry.service_key != service.metadata.key or entry.address_type != f"IPv{version}":
-            continue
-        numbers = [one.port for one in entry.ports or () if (one.name, one.protocol) == (port.name, port.protocol)]
-        for endpoint in entry.endpoints or ():
-            name = endpoint.target_ref.name if endpoint.target_ref else endpoint.addresses[0]
-            found = {Member(name, endpoint.addresses[0], number, None, subnet_id) for number in numbers}
-            if endpoint.conditions.ready is not False:
-                ready |= found
-            elif endpoint.conditions.serving is not False:
-                last |= found
-    return frozenset(ready or last)
+    """The pods themselves: ready ones, else those that terminate and still serve."""
+    return serving(
+        (endpoint, Member(_name(endpoint), endpoint.addresses[0], number, None, subnet_id))
+        for entry in slices
+        if entry.service_key == service.metadata.key and entry.address_type == f"IPv{version}"
+        for endpoint in entry.endpoints or ()
+        for number in port_numbers(entry, port)
+    )
+
+
+def _name(endpoint: Endpoint) -> str:
+    return endpoint.target_ref.name if endpoint.target_ref else endpoint.addresses[0]
