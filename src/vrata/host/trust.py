@@ -32,6 +32,9 @@ def refuse(
         elif received.revision < last.revision:
             lost_changes = True
             reason = f"the set has revision {received.revision}, and {last.revision} was seen before; {ADOPT}"
+        elif older := first_older(last, received):
+            lost_changes = True
+            reason = f"the set has {older}; {ADOPT}"
         elif refusal is not None and lost_changes:
             reason = refusal.reason
     named = {*(one.id for one in received.instances), *received.broken, *received.leaving}
@@ -41,6 +44,15 @@ def refuse(
     if reason is None:
         return None
     return Refusal(id=refusal.id if refusal else new_id, reason=reason, lost_changes=lost_changes)
+
+
+def first_older(last: DesiredSet, received: DesiredSet) -> str | None:
+    """An instance whose generation went back, which no change does: a restored database whose revision has caught up."""
+    known = {one.id: one.generation for one in last.instances}
+    for one in received.instances:
+        if one.generation < known.get(one.id, 0):
+            return f"generation {one.generation} of instance {one.id}, and {known[one.id]} was seen before"
+    return None
 
 
 def with_broken(received: DesiredSet, known: Mapping[str, DesiredInstance]) -> DesiredSet:

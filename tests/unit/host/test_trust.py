@@ -50,6 +50,27 @@ def test_what_leaves_on_purpose_leaves_however_much_it_is(carried: frozenset[str
     assert trust.refuse(desired(carried), carried, received, None, "new") is None
 
 
+@given(IDS.filter(bool), st.data())
+def test_an_older_database_is_noticed_when_its_revision_has_caught_up(
+    carried: frozenset[str], data: st.DataObject
+) -> None:
+    back = data.draw(st.sampled_from(sorted(carried)))
+
+    def at(generation: int, revision: int) -> DesiredSet:
+        of = {name: generation if name == back else 7 for name in carried}
+        instances = tuple(instance(name, number) for name, number in sorted(of.items()))
+        return msgspec.structs.replace(desired(carried, revision), instances=instances)
+
+    last = at(7, 5)
+    assert trust.refuse(last, carried, at(8, 9), None, "new") is None
+    refusal = trust.refuse(last, carried, at(6, 9), None, "new")
+    assert refusal
+    assert back in refusal.reason
+    assert trust.refuse(last, carried, at(8, 10), refusal, "newer") == refusal, (
+        "more changes do not bring back what was lost"
+    )
+
+
 def test_only_the_refusal_that_was_overruled_is() -> None:
     carried = frozenset({"i1"})
     received = desired(frozenset(), 1, "other", adopt="r1")
