@@ -38,7 +38,7 @@ from vrata.provider.call import BALANCING, LBAAS, NETWORK
 from vrata.provider.cloud import Cloud
 from vrata.provider.desired import desired
 from vrata.provider.model import PENDING, Settings
-from vrata.provider.writing import FINALIZER
+from vrata.provider.service_writer import FINALIZER
 
 Json = dict[str, Any]
 SERVICES, NODES = 1000, 100

@@ -13,7 +13,7 @@ from tests.support.provided import NODES, Ground
 
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID
 from vrata.provider.call import BALANCING, LBAAS, NETWORK
-from vrata.provider.writing import FINALIZER
+from vrata.provider.service_writer import FINALIZER
 
 Json = dict[str, Any]
 pytestmark = pytest.mark.filterwarnings(

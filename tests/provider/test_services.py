@@ -15,8 +15,8 @@ from vrata.kube.events import Recorder
 from vrata.kube.objects import Service
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID, INTERNAL, PREFIX
 from vrata.provider.call import BALANCING, LBAAS, NETWORK
-from vrata.provider.telling import Telling
-from vrata.provider.writing import FINALIZER, Writing
+from vrata.provider.service_events import ServiceEvents
+from vrata.provider.service_writer import FINALIZER, ServiceWriter
 
 # A provider that is killed leaves connections to the collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -435,16 +435,16 @@ async def test_a_service_that_changed_meanwhile_keeps_its_finalizer(cluster: Clu
     spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
     body = {"metadata": {"name": "again", "finalizers": [FINALIZER]}, "spec": spec | {"type": "ClusterIP"}}
     async with Kube(config.load(cluster.kubeconfig)) as kube:
-        writing = Writing(kube, Telling(Recorder(kube, "test")))
+        writer = ServiceWriter(kube, ServiceEvents(Recorder(kube, "test")))
         await kube.create(resources.SERVICES, body, namespace)
         seen = await kube.get(resources.SERVICES, Service, "again", namespace)
         assert seen
         await kube.patch(resources.SERVICES, "again", {"spec": spec}, namespace)
-        await writing.release(seen, keep_id=False)
+        await writer.release(seen, keep_id=False)
         now = await kube.get(resources.SERVICES, Service, "again", namespace)
         assert now
         assert now.metadata.finalizers == (FINALIZER,)
-        await writing.release(now, keep_id=False)
+        await writer.release(now, keep_id=False)
         later = await kube.get(resources.SERVICES, Service, "again", namespace)
         assert later
         assert later.metadata.finalizers == ()

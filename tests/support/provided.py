@@ -175,7 +175,7 @@ class Ground:
         calm = 0
         deadline = monotonic_s() + DEADLINE_S
         while calm < 5:
-            busy = len(provider.queue) or provider.waiting.waits()
+            busy = len(provider.queue) or provider.pending.waits()
             calm = 0 if busy else calm + 1
             assert monotonic_s() < deadline, "the provider does not come to rest"
             await asyncio.sleep(0.05)

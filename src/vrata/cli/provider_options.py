@@ -11,9 +11,9 @@ from click.core import ParameterSource
 from vrata.base.errors import InvalidInput
 from vrata.cli import types
 from vrata.provider.conf import Conf, parse_conf
+from vrata.provider.error_policy import POLICIES
 from vrata.provider.login import Login
 from vrata.provider.model import Settings
-from vrata.provider.recovery import POLICIES
 from vrata.provider.session import login_by_name
 
 CLUSTER_NAME_MAX = 64

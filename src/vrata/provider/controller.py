@@ -30,18 +30,18 @@ from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
-from vrata.provider.guarding import Guarding
+from vrata.provider.error_policy import ErrorPolicy, not_allowed
+from vrata.provider.lookups import Lookups
 from vrata.provider.members import Nodes, is_serving
 from vrata.provider.model import ADDRESS, NEWEST, PLACE, PROTOCOL, Desired, Observed, Problem, Settings, World
 from vrata.provider.observe import observe_floating_ports, observe_service, observe_version
+from vrata.provider.pending import PendingBalancers
 from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
-from vrata.provider.recovery import Recovery, not_allowed
 from vrata.provider.refusals import can_help, remedy
+from vrata.provider.security_groups import SecurityGroups
+from vrata.provider.service_events import ServiceEvents, has_endpoints
+from vrata.provider.service_writer import FINALIZER, ServiceWriter, shown_entries
 from vrata.provider.settled import Settled, half_settled, is_known, plan_members, settled
-from vrata.provider.surroundings import Surroundings
-from vrata.provider.telling import Telling, has_endpoints
-from vrata.provider.waiting import Waiting
-from vrata.provider.writing import FINALIZER, Writing, shown_entries
 
 SYSTEM_NAMESPACE = "kube-system"
 AGAIN_S = 0.1
@@ -66,21 +66,21 @@ class Provider:
         self.settings = settings
         self.queue: WorkQueue[str] = WorkQueue()
         self.events = Recorder(kube, "vrata-provider")
-        self.telling = Telling(self.events)
-        self.writing = Writing(kube, self.telling)
+        self.service_events = ServiceEvents(self.events)
+        self.writer = ServiceWriter(kube, self.service_events)
         self.services = Informer(kube, resources.SERVICES, Service)
         self.nodes = Informer(kube, resources.NODES, Node)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         asks = settings.check_tls_container
-        self.surroundings = Surroundings(cloud, self.nodes.objects.values, asks_key_manager=asks)
-        self.guarding = Guarding(cloud, self.surroundings, manages=settings.manage_security_groups)
-        self.recovery = Recovery(settings.on_error)
-        self.waiting = Waiting(cloud, self.queue.add, self._is_stuck)
+        self.lookups = Lookups(cloud, self.nodes.objects.values, asks_key_manager=asks)
+        self.security_groups = SecurityGroups(cloud, self.lookups, manages=settings.manage_security_groups)
+        self.error_policy = ErrorPolicy(settings.on_error)
+        self.pending = PendingBalancers(cloud, self.queue.add, self._is_stuck)
         self._following: set[str] = set()  # Services whose members are being written, pool by pool
         self.drift = DriftCheck(
             cloud,
-            self.surroundings,
-            self.guarding,
+            self.lookups,
+            self.security_groups,
             self._desired,
             self._is_right,
             self._differs,
@@ -136,7 +136,7 @@ class Provider:
             await self.check_drift()
             self._at_work = True
             group.create_task(self.drift.run())
-            group.create_task(self.waiting.run())
+            group.create_task(self.pending.run())
             group.create_task(self._check_again())
             group.create_task(self._watch_floating())
             group.create_task(work(self.queue, self.reconcile, workers=WORKERS))
@@ -190,7 +190,7 @@ class Provider:
         service = self.services.objects.get(key)
         if service:
             remedy = "it can not be changed; ask the cloud's operator to free it"
-            self.telling.failed(service, f"load balancer {balancer_id} has been busy for ten minutes: {remedy}")
+            self.service_events.failed(service, f"load balancer {balancer_id} has been busy for ten minutes: {remedy}")
 
     def _is_right(self, service: Service, wanted: Desired, balancer: Observed) -> None:
         key = service.metadata.key
@@ -228,7 +228,7 @@ class Provider:
             self._settled.pop(key, None)
             self._following.discard(key)
             self._warned_empty.discard(key)
-            self.telling.forget(key)
+            self.service_events.forget(key)
             return SETTLED
         try:
             if wants_balancer(service):
@@ -245,7 +245,7 @@ class Provider:
         except ApiError:
             raise  # nothing that the Service could mend, or could be told of
         except VrataError as error:
-            self.telling.failed(service, str(error))
+            self.service_events.failed(service, str(error))
             raise
         return SETTLED
 
@@ -261,7 +261,7 @@ class Provider:
             return await self._follow_members(service, wanted, known)
         self._settled.pop(key, None)  # half-way it is not settled, even if the wish is taken back meanwhile
         self._following.discard(key)
-        self.telling.begins(service)
+        self.service_events.begins(service)
         async with self._turn(wanted):
             return await self._bring(service, wanted)
 
@@ -289,10 +289,10 @@ class Provider:
             raise
         self._settled[key] = then
         if plan_members(then, wanted):
-            self.waiting.wait_for(known.balancer_id, key)
+            self.pending.wait_for(known.balancer_id, key)
             return SETTLED
         self._following.discard(key)
-        await self.guarding.ensure(service, wanted)
+        await self.security_groups.ensure(service, wanted)
         if of_nodes:
             metrics.nodes_followed(clock.monotonic_s() - self._nodes_since_s)
         return self._watch_endpoints(service)
@@ -308,7 +308,7 @@ class Provider:
     async def _bring(self, service: Service, wanted: Desired) -> Requeue:
         rows, marked = await asyncio.gather(
             observe_service(self.cloud, wanted, old=FINALIZER in service.metadata.finalizers),
-            self.writing.mark(service),
+            self.writer.mark(service),
         )
         if not marked:
             return SETTLED  # nobody would be there to clean up after
@@ -316,13 +316,13 @@ class Provider:
         wanted, world = await self._complete(service, wanted, seen)
         plan = self._plan(service, wanted, world)
         if plan.problem:
-            self.telling.failed(service, plan.problem)
+            self.service_events.failed(service, plan.problem)
         try:
             applied = await apply_plan(self.cloud, plan.calls, plan.later)
         except CloudError as error:
             if not (error.status == FORBIDDEN and world.balancer and world.balancer.provisioning_status == "ERROR"):
                 raise
-            self.telling.failed(service, not_allowed(world.balancer.id))
+            self.service_events.failed(service, not_allowed(world.balancer.id))
             return Requeue(after_s=FORBIDDEN_S)
         if world.balancer is None and applied.answers:
             # The floating IP needs no ACTIVE balancer: while the hosts build the pair, it is on its way to them.
@@ -332,7 +332,7 @@ class Provider:
             applied = await apply_plan(self.cloud, plan.calls, plan.later)
         if applied.refused:
             self._refused(service, applied.refused)
-        self.telling.notes(service, (*wanted.notes, *plan.notes))
+        self.service_events.notes(service, (*wanted.notes, *plan.notes))
         return await self._conclude(service, wanted, world, plan, rows, refused=bool(applied.refused))
 
     async def _conclude(
@@ -346,9 +346,9 @@ class Provider:
             service, wanted, balancer.subnet_id
         )  # before clients come: instances are on the VIP's subnet
         if plan.addresses and PROTOCOL not in wanted.blocked:
-            await self.writing.show(service, status_entries(wanted, plan.addresses), balancer.id, plan.addresses[0])
+            await self.writer.show(service, status_entries(wanted, plan.addresses), balancer.id, plan.addresses[0])
         if plan.settled:
-            await self.guarding.ensure(service, wanted)
+            await self.security_groups.ensure(service, wanted)
             self.drift.seen(rows)
             self._settled[key] = settled(wanted, balancer, plan.addresses)
             return self._watch_endpoints(service)
@@ -356,16 +356,16 @@ class Provider:
             self._settled[key] = known  # the other pools are written without reading anything again
             self._following.add(key)
         if plan.calls or not plan.problem:
-            self.waiting.wait_for(balancer.id, key)
+            self.pending.wait_for(balancer.id, key)
             return SETTLED
         return Requeue(after_s=RETRY_S)
 
     def _refused(self, service: Service, error: CloudError) -> None:
-        self.telling.failed(service, f"the cloud said: {error}; {remedy(error.status, str(error))}")
+        self.service_events.failed(service, f"the cloud said: {error}; {remedy(error.status, str(error))}")
 
     async def _announce(self, service: Service, wanted: Desired, subnet_id: str) -> None:
         if PROTOCOL not in wanted.blocked:
-            await self.writing.announce(service, await self.surroundings.sources(wanted, subnet_id))
+            await self.writer.announce(service, await self.lookups.sources(wanted, subnet_id))
 
     async def _complete(self, service: Service, wanted: Desired, seen: World) -> tuple[Desired, World]:
         """All that a plan looks at; what is wrong there blocks what it is about, or all of a balancer that is to be made."""
@@ -374,12 +374,12 @@ class Provider:
             raise VrataError(str(restricted.error()), retriable=True)  # a label may come
         found = [restricted] if restricted else []
         try:
-            world = await self.surroundings.complete(seen, wanted)
+            world = await self.lookups.complete(seen, wanted)
         except InvalidInput as error:
             if seen.balancer is None:
                 raise
             found.append(Problem.of(error, PROTOCOL))
-            world = await self.surroundings.complete(seen, replace(wanted, listeners=()))
+            world = await self.lookups.complete(seen, replace(wanted, listeners=()))
         return replace(wanted, problems=(*wanted.problems, *found)), world
 
     async def _restricted(self, service: Service, wanted: Desired, world: World) -> Problem | None:
@@ -399,9 +399,9 @@ class Provider:
         balancer = world.balancer
         if balancer and balancer.provisioning_status == "ERROR":
             served = bool(service.status.load_balancer.ingress)
-            return self.recovery.plan(wanted, balancer, served=served, now_s=clock.monotonic_s())
+            return self.error_policy.plan(wanted, balancer, served=served, now_s=clock.monotonic_s())
         if balancer:
-            self.recovery.well(balancer)
+            self.error_policy.well(balancer)
         return plan_ensure(wanted, world)
 
     async def _remove(self, service: Service) -> Requeue:
@@ -415,18 +415,18 @@ class Provider:
         world = reading.world(rows, wanted, address_hints(wanted, service))
         plan = plan_remove(wanted, world)
         if plan.calls:
-            self.telling.normal(service, "DeletingLoadBalancer", "Deleting load balancer")
+            self.service_events.normal(service, "DeletingLoadBalancer", "Deleting load balancer")
         applied = await apply_plan(self.cloud, plan.calls, plan.later)
         if applied.refused:
             raise applied.refused
         if not plan.settled:
             if world.balancer:
-                self.waiting.wait_for(world.balancer.id, service.metadata.key)
+                self.pending.wait_for(world.balancer.id, service.metadata.key)
                 return SETTLED
             return Requeue(after_s=AGAIN_S)
-        await self.guarding.remove(service, wanted)
-        self.telling.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
-        await self.writing.release(service, keep_id=world.balancer is not None)
+        await self.security_groups.remove(service, wanted)
+        self.service_events.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
+        await self.writer.release(service, keep_id=world.balancer is not None)
         return SETTLED
 
     def _watch_endpoints(self, service: Service) -> Requeue:
@@ -438,5 +438,5 @@ class Provider:
             self._warned_empty.add(key)
             return Requeue(after_s=NO_ENDPOINTS_S)
         else:
-            self.telling.empty(service)
+            self.service_events.empty(service)
         return SETTLED

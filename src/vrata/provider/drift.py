@@ -15,13 +15,13 @@ from vrata.base.errors import InvalidInput, VrataError
 from vrata.kube.objects import Service
 from vrata.provider.adopt import address_hints
 from vrata.provider.cloud import Cloud, CloudError
-from vrata.provider.guarding import Guarding, Guards
+from vrata.provider.lookups import Lookups
 from vrata.provider.model import Desired, Observed
 from vrata.provider.observe import observe_members, observe_project
 from vrata.provider.plan import plan_ensure
 from vrata.provider.rows import Rows, parse_members, stamp, world
+from vrata.provider.security_groups import Guards, SecurityGroups
 from vrata.provider.settled import members_print
-from vrata.provider.surroundings import Surroundings
 
 READ_EACH_S = 0.02  # at most fifty pools a second
 RETRY_S = 5.0
@@ -40,8 +40,8 @@ class DriftCheck:
     def __init__(
         self,
         cloud: Cloud,
-        surroundings: Surroundings,
-        guarding: Guarding,
+        lookups: Lookups,
+        security_groups: SecurityGroups,
         desire: Callable[[Service], Desired],
         right: Callable[[Service, Desired, Observed], None],
         differs: Callable[[str], None],
@@ -49,8 +49,8 @@ class DriftCheck:
         is_due: Callable[[str, Desired], bool],
     ) -> None:
         self._cloud = cloud
-        self._surroundings = surroundings
-        self._guarding = guarding
+        self._lookups = lookups
+        self._security_groups = security_groups
         self._desire = desire
         self._right = right
         self._differs = differs
@@ -71,7 +71,7 @@ class DriftCheck:
         """Compare; members that may have changed are compared later."""
         before = frozenset(self._following)  # what was read of them was half-way
         rows = await observe_project(self._cloud)
-        external, guards = await self._surroundings.external_network(), await self._guarding.look()
+        external, guards = await self._lookups.external_network(), await self._security_groups.look()
         present: set[str] = set()
         for number, service in enumerate(list(services)):
             if number % PAUSE_EACH == 0:
@@ -137,7 +137,7 @@ class DriftCheck:
 
     async def _is_guarded(self, service: Service, wanted: Desired, guards: Guards | None) -> bool:
         try:
-            return await self._guarding.is_right(service, wanted, guards)
+            return await self._security_groups.is_right(service, wanted, guards)
         except VrataError:
             return False  # a pass of its own tells of it
 

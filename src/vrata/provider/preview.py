@@ -15,12 +15,12 @@ from vrata.provider.call import Call
 from vrata.provider.cloud import Cloud
 from vrata.provider.desired import desired, wants_balancer
 from vrata.provider.floating import plan_floating
+from vrata.provider.lookups import Lookups
 from vrata.provider.model import Settings
 from vrata.provider.observe import observe_service, observe_version
 from vrata.provider.plan import plan_ensure
 from vrata.provider.rows import balancer, world
-from vrata.provider.surroundings import Surroundings
-from vrata.provider.writing import FINALIZER
+from vrata.provider.service_writer import FINALIZER
 
 NEW_PORT = "(the port of its VIP)"
 
@@ -44,7 +44,7 @@ async def preview(kube: Kube, cloud: Cloud, settings: Settings, services: Iterab
     system = await kube.get(resources.NAMESPACES, Namespace, "kube-system")
     uid, version = system.metadata.uid if system else "", await observe_version(cloud)
     settings = replace(settings, cluster_uid=uid, octavia=version)
-    surroundings = Surroundings(cloud, lambda: nodes, asks_key_manager=settings.check_tls_container)
+    lookups = Lookups(cloud, lambda: nodes, asks_key_manager=settings.check_tls_container)
     found = []
     for given in services:
         # Node ports are the API server's to give: a Service that exists has them.
@@ -55,7 +55,7 @@ async def preview(kube: Kube, cloud: Cloud, settings: Settings, services: Iterab
             found.append(Preview(key, problem="not served: of another type or class"))
             continue
         try:
-            found.append(await _preview(cloud, settings, surroundings, service, nodes, slices[key]))
+            found.append(await _preview(cloud, settings, lookups, service, nodes, slices[key]))
         except VrataError as error:
             found.append(Preview(key, problem=str(error)))
     return found
@@ -64,7 +64,7 @@ async def preview(kube: Kube, cloud: Cloud, settings: Settings, services: Iterab
 async def _preview(
     cloud: Cloud,
     settings: Settings,
-    surroundings: Surroundings,
+    lookups: Lookups,
     service: Service,
     nodes: Iterable[Node],
     slices: Iterable[EndpointSlice],
@@ -75,7 +75,7 @@ async def _preview(
         wanted,
         address_hints(wanted, service),
     )
-    seen = await surroundings.complete(seen, wanted)
+    seen = await lookups.complete(seen, wanted)
     plan = plan_ensure(wanted, seen)
     calls = [*plan.calls, *plan.later]
     if plan.calls and seen.balancer is None:

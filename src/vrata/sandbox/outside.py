@@ -17,8 +17,8 @@ from vrata.kube.client import FIELD_MANAGER, ApiError, Kube, Resource
 from vrata.kube.events import Recorder
 from vrata.kube.objects import Ingress, LoadBalancerStatus, Node, PartialObject, Service
 from vrata.provider.annotations import BALANCER_ADDRESS
-from vrata.provider.telling import Telling
-from vrata.provider.writing import FINALIZER, Writing
+from vrata.provider.service_events import ServiceEvents
+from vrata.provider.service_writer import FINALIZER, ServiceWriter
 from vrata.sandbox.model import NETWORKS, NODE_LABEL
 from vrata.sandbox.workloads.detection import Program, observe_left
 
@@ -122,7 +122,7 @@ class Cleaning:
             await asyncio.sleep(POLL_S)
 
     async def _services(self) -> None:
-        writing = Writing(self._kube, Telling(Recorder(self._kube, "vrata-sandbox")))
+        writer = ServiceWriter(self._kube, ServiceEvents(Recorder(self._kube, "vrata-sandbox")))
         while True:  # one that somebody writes to at the same time is released the next time
             written = await self._managed(resources.SERVICES)
             listed = (await self._kube.list(resources.SERVICES, Service)).objects
@@ -130,7 +130,7 @@ class Cleaning:
             if not served:
                 return
             for service in served:
-                await writing.release(service, keep_id=False)
+                await writer.release(service, keep_id=False)
             await asyncio.sleep(POLL_S)
 
     async def _ingresses(self) -> None:

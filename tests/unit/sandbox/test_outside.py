@@ -4,7 +4,7 @@ import pytest
 
 from vrata.kube.objects import LoadBalancerIngress, LoadBalancerStatus, Node, ObjectMeta, Service, ServiceStatus
 from vrata.provider.annotations import BALANCER_ADDRESS
-from vrata.provider.writing import FINALIZER
+from vrata.provider.service_writer import FINALIZER
 from vrata.sandbox.model import NODE_LABEL
 from vrata.sandbox.outside import foreign_nodes, is_served
 

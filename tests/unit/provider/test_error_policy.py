@@ -6,8 +6,8 @@ import pytest
 from tests.unit.provider.test_plan import desired_service, only, run
 from tests.unit.provider.twin import CloudTwin
 
+from vrata.provider.error_policy import AGAIN_S, ErrorPolicy, plan_for_error
 from vrata.provider.plan import plan_ensure
-from vrata.provider.recovery import AGAIN_S, Recovery, plan_recovery
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_balancer_in_error_is_recovered_by_policy(policy: str, served: bool, t
     only(twin.loadbalancers)["provisioning_status"] = "ERROR"
     balancer = twin.world(desired_service()).balancer
     assert balancer
-    plan = plan_recovery(desired_service(), balancer, policy, served=served, tried=tried)
+    plan = plan_for_error(desired_service(), balancer, policy, served=served, tried=tried)
     assert [one.method for one in plan.calls] == ([call] if call else [])
     assert balancer.id in str(plan.problem)
 
@@ -51,10 +51,10 @@ def test_a_failover_is_asked_for_now_and_then_and_forgotten_once_it_has_worked()
     run(twin, wanted)
     well = twin.world(wanted).balancer
     assert well
-    ill, recovery = replace(well, provisioning_status="ERROR"), Recovery("failover")
+    ill, policy = replace(well, provisioning_status="ERROR"), ErrorPolicy("failover")
 
     def asked(now_s: float) -> bool:
-        return bool(recovery.plan(wanted, ill, served=True, now_s=now_s).calls)
+        return bool(policy.plan(wanted, ill, served=True, now_s=now_s).calls)
 
     assert [asked(now_s) for now_s in (0.0, 1.0, AGAIN_S - 1, AGAIN_S, AGAIN_S + 1)] == [
         True,
@@ -63,7 +63,7 @@ def test_a_failover_is_asked_for_now_and_then_and_forgotten_once_it_has_worked()
         True,
         False,
     ]
-    recovery.well(replace(well, provisioning_status="PENDING_UPDATE"))
+    policy.well(replace(well, provisioning_status="PENDING_UPDATE"))
     assert not asked(AGAIN_S + 2)
-    recovery.well(well)
+    policy.well(well)
     assert asked(AGAIN_S + 3)

@@ -1,7 +1,7 @@
-"""Waits for load balancers that the cloud is busy with: one question for all of them, however many there are.
+"""Waits for load balancers that are PENDING: one request for all of them, however many there are.
 
-What takes longer is asked for less often. What takes very long is told: nobody but the cloud's operator can change a load
-balancer that stays PENDING.
+Those that take longer are polled less often. One that takes very long is reported: only the cloud's operator can change a
+load balancer that stays PENDING.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class _Wait:
-    """Who waits for a load balancer, and since when."""
+    """Which Services wait for a load balancer, and since when."""
 
     since_s: float
     keys: set[str] = field(default_factory=set)
-    told: bool = False
+    reported: bool = False
 
 
-class Waiting:
-    """`due` is called with the key of whoever waits once its load balancer is busy no more, or gone.
+class PendingBalancers:
+    """Calls `due` with the key of each Service that waits when its load balancer is no longer PENDING, or is gone.
 
     `stuck` is called once, with the key and the load balancer's id, when that does not happen.
     """
@@ -50,7 +50,7 @@ class Waiting:
         self._news = asyncio.Event()
 
     def wait_for(self, balancer_id: str, key: str) -> None:
-        """Tell the key when this load balancer can be changed again."""
+        """Call `due` with the key when this load balancer can be changed again."""
         wait = self._waits.setdefault(balancer_id, _Wait(clock.monotonic_s()))
         wait.keys.add(key)
         self._news.set()
@@ -89,7 +89,7 @@ class Waiting:
                 del self._waits[balancer_id]
                 for key in wait.keys:
                     self._due(key)
-            elif not wait.told and clock.monotonic_s() - wait.since_s > STUCK_S:
-                wait.told = True
+            elif not wait.reported and clock.monotonic_s() - wait.since_s > STUCK_S:
+                wait.reported = True
                 for key in wait.keys:
                     self._stuck(key, balancer_id)

@@ -1,4 +1,4 @@
-"""What is said about a Service, as events on it: each thing once, until it is over."""
+"""Events on a Service: each problem is reported once, until it is over."""
 
 from collections.abc import Iterable
 
@@ -7,13 +7,13 @@ from vrata.kube.objects import EndpointSlice, Service
 from vrata.provider.model import Note
 
 
-class Telling:
-    """Remembers what has been said of which Service."""
+class ServiceEvents:
+    """Remembers which problems of a Service have been reported."""
 
     def __init__(self, events: Recorder) -> None:
         self._events = events
         self._begun: dict[str, str] = {}  # key -> uid
-        self._said: dict[str, set[Note]] = {}  # by key
+        self._reported: dict[str, set[Note]] = {}  # by key
 
     def begins(self, service: Service) -> None:
         """A pass is about to change something for the first time."""
@@ -23,30 +23,30 @@ class Telling:
             self.normal(service, "EnsuringLoadBalancer", "Ensuring load balancer")
 
     def notes(self, service: Service, notes: Iterable[Note]) -> None:
-        """Say what is left out, and forget what is no longer."""
-        current, known = set(notes), self._said.pop(service.metadata.key, set())
+        """Report what is left out, and forget what is so no longer."""
+        current, known = set(notes), self._reported.pop(service.metadata.key, set())
         for note in sorted(current - known, key=lambda one: one.reason):
             self._events.warning(about(service), note.reason, note.message)
         if current:
-            self._said[service.metadata.key] = current
+            self._reported[service.metadata.key] = current
 
     def normal(self, service: Service, reason: str, message: str) -> None:
-        """Something went as it should."""
+        """A step succeeded."""
         self._events.normal(about(service), reason, message)
 
     def failed(self, service: Service, message: str) -> None:
-        """What stands in the way; told at each try, which counts the event up."""
+        """A step failed. Reported at each try, which counts the event up."""
         self._events.warning(about(service), "SyncLoadBalancerFailed", message)
 
     def empty(self, service: Service) -> None:
-        """Nobody answers behind the address."""
+        """No endpoint is ready."""
         selector = ",".join(f"{name}={value}" for name, value in service.spec.selector.items())
         message = f"no ready pod has the labels {selector}; check spec.selector and the pods"
         self._events.warning(about(service), "NoReadyEndpoints", message)
 
     def forget(self, key: str) -> None:
         """The Service is gone."""
-        self._said.pop(key, None)
+        self._reported.pop(key, None)
         self._begun.pop(key, None)
 
 

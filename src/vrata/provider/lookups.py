@@ -1,4 +1,4 @@
-"""Networks and subnets that Services need to know of and that seldom change: read once in a while, for all of them."""
+"""Networks and subnets that Services refer to and that seldom change: read every few minutes, for all Services."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -26,8 +26,8 @@ from vrata.provider.references import new_references, reference_path
 KEPT_S = 300.0
 
 
-class Surroundings:
-    """Of one project and cluster; what was not found is looked for again."""
+class Lookups:
+    """The lookups of one project and cluster. What was not found is looked up again."""
 
     def __init__(self, cloud: Cloud, nodes: Callable[[], Iterable[Node]], *, asks_key_manager: bool = True) -> None:
         self._cloud = cloud

@@ -1,4 +1,4 @@
-"""What is done about load balancers in ERROR: waited for, failed over or built anew. Pure."""
+"""What is done about load balancers in ERROR: wait, fail over, or build anew."""
 
 from vrata.provider.adopt import is_guest
 from vrata.provider.call import balancing
@@ -9,7 +9,7 @@ POLICIES = ("wait", "failover", "rebuild")
 AGAIN_S = 600.0
 
 
-class Recovery:
+class ErrorPolicy:
     """Remembers of which load balancers a failover was asked for, and asks again after ten minutes, not at each pass."""
 
     def __init__(self, policy: str) -> None:
@@ -24,7 +24,7 @@ class Recovery:
     def plan(self, desired: Desired, balancer: Observed, *, served: bool, now_s: float) -> Plan:
         """`served`: the Service has shown an address."""
         self._asked_s = {id_: at_s for id_, at_s in self._asked_s.items() if now_s < at_s + AGAIN_S}
-        plan = plan_recovery(desired, balancer, self._policy, served=served, tried=balancer.id in self._asked_s)
+        plan = plan_for_error(desired, balancer, self._policy, served=served, tried=balancer.id in self._asked_s)
         if plan.calls:
             self._asked_s[balancer.id] = now_s
         return plan
@@ -37,7 +37,7 @@ def not_allowed(balancer_id: str) -> str:
     return f"{said}; {remedy} `openstack loadbalancer failover {balancer_id}`"
 
 
-def plan_recovery(desired: Desired, balancer: Observed, policy: str, *, served: bool, tried: bool) -> Plan:
+def plan_for_error(desired: Desired, balancer: Observed, policy: str, *, served: bool, tried: bool) -> Plan:
     """What is done about a load balancer in ERROR. `policy`: wait, failover, rebuild.
 
     One in ERROR often serves on, so it is failed over, which keeps its address, and not deleted; but one that never had an

@@ -1,4 +1,4 @@
-"""What is written on a Service: finalizer, status, and annotations that tell which load balancer it has."""
+"""Writes a Service's finalizer, status, and the annotations that name its load balancer."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from vrata.kube.objects import Service
 from vrata.kube.sources import SOURCES
 from vrata.provider.annotations import BALANCER_ADDRESS, BALANCER_ID
 from vrata.provider.call import Json
-from vrata.provider.telling import Telling
+from vrata.provider.service_events import ServiceEvents
 
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 GONE, CONFLICT = 404, 409
@@ -22,12 +22,12 @@ def shown_entries(service: Service) -> list[Json]:
     ]
 
 
-class Writing:
+class ServiceWriter:
     """Writes what differs; a Service that is gone, or replaced by another of its name, is left alone."""
 
-    def __init__(self, kube: Kube, telling: Telling) -> None:
+    def __init__(self, kube: Kube, events: ServiceEvents) -> None:
         self._kube = kube
-        self._telling = telling
+        self._events = events
 
     async def mark(self, service: Service) -> bool:
         """Have the Service wait for us when it is deleted; False if it is gone already."""
@@ -40,10 +40,10 @@ class Writing:
         """Status (`entries` of its ingress), event and annotations of a Service that is served."""
         if shown_entries(service) != entries:
             await self._patch(service, {"status": {"loadBalancer": {"ingress": entries}}}, subresource="status")
-            self._telling.normal(service, "EnsuredLoadBalancer", f"Ensured load balancer: {address} answers")
-        told = {BALANCER_ID: balancer_id, BALANCER_ADDRESS: address}
-        if not told.items() <= service.metadata.annotations.items():
-            await self._patch(service, {"metadata": {"annotations": told}})
+            self._events.normal(service, "EnsuredLoadBalancer", f"Ensured load balancer: {address} answers")
+        ours = {BALANCER_ID: balancer_id, BALANCER_ADDRESS: address}
+        if not ours.items() <= service.metadata.annotations.items():
+            await self._patch(service, {"metadata": {"annotations": ours}})
 
     async def announce(self, service: Service, sources: str) -> None:
         """From where its load balancer reaches members (`vrata.kube.sources`); empty: nobody needs to know."""

@@ -1,4 +1,4 @@
-"""Keeps a Service's security group as it shall be, where the configuration asks for it."""
+"""Keeps each Service's security group as desired, where the configuration asks for it."""
 
 import asyncio
 import itertools
@@ -10,9 +10,9 @@ from vrata.provider.apply import apply_call
 from vrata.provider.call import Call
 from vrata.provider.cloud import Cloud
 from vrata.provider.groups import Group, Port, group_name, plan_group, plan_no_group
+from vrata.provider.lookups import Lookups
 from vrata.provider.model import MEMBERS, Desired
 from vrata.provider.observe import observe_group, observe_groups, observe_ports
-from vrata.provider.surroundings import Surroundings
 
 
 @dataclass
@@ -23,12 +23,12 @@ class Guards:
     ports: dict[str, list[Port]] = field(default_factory=dict)  # by subnet
 
 
-class Guarding:
-    """Of one project. Without `manages` it does nothing, and asks nothing."""
+class SecurityGroups:
+    """The groups of one project. Without `manages` it changes and reads nothing."""
 
-    def __init__(self, cloud: Cloud, surroundings: Surroundings, *, manages: bool) -> None:
+    def __init__(self, cloud: Cloud, lookups: Lookups, *, manages: bool) -> None:
         self._cloud = cloud
-        self._surroundings = surroundings
+        self._lookups = lookups
         self._manages = manages
         self._lock = asyncio.Lock()  # a port has the groups of many Services, and is written as a whole
 
@@ -37,7 +37,7 @@ class Guarding:
         if not self._manages or desired.blocked & {MEMBERS, "allowed_cidrs"}:
             return
         name = group_name(service)
-        subnet_id, cidr = await self._surroundings.member_subnet(desired)
+        subnet_id, cidr = await self._lookups.member_subnet(desired)
         async with self._lock:
             for _ in range(2):  # a new group is filled at the second look
                 group = await observe_group(self._cloud, name)
@@ -51,11 +51,11 @@ class Guarding:
         return Guards(await observe_groups(self._cloud)) if self._manages else None
 
     async def is_right(self, service: Service, desired: Desired, seen: Guards | None) -> bool:
-        """Whether a look has found the Service's group as it shall be."""
+        """Whether the Service's group was found as desired."""
         if seen is None or desired.blocked & {MEMBERS, "allowed_cidrs"}:
             return True
         name = group_name(service)
-        subnet_id, cidr = await self._surroundings.member_subnet(desired)
+        subnet_id, cidr = await self._lookups.member_subnet(desired)
         if subnet_id not in seen.ports:
             seen.ports[subnet_id] = await observe_ports(self._cloud, subnet_id)
         return not plan_group(name, desired, cidr, seen.groups.get(name), seen.ports[subnet_id])
@@ -63,7 +63,7 @@ class Guarding:
     async def remove(self, service: Service, desired: Desired) -> None:
         """No group, on no port."""
         if self._manages and (group := await observe_group(self._cloud, group_name(service))):
-            subnet_id, _ = await self._surroundings.member_subnet(desired)
+            subnet_id, _ = await self._lookups.member_subnet(desired)
             async with self._lock:
                 await self._apply(plan_no_group(group, await observe_ports(self._cloud, subnet_id)))
 
