@@ -74,7 +74,7 @@ async def test_a_map_larger_than_one_payload_is_replaced_whole(process: HaproxyP
 
 async def test_a_map_row_that_would_be_two_is_refused_before_anything_changes(process: HaproxyProcess) -> None:
     name = str(process.directory / "hosts.map")
-    with pytest.raises(VrataError, match="can not be sent"):
+    with pytest.raises(VrataError, match="cannot be sent"):
         await process.runtime.replace_map(name, [("a\nb", "c")])
     assert await process.runtime.ask(f"show map {name}") == ""
 

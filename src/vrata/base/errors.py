@@ -18,6 +18,6 @@ class InvalidInput(VrataError):
     """User input that can not be acted on until the user changes it; names field, value and remedy."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        super().__init__(f"{field}: {value!r} is not usable", remedy=remedy, retriable=False)
+        super().__init__(f"{field}: {value!r} is not valid", remedy=remedy, retriable=False)
         self.field = field
         self.value = value

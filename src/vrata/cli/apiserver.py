@@ -22,7 +22,7 @@ def _listen(address: str) -> socket.socket:
         return socket.create_server((host, int(port)), family=_family(host), backlog=BACKLOG, reuse_port=False)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        raise VrataError(f"can not listen on {address}: {why}", remedy="choose another --listen") from error
+        raise VrataError(f"cannot listen on {address}: {why}", remedy="choose another --listen") from error
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -122,7 +122,7 @@ def reset_password(
 def reseal(
     *, database: str | None, database_file: Path | None, data_dir: Path | None, secret_key_file: Path | None
 ) -> None:
-    """Seal every secret of the key manager anew with the first key of the key file."""
+    """Seal every secret of the key manager again, with the first key of the key file."""
     from vrata.cloud.keymanager import reseal as sealed
     from vrata.cloud.keymanager.vault import Vault
     from vrata.cloud.store import Store

@@ -19,7 +19,9 @@ POLL_S = 0.1
 def cloud_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--name`, `--os-cloud` and `--clouds-file`."""
     for option in (
-        click.option("--clouds-file", type=click.Path(path_type=Path), help="clouds.yaml; default: the usual places."),
+        click.option(
+            "--clouds-file", type=click.Path(path_type=Path), help="clouds.yaml; default: as OpenStack clients."
+        ),
         click.option(
             "--os-cloud", type=types.WORD, envvar="OS_CLOUD", help="Entry of clouds.yaml, instead of a sandbox."
         ),

@@ -23,7 +23,7 @@ MEMORY_GOAL_MIB = 1024.0
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build/demo.json"), show_default=True)
 @click.option("--keep", is_flag=True, help="Leave the sandbox running when a step fails, to look at.")
 def command(name: str, output: Path, *, keep: bool) -> None:
-    """Tell the whole story live, step by step; non-zero if a step is not true or a figure other than a time misses its goal.
+    """Show every feature live, step by step; ends with 1 if a step fails or a figure other than a time misses its goal.
 
     Times that miss their goals are shown: the machine may be slow.
     """

@@ -17,7 +17,7 @@ LBAAS = "/v2.0/lbaas"
 @click.option("--no-wait", is_flag=True, help="Return at once instead of when both instances are new.")
 @cloud_options
 def command(load_balancer: str, name: str, os_cloud: str | None, clouds_file: Path | None, *, no_wait: bool) -> None:
-    """Put others in the place of a load balancer's instances, the standby first; no request is lost.
+    """Replace a load balancer's instances, the standby first; no request is lost.
 
     LOAD_BALANCER is a name or an id. The active instance goes when its connections have ended, or after 30 s.
     """

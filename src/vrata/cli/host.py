@@ -18,7 +18,7 @@ _DIRECTORY = re.compile(r"/[A-Za-z0-9_./@+-]{1,60}")  # 36 more make a socket pa
 
 
 @click.command()
-@click.option("--name", type=types.NAME, required=True, help="Name of this host, as the cloud shall know it.")
+@click.option("--name", type=types.NAME, required=True, help="Name of this host, as the cloud knows it.")
 @click.option(
     "--cloud-url", type=types.URL, required=True, help="Where the cloud listens, e.g. http://172.31.0.2:8780."
 )
@@ -33,7 +33,7 @@ _DIRECTORY = re.compile(r"/[A-Za-z0-9_./@+-]{1,60}")  # 36 more make a socket pa
 )
 @click.option("--state-dir", required=True, type=click.Path(path_type=Path), help="Where the agent keeps its files.")
 def command(name: str, cloud_url: str, secret_file: Path, bridges: tuple[str, ...], state_dir: Path) -> None:
-    """Run the agent of one host: it carries the instances that the cloud assigns to it.
+    """Run the agent of one host, which runs the instances that the cloud assigns to it.
 
     Start it in the host's own network namespace (with nsenter, which keeps /run/netns in sight). Ending it leaves
     every instance serving; the next start adopts them.

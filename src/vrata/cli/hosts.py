@@ -16,7 +16,7 @@ PATH = "/v2.0/vrata/hosts"
 @cloud_options
 @click.pass_context
 def command(context: click.Context, name: str, os_cloud: str | None, clouds_file: Path | None) -> None:
-    """List the hosts that carry balancers; drain one, use it again, forget it, have it adopt this cloud's database."""
+    """List the hosts that serve load balancers; drain one, use it again, forget it, have it adopt this cloud's database."""
     if context.invoked_subcommand is None:
         show(name, os_cloud, clouds_file)
 
@@ -63,7 +63,7 @@ def state_of(host: dict[str, Any]) -> str:
 @click.option("--no-wait", is_flag=True, help="Return at once instead of when nothing is left to move.")
 @cloud_options
 def drain(host: str, name: str, os_cloud: str | None, clouds_file: Path | None, *, no_wait: bool) -> None:
-    """Move what a host carries to others, and put nothing new on it; no request is lost."""
+    """Move a host's instances to others, and put nothing new on it; no request is lost."""
 
     async def work() -> None:
         async with admin(name, os_cloud, clouds_file) as cloud:

@@ -105,7 +105,7 @@ def _found(body: dict[str, Any]) -> Found:
     try:
         return Found(Ingress(metadata, msgspec.convert(body.get("spec") or {}, IngressSpec)), torn=tuple(torn))
     except msgspec.ValidationError as error:
-        torn.append(f"spec: {error}; mend it, for the API server refuses it")
+        torn.append(f"spec: {error}; correct it, for the API server refuses it")
         return Found(Ingress(metadata), torn=tuple(torn))
 
 

@@ -10,7 +10,7 @@ from vrata.cli import types
 @click.argument("part")
 @click.option("--name", type=types.SANDBOX, default="default", show_default=True)
 @click.option("--tail", type=click.IntRange(0, 1_000_000_000), default=0, help="Only the last N lines.")
-@click.option("--follow", "-f", is_flag=True, help="Go on printing as it grows.")
+@click.option("--follow", "-f", is_flag=True, help="Continue to print as it grows.")
 def command(part: str, name: str, tail: int, *, follow: bool) -> None:
     """Print the log of one part of the sandbox."""
     import os

@@ -27,7 +27,7 @@ _OPTIONS = (
         envvar="OS_CLOUD",
         help="Entry of clouds.yaml. Goes before --cloud-config; the variable OS_CLOUD does not.",
     ),
-    click.option("--clouds-file", type=_FILE, help="clouds.yaml to read; default: the usual places."),
+    click.option("--clouds-file", type=_FILE, help="clouds.yaml to read; default: as OpenStack clients."),
     click.option(
         "--cluster-name", type=types.WORD, default="kubernetes", show_default=True, help="Part of every name in the cloud."
     ),

@@ -15,7 +15,7 @@ from vrata.kube import config
 @click.option("--netns", type=types.NAME, required=True, help="Namespace to listen in.")
 @click.option("--listen", type=types.LISTEN, required=True, metavar="ADDRESS:PORT", help="Where to listen there.")
 def command(kubeconfig: Path, netns: str, listen: str) -> None:
-    """Carry TCP from inside the sandbox to an API server outside."""
+    """Forward TCP from inside the sandbox to an API server outside."""
     from vrata.sandbox.relay import listen_inside, relay
 
     address, _, port = listen.rpartition(":")

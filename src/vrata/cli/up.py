@@ -16,7 +16,9 @@ from vrata.cli import progress, types
 @click.option(
     "--name", type=types.SANDBOX, default="default", show_default=True, help="Several sandboxes can run side by side."
 )
-@click.option("--hosts", type=click.IntRange(1, 20), help="Machines that carry gateways and balancers.  [default: 2]")
+@click.option(
+    "--hosts", type=click.IntRange(1, 20), help="Machines that serve gateways and load balancers.  [default: 2]"
+)
 @click.option("--workers", type=click.IntRange(1, 50), help="Kubernetes nodes that run pods.  [default: 2]")
 @click.option(
     "--kubeconfig",
@@ -42,7 +44,7 @@ def command(
 ) -> None:
     """Bring up (or repair, or enlarge) the sandbox: a cloud and a cluster on this machine.
 
-    A sandbox that exists keeps the options it was brought up with, but for those given now.
+    A sandbox that exists keeps the options it was brought up with, except those given now.
     """
     from vrata.sandbox.lifecycle import Sandbox
 

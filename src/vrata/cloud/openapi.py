@@ -41,7 +41,7 @@ _FAULT: Json = {
         "debuginfo": {"type": ["string", "null"]},
     },
 }
-_REFUSALS = {"400": "A field, filter or option is not usable.", "401": "No valid token.",
+_REFUSALS = {"400": "A field, filter or option is not valid.", "401": "No valid token.",
              "403": "The role does not allow it, or a quota is met.", "404": "There is no such resource.",
              "409": "The load balancer is immutable now, or something of the kind exists.",
              "501": "Not offered by this provider."}  # fmt: skip

@@ -195,7 +195,7 @@ class RuntimeClient:
         for key, value in rows:
             row = f"{key} {value}"
             if not _ROW.fullmatch(row):
-                raise RuntimeFailed(f"map row {row!r} can not be sent", retriable=False)
+                raise RuntimeFailed(f"map row {row!r} cannot be sent", retriable=False)
             length = len(row.encode()) + 1
             if length > PAYLOAD_BYTES:
                 raise RuntimeFailed(f"map row of {length} bytes is too long", retriable=False)

@@ -117,7 +117,7 @@ class HostAgent:
                 received = await self._cloud.poll_desired(seen.revision, seen.database)
             except VrataError as error:
                 if retry_s == RETRY_LEAST_S:
-                    log.warning("cloud unreachable, going on with the last desired set", error=str(error))
+                    log.warning("cloud unreachable, continuing with the last desired set", error=str(error))
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, RETRY_MOST_S)
                 continue

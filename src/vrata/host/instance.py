@@ -204,7 +204,7 @@ class InstanceKeeper:
         return self._rules_suspect
 
     def _on_rules_changed(self) -> None:
-        log.warning("packet rules were changed by somebody else; they are loaded anew", instance=self.id)
+        log.warning("packet rules were changed by somebody else; they are loaded again", instance=self.id)
         self._rules_suspect = True
         asyncio.get_running_loop().call_later(RULES_SETTLE_S, self._wake.set)
 

@@ -301,7 +301,7 @@ def _plan_yield(observed: Observed, desired: DesiredInstance) -> list[AnyAction]
     known_wish = observed.applied.yields if observed.applied else 0
     if desired.yields in (0, known_wish):
         return []
-    return [HandOver("the peer shall be active", active=any(link.holds(desired.legs) for link in observed.links))]
+    return [HandOver("the peer must be active", active=any(link.holds(desired.legs) for link in observed.links))]
 
 
 def _goodbyes(router: Router) -> tuple[Goodbye, ...]:

@@ -71,7 +71,7 @@ class HostStore:
     def directory(self, instance_id: str) -> Path:
         """Where an instance's files are; not necessarily there yet."""
         if not instance_id or "/" in instance_id or instance_id.startswith("."):
-            raise VrataError(f"instance id {instance_id!r} is not usable", remedy="use a UUID", retriable=False)
+            raise VrataError(f"instance id {instance_id!r} is not valid", remedy="use a UUID", retriable=False)
         return self._instances / directory_name(instance_id)
 
     def known(self) -> tuple[str, ...]:

@@ -283,7 +283,7 @@ class _Reading:
         regex = self._rewrite.use_regex or self._rewrite.target is not None
         wrong = (_wrong_pattern(text) or _wrong_rewrite(text, self._rewrite.target)) if regex else _wrong_path(text)
         if wrong:
-            self.tell("InvalidPath", f"{at}.path: {text[:80]!r} can not be matched; {wrong}")
+            self.tell("InvalidPath", f"{at}.path: {text[:80]!r} cannot be matched; {wrong}")
             return
         backend = self._backend(path.backend, f"{at}.backend")
         if backend:

@@ -165,7 +165,7 @@ class Controller:
 
     def _ports_refused(self, refused: Mapping[str, str]) -> None:
         key = f"{CONFIG_MAP}{self.proxy.settings.udp_services}"
-        told = ((port, f"it can not be had here ({why})") for port, why in refused.items())
+        told = ((port, f"it cannot be opened here ({why})") for port, why in refused.items())
         problems = [Problem(key, "InvalidPort", f"data.{port}: {why}; use another one") for port, why in told]
         self.telling.found("UDP ports", problems)
 
@@ -451,5 +451,5 @@ def why_not_bound(port: int) -> str:
         try:
             probe.bind(("", port))
         except OSError as error:
-            return f"it can not be had here ({error.strerror})"
+            return f"it cannot be opened here ({error.strerror})"
     return ""

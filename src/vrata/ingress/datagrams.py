@@ -261,7 +261,7 @@ async def run(most: int) -> None:
 
 def main() -> None:
     """Entry point of `python -m vrata.ingress.datagrams`."""
-    parser = argparse.ArgumentParser(description="Carries UDP for the Ingress controller.")
+    parser = argparse.ArgumentParser(description="Forwards UDP for the Ingress controller.")
     parser.add_argument("--sessions", type=int, default=SESSIONS, help="clients at once; the least recently used ends")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, which ends the input

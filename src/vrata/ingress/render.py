@@ -57,7 +57,7 @@ NO_HOST = "a request needs a Host header\\n"
 NO_TUNNEL = "nothing here is a proxy to elsewhere\\n"
 NOT_FOUND = "no Ingress serves this host and path\\n"
 TOO_MANY = "too many requests; wait a moment\\n"
-BROKEN = "the settings of this route can not be carried out\\n"
+BROKEN = "the settings of this route cannot be applied\\n"
 _BROKEN = f'return status 503 content-type text/plain string "{BROKEN}"'
 TOO_LONG = f"this path is longer than {LONGEST_MATCHED} characters; this host's are matched by regular expressions\\n"
 UNAVAILABLE = "no pod is ready to answer; try again in a moment\\n"
@@ -272,7 +272,7 @@ frontend {scheme} from all
   http-request set-var(req.path) path
   http-request set-var(req.host) req.hdr(host),field(1,:),lower,rtrim(.)
 {_look_up(scheme, directory, lookup)}\
-  # Where none of a host's rules is for a request, its row says where to go on: to rules of the same namespace.
+  # Where none of a host's rules is for a request, its row says where it continues: to rules of the same namespace.
   http-request set-var(req.miss) var(txn.slot) if {{ var(txn.slot) -m beg {PATTERNS} }}
   http-request unset-var(txn.slot) if {{ var(req.miss) -m found }}
   http-request lua.careful {scheme} if {{ var(req.miss) -m end {CAREFULLY} }}

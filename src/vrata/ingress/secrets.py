@@ -102,7 +102,7 @@ class Secrets:
                 said = str(error) or type(error).__name__
                 log.warning("secret not read", secret=key, error=said)
                 asyncio.get_running_loop().call_later(RETRY_S, self._again, key)
-                found = self._found.get(key, ("SecretNotRead", f"{key!r} can not be read ({said}); it is tried again"))
+                found = self._found.get(key, ("SecretNotRead", f"{key!r} cannot be read ({said}); it is tried again"))
             if key in self._wanted and self._found.get(key) != found:
                 self._found[key] = found
                 self._changed(key)
@@ -135,11 +135,11 @@ def found_in(key: SecretKey, secret: Secret | None) -> Found:
         _try(pem)
     except InvalidInput as error:
         part = PARTS.get(error.field, error.field)
-        return "InvalidSecret", f"Secret {key!r}, {part}: {error.value!r} is not usable; {error.remedy}"
+        return "InvalidSecret", f"Secret {key!r}, {part}: {error.value!r} is not valid; {error.remedy}"
     except ssl.SSLError as error:
         return (
             "InvalidSecret",
-            f"Secret {key!r} can not be served ({error.reason}); use a certificate that TLS 1.2 takes",
+            f"Secret {key!r} cannot be served ({error.reason}); use a certificate that TLS 1.2 takes",
         )
     return pem
 
@@ -154,7 +154,7 @@ def _tried(key: SecretKey, found: Trust | tuple[str, str]) -> Trust | tuple[str,
         return "InvalidSecret", f"Secret {key.partition(';')[0]!r}, {error}"
     except ssl.SSLError as error:
         remedy = "use certificates that TLS 1.2 takes"
-        return "InvalidSecret", f"Secret {key.partition(';')[0]!r} can not be used ({error.reason}); {remedy}"
+        return "InvalidSecret", f"Secret {key.partition(';')[0]!r} cannot be used ({error.reason}); {remedy}"
     return found
 
 

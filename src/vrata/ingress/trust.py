@@ -41,7 +41,7 @@ def trust_in(key: SecretKey, secret: Secret) -> Trust | tuple[str, str]:
         try:
             parts[part] = base64.b64decode(secret.data.get(part, ""), validate=True)
         except ValueError:
-            return "InvalidSecret", f"Secret {name!r} has a {part} that is no base64; write it anew"
+            return "InvalidSecret", f"Secret {name!r} has a {part} that is no base64; write it again"
     pair = parts["tls.crt"] and parts["tls.key"] and key.endswith(PEER)
     if not parts["ca.crt"] and not pair:
         return "InvalidSecret", f"Secret {name!r} has no ca.crt; put the authority's certificate there as PEM"

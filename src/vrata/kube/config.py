@@ -68,7 +68,7 @@ class Credentials:
                 stderr=asyncio.subprocess.PIPE,
             )
         except OSError as error:
-            remedy = plugin.get("installHint") or "install it, or mend users.user.exec.command in the kubeconfig"
+            remedy = plugin.get("installHint") or "install it, or correct users.user.exec.command in the kubeconfig"
             raise VrataError(f"credential plugin {plugin['command']!r}: {error.strerror}", remedy=remedy) from error
         async with asyncio.timeout(EXEC_TIMEOUT_S):
             stdout, stderr = await process.communicate()

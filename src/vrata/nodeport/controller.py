@@ -233,7 +233,7 @@ class NodeProxy:
         if lost and self._refused.get(key) != lost:
             told = ", ".join(f"{one.address} port {one.port} ({self._claims.holder(one)} has it)" for one in lost[:5])
             about = About.of("v1", "Service", service.metadata)
-            message = f"not served on node {self.node}: {told}; use another address or port"
+            message = f"node {self.node} does not serve {told}; use another address or port"
             self.events.warning(about, "AddressInUse", message)
         self._refused[key] = lost
 

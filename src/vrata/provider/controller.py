@@ -189,7 +189,7 @@ class Provider:
     def _is_stuck(self, key: str, balancer_id: str) -> None:
         service = self.services.objects.get(key)
         if service:
-            remedy = "it can not be changed; ask the cloud's operator to free it"
+            remedy = "it cannot be changed; ask the cloud's operator to free it"
             self.service_events.failed(service, f"load balancer {balancer_id} has been busy for ten minutes: {remedy}")
 
     def _is_right(self, service: Service, wanted: Desired, balancer: Observed) -> None:

@@ -347,7 +347,7 @@ class _Ports:
             raise InvalidInput(field, ", ".join(texts), f"name {named} ranges: the load balancer has no other address")
         if found != usable:
             left_out = ", ".join(sorted(found - usable))
-            message = f"{field}: {left_out} lets nobody in, the load balancer has {named} addresses only; remove it"
+            message = f"{field}: {left_out} admits no client, the load balancer has {named} addresses only; remove it"
             self.notes.append(Note("LoadBalancerSourceRangesIgnored", message))
         return usable or frozenset(EVERYBODY[version] for version in self.families)
 

@@ -47,7 +47,7 @@ def plan_for_error(desired: Desired, balancer: Observed, policy: str, *, served:
     own = not is_guest(desired, balancer)
     if own and policy != "wait" and (not served or (policy == "rebuild" and tried)):
         delete = balancing("DELETE", path, "it is in ERROR", cascade="true")
-        return Plan((delete,), settled=False, problem=f"{said} and is built anew; if it happens again, see the quota")
+        return Plan((delete,), settled=False, problem=f"{said} and is rebuilt; if it happens again, see the quota")
     if policy == "wait" or tried:
         remedy = f"ask the cloud's operator why, and for `openstack loadbalancer failover {balancer.id}`"
         return Plan((), settled=False, problem=f"{said}; {remedy}")

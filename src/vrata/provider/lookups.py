@@ -126,6 +126,6 @@ class Lookups:
                 nodes = [node for node in serving_nodes(self._nodes()) if node_address(node, version)]
                 if not nodes:
                     remedy = "wait for one to register, or say where with the annotation loadbalancer.openstack.org/subnet-id"
-                    raise VrataError(f"no node with an IPv{version} address tells where the VIP goes", remedy=remedy)
+                    raise VrataError(f"no node with an IPv{version} address says where the VIP goes", remedy=remedy)
                 self._node_subnets[version] = await observe_node_subnet(self._cloud, nodes[0], version)
             return self._node_subnets[version]

@@ -150,7 +150,7 @@ def _fixed_for_good(desired: Desired, balancer: Observed) -> tuple[Note, ...]:
     if not differ or is_guest(desired, balancer):
         return ()
     message = f"of a load balancer that exists these do not change: {'; '.join(differ)}"
-    return (Note("LoadBalancerImmutable", f"{message}; delete the Service and create it anew"),)
+    return (Note("LoadBalancerImmutable", f"{message}; delete the Service and create it again"),)
 
 
 def _conflicts(desired: Desired, balancer: Observed) -> dict[Listener, str]:

@@ -37,7 +37,7 @@ def fit(desired: Desired, settings: Settings) -> Desired:
     """What of it this cloud can do; a problem for what must not be left out; InvalidInput for a cloud that has no tags."""
     if settings.octavia < TAGS:
         field = "version of the cloud's Octavia API"
-        remedy = f"{_text(TAGS)} is the least: its tags tell whose a load balancer is"
+        remedy = f"{_text(TAGS)} is the oldest that works: its tags say whose a load balancer is"
         raise InvalidInput(field, _text(settings.octavia), remedy)
     problems = tuple(dict.fromkeys(_refuse(desired, settings)))
     notes = tuple(_lacks(desired, settings))

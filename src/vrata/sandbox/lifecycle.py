@@ -229,7 +229,7 @@ class Sandbox:
             return True
 
         await self._until("all nodes are ready", nodes_ready)
-        await self._until("the gateway carries the tenant's way out", way_out)
+        await self._until("the gateway serves the tenant's way out", way_out)
 
     async def _until(self, what: str, true: Callable[[], Awaitable[bool]]) -> None:
         """Poll a condition; VrataError after the bound, with the last reason."""

@@ -140,7 +140,7 @@ async def test_one_bad_instance_says_what_is_wrong_and_stops_no_other(short_path
         report = it.cloud.seen(HOSTS[0], bad.id)
         assert report
         assert report.observed_generation == 0
-        assert report.error == "healthmonitor.type: 'SCTP' is not usable; use one of TCP, HTTP, HTTPS, TLS-HELLO, PING"
+        assert report.error == "healthmonitor.type: 'SCTP' is not valid; use one of TCP, HTTP, HTTPS, TLS-HELLO, PING"
         assert await it.answers(it.client, VIP)
 
 

@@ -156,7 +156,7 @@ def test_a_list_that_can_not_be_read_leaves_the_ingress_out_and_is_told(site: Si
     serve(site, "unread.example", {"whitelist-source-range": "anybody"})
     until_status(site, "unread.example", "/", 404)
     wait_for(
-        lambda: "whitelist-source-range: 'anybody' is not usable" in site.events(),
+        lambda: "whitelist-source-range: 'anybody' is not valid" in site.events(),
         "an event says so",
     )
 

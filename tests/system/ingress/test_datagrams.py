@@ -217,7 +217,7 @@ def test_what_is_wrong_is_told_on_the_config_map_and_the_rest_is_carried(carried
         carried.apply(config_map(data | {1: "default/names:53:PROXY", 2: "default/web:80"}))
         wait_for(lambda: answer(port) == "red", "the good port answers")
         for words in (
-            f"data.{taken}: it can not be had here",
+            f"data.{taken}: it cannot be opened here",
             "'dns' is no port",
             "names no Service; write namespace/service:port",
             "has no UDP port '80'",

@@ -86,5 +86,9 @@ def test_what_is_wrong_is_told_on_the_config_map_and_the_rest_is_served(streams:
         streams.apply(config_map(data | {streams.http: "default/web:80"}))
         wait_for(lambda: pod(streams, port) == "one", "the good port answers")
         told = streams.events()
-    for words in (f"data.{taken}: it can not be had here", "'http' is no port", "the controller itself has this port"):
+    for words in (
+        f"data.{taken}: it cannot be opened here",
+        "'http' is no port",
+        "the controller itself has this port",
+    ):
         assert words in told or wait_for(lambda words=words: words in streams.events(), words)  # type: ignore[misc]

@@ -106,9 +106,7 @@ def test_a_certificate_must_be_of_a_name_that_matches(site: Site) -> None:
     wait_for(lambda: status(site, "maybe.trust.example", CLIENT) == 200, "the client comes in")
     assert status(site, "maybe.trust.example") == 403
     guarded(site, "unread.trust.example", "ours", match_cn="client")
-    wait_for(
-        lambda: "auth-tls-match-cn: 'client' is not usable, the Ingress is left out" in site.events(), "it is told"
-    )
+    wait_for(lambda: "auth-tls-match-cn: 'client' is not valid, the Ingress is left out" in site.events(), "it is told")
 
 
 def test_who_lacks_a_certificate_is_sent_to_a_page(site: Site) -> None:

@@ -63,4 +63,4 @@ def test_it_says_what_is_wrong_before_it_is_taken_in(webhook: tuple[int, ssl.SSL
     bad = ingress("bad", ("bad.example", "Prefix", "/", "web"), annotations={"whitelist-source-range": "anybody"})
     answer = ask(webhook, bad)
     assert not answer["allowed"]
-    assert "whitelist-source-range: 'anybody' is not usable" in answer["status"]["message"]
+    assert "whitelist-source-range: 'anybody' is not valid" in answer["status"]["message"]

@@ -153,7 +153,7 @@ def test_a_sandbox_that_does_not_exist_is_told_how_to_get_one(tmp_path: Path, co
 
 def test_an_unknown_part_names_those_there_are(first: Place) -> None:
     said = the_line(first.vrata("logs", "nobody"))
-    assert said.startswith("vrata: PART: 'nobody' is not usable; use one of cloud, apiserver, host-a,")
+    assert said.startswith("vrata: PART: 'nobody' is not valid; use one of cloud, apiserver, host-a,")
     assert first.vrata("logs", "apiserver", "--tail", "1").stdout
 
 

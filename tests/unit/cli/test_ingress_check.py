@@ -59,7 +59,7 @@ def test_what_the_controller_will_say_of_paths_and_of_annotations_together_is_sa
     assert result.exit_code == 1
     regex, alone = json.loads(result.stdout)
     assert not regex["left_out"]
-    assert "spec.rules[0].http.paths[0].path: '/(a+)+$' can not be matched" in regex["problems"][0]
+    assert "spec.rules[0].http.paths[0].path: '/(a+)+$' cannot be matched" in regex["problems"][0]
     assert alone["left_out"]
     assert "auth-type, auth-secret: one needs the other" in alone["problems"][0]
 

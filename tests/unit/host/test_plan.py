@@ -160,7 +160,7 @@ def test_a_killed_keepalived_says_goodbye_to_every_peer() -> None:
 def test_a_network_that_this_host_has_no_bridge_for_is_named_before_any_step() -> None:
     legs = (msgspec.structs.replace(balancer().legs[0], physical_network="other"),)
     with pytest.raises(
-        InvalidInput, match="physical_network: 'other' is not usable; start the host with --bridge other"
+        InvalidInput, match="physical_network: 'other' is not valid; start the host with --bridge other"
     ):
         plan_instance(NOTHING, balancer(legs=legs), SETTINGS)
 

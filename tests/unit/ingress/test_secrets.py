@@ -51,7 +51,7 @@ def test_a_key_of_another_certificate_is_told_by_the_name_it_has_in_the_secret()
     data = {"tls.crt": encoded(CERTIFICATE), "tls.key": encoded(issue("other.example").key_pem.encode())}
     found = found_in(SecretKey("team/one"), Secret(metadata=ObjectMeta(name="one", namespace="team"), data=data))
     remedy = "give the key that belongs to the certificate"
-    assert found == ("InvalidSecret", f"Secret 'team/one', tls.key: '(secret)' is not usable; {remedy}")
+    assert found == ("InvalidSecret", f"Secret 'team/one', tls.key: '(secret)' is not valid; {remedy}")
 
 
 @pytest.mark.parametrize("use", ["", PEER])

@@ -50,9 +50,9 @@ FLAVOR_TEXTS = {
     "max_connections": "Connections that one instance takes at once, 1 to 10000000.",
     "advert_interval_ms": "VRRP advertisement interval in milliseconds, a multiple of 10 from 10 to 40950; a dead "
     "instance is noticed after 3 of them.",
-    "tcp_data_path": "What carries TCP listeners: haproxy, or nftables. With nftables established connections survive "
-    "the death of a host; a listener that it can not carry stays with HAProxy.",
-    "reload_timeout_s": "Seconds for which connections go on after a reload of HAProxy, 60 to 2592000; default: 86400.",
+    "tcp_data_path": "What serves TCP listeners: haproxy, or nftables. With nftables established connections survive "
+    "the death of a host; a listener that it cannot serve stays with HAProxy.",
+    "reload_timeout_s": "Seconds for which connections stay open after a reload of HAProxy, 60 to 2592000; default: 86400.",
 }
 ZONE_TEXTS = {
     "compute_zone": "The compute availability zone.",

@@ -123,7 +123,7 @@ def plan_instances(
     for host in free[: max(0, wanted + lonely - len(staying))]:
         priority = next(p for p in PRIORITIES if p not in {one.priority for one in staying})
         staying.append(Placed("", host.name, priority))
-        actions.append(Add(host.name, priority, f"{host.name} is alive and carries {host.load} instances"))
+        actions.append(Add(host.name, priority, f"{host.name} is alive and has {host.load} instances"))
     return tuple(actions)
 
 
@@ -171,7 +171,7 @@ def _move(staying: Sequence[Placed], known: Mapping[str, Host], wanted: int, *, 
                 yield Yield(one.id, f"{heirs[0].host} is ready to take over")
             elif not peers and not room and one.asked:
                 if wanted == 1:
-                    yield Remove(one.id, "no other host is free: it is built anew in its own place")
+                    yield Remove(one.id, "no other host is free: it is rebuilt where it is")
                 else:
                     yield Keep(one.id, "no other host is free")
             return
@@ -180,7 +180,7 @@ def _move(staying: Sequence[Placed], known: Mapping[str, Host], wanted: int, *, 
                 yield Keep(one.id, "no other host is free")
             continue
         if one.connected and not one.sent_away:
-            yield Yield(one.id, f"the clients of the standby on {one.host} shall connect to the active one")
+            yield Yield(one.id, f"the clients of the standby on {one.host} must connect to the active one")
         elif one.idle and any(other.active and other.ready for other in others):
             yield Remove(one.id, f"another one takes the place of the standby on {one.host}")
         return

@@ -117,7 +117,7 @@ def _update(call: Call) -> Answer:
     _changeable(kind, row, values)
     for name in ("domain_id", "parent_id"):
         if name in row and values.pop(name, row[name]) != row[name]:
-            raise ApiError(400, f"Validation failed: {kind} stays where it is: `{name}` can not be changed")
+            raise ApiError(400, f"Validation failed: {kind} stays where it is: `{name}` cannot be changed")
     if "description" in values:
         values["description"] = values["description"] or ""
     values["extra"] = extra(asked, names, row["extra"])
@@ -141,7 +141,7 @@ def _changeable(kind: str, row: Row, values: Row | None) -> None:
         verb = "delete" if values is None else "update"
         raise ApiError(403, f"Unable to {verb} immutable role resource: `{row['id']}.")
     if kind == "domain" and row["id"] == DOMAIN and (values is None or values.get("enabled") is False):
-        raise ApiError(403, "The default domain can not be disabled or deleted: the administrator is in it.")
+        raise ApiError(403, "The default domain cannot be disabled or deleted: the administrator is in it.")
 
 
 def _delete(call: Call) -> Answer:

@@ -71,8 +71,8 @@ def _one(call: Call) -> Answer:
         case "DELETE":
             if (prior["name"], implied["name"]) in IMPLIED:
                 raise ApiError(
-                    403, f"The role {prior['name']} implies {implied['name']} in every project of this cloud: that can "
-                    "not be taken away.",
+                    403, f"The role {prior['name']} implies {implied['name']} in every project of this cloud: that cannot "
+                    "be taken away.",
                 )  # fmt: skip
             call.tx.execute(sa.delete(edges).where(*here))
             return Answer(204)

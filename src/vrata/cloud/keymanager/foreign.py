@@ -24,7 +24,9 @@ LEAST_S = 0.01  # for one thing: the kernel counts in steps of some milliseconds
 MEMORY = 512 * 1024 * 1024
 WAIT_S = 20.0  # for a child that gets no processor
 KEPT = 2  # idle children
-TOO_LONG = f"export it anew with fewer iterations, or name fewer in one request: to open all of them takes more than {SLOW_S:g} s"
+TOO_LONG = (
+    f"export it again with fewer iterations, or name fewer in one request: opening them takes more than {SLOW_S:g} s"
+)
 
 
 class Source(msgspec.Struct, frozen=True):

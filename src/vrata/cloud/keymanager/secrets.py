@@ -79,7 +79,7 @@ def checked(body: Any, fields: dict[str, Field], schema: str) -> Row:
         return parse(body, fields)
     except Problem as problem:
         raise ApiError(
-            400, f"Provided object does not match schema '{schema}': {problem.value!r} is not usable"
+            400, f"Provided object does not match schema '{schema}': {problem.value!r} is not valid"
             f"{': ' + problem.why if problem.why else ''}. Invalid property: '{problem.name}'",
         ) from problem  # fmt: skip
 

@@ -21,7 +21,7 @@ VALUES = """
 ## Values and defaults
 
 How each is read by ingress-nginx (the parser of its source, by name or as a regular expression) and here, and what holds where it
-is not said. An empty value is none, there and here, but for lists of networks: there it keeps everybody out, here it leaves the
+is not said. An empty value is none, there and here, except lists of networks: there it keeps everybody out, here it leaves the
 Ingress out. Blanks and line breaks around a value or an item of a list, and empty items, mean nothing.
 
 | annotation | ingress-nginx | its default | here | default here |

@@ -338,7 +338,7 @@ def regex(text: str) -> str:
     try:
         re.compile(text, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError("mend the regular expression") from error
+        raise ValueError("correct the regular expression") from error
     if steps_of(text) > MOST_STEPS:
         raise ValueError("it could take too long: repeat what cannot match the character after it, as [^/]+/ for .*/")
     return text

@@ -77,7 +77,7 @@ def _take(ingress: str, key: str, text: str, row: Row, groups: dict[str, dict[st
         if not fields:
             del groups[row.group]
         effect = "the Ingress is left out" if row.closed else "it has no effect"
-        return Problem(ingress, "InvalidAnnotation", f"{key}: {text[:80]!r} is not usable, {effect}; {error}")
+        return Problem(ingress, "InvalidAnnotation", f"{key}: {text[:80]!r} is not valid, {effect}; {error}")
     if row.field in fields and fields[row.field] != value:
         return Problem(ingress, "InvalidAnnotation", f"{key}: an older name says otherwise; keep one of the two")
     fields[row.field] = value

@@ -215,7 +215,7 @@ class Store:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise internal(f"the store could not be written: {error}; nothing was changed, reads go on") from error
+            raise internal(f"the store could not be written: {error}; nothing was changed, reads continue") from error
 
     def _write_event(self, db: sqlite3.Connection, event: Event) -> None:
         db.execute(

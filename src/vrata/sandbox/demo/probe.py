@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--interval-ms", type=float, default=4.0)
     parser.add_argument("--timeout-ms", type=float, default=50.0)
-    parser.add_argument("--fresh", type=int, default=1, help="workers that connect anew for each request")
+    parser.add_argument("--fresh", type=int, default=1, help="workers that open a connection for each request")
     parser.add_argument("--keep-alive", type=int, default=0, help="workers that keep their connection")
     options = parser.parse_args()
     stop, tally = threading.Event(), Tally()

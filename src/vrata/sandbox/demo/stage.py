@@ -89,7 +89,7 @@ class Stage:
             if found:
                 return found
             await asyncio.sleep(POLL_S)
-        raise VrataError(f"waited {timeout_s:.0f} s in vain: {what}")
+        raise VrataError(f"waited {timeout_s:.0f} s without success: {what}")
 
     async def address_of(self, service: str, namespace: str = "default") -> str:
         """Wait until a Service has an address in its status."""

@@ -149,7 +149,7 @@ async def _gap(stage: Stage, address: str, fault) -> float:  # type: ignore[no-u
     await fault()
     await asyncio.sleep(PROBE_S)
     result = await stage.finish_probe(probe)
-    stage.say(f"    client: {result['sent']} connections, {result['failed']} in vain {result['failures'] or ''}")
+    stage.say(f"    client: {result['sent']} connections, {result['failed']} failed {result['failures'] or ''}")
     check(result["sent"] > result["failed"], "the client got answers")
     return float(result["longest_gap_ms"])
 

@@ -180,7 +180,7 @@ def test_ciphers_are_those_that_openssl_has(text: str) -> None:
 def test_what_is_replaced_in_answers_is_plain_text(name: str, text: str) -> None:
     options, (problem,) = parse_annotations("a/b", {NGINX + name: text})
     assert (options.answers, options.refused) == (None, False)
-    assert f"{name}: {text!r} is not usable, it has no effect" in problem.message
+    assert f"{name}: {text!r} is not valid, it has no effect" in problem.message
 
 
 # None of them may take more than a millisecond of a request's time (hostile/ingress/test_cost.py).
