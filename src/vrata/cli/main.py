@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="vrata")
 def cli() -> None:
-    """The way into a Kubernetes cluster: a fault-tolerant HAProxy pair behind every address."""
+    """Load balancers and Ingress for Kubernetes: an active-standby HAProxy pair behind every address."""
 
 
 def main() -> None:

@@ -1,0 +1,115 @@
+"""What pages name exists: commands and their options, targets of the Makefile, modules, files."""
+
+import importlib
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+
+import click
+import pytest
+
+from vrata.cli.main import cli
+
+ROOT = Path(__file__).parents[3]
+PAGES = [page for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if page.name != "ingress-annotations.md"]
+TARGETS = set(re.findall(r"^([a-z-]+)%?:", (ROOT / "Makefile").read_text(), re.MULTILINE))
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+# Of the kubelet, kube-proxy and pytest.
+OTHERS = {"--cloud-provider", "--config", "--masquerade-all", "--durations"}
+
+
+def code(page: Path) -> Iterator[str]:
+    """Spans of code, and lines of commands with their continuations."""
+    text = page.read_text()
+    for language, block in _FENCE.findall(text):
+        if language == "sh":
+            yield from block.replace("\\\n", " ").splitlines()
+    yield from (" ".join(span.split()) for span in _SPAN.findall(_FENCE.sub("", text)))
+
+
+def options(command: click.Command) -> set[str]:
+    """All spellings of a command's options."""
+    own = {name for one in command.params if isinstance(one, click.Option) for name in (*one.opts, *one.secondary_opts)}
+    return own | {"--help", "-h", "--version"}
+
+
+def all_options(command: click.Command) -> set[str]:
+    """With those of its subcommands."""
+    found = options(command)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found |= all_options(command.get_command(context, name) or command)
+    return found
+
+
+def wrong_command(line: str) -> str:
+    """What is wrong with the first `vrata` of a line; empty if nothing is."""
+    try:
+        words = shlex.split(re.split(r"[|;)]|2>", line.partition("vrata ")[2])[0])
+    except ValueError:  # a quote that is closed elsewhere
+        return ""
+    command: click.Command = cli
+    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words[0])
+        if not found:
+            break
+        command = found
+        if words.pop(0) == "exec":  # what follows is another program's
+            return ""
+    if command is cli and words and re.fullmatch(r"[a-z][a-z-]*", words[0]):
+        return f"no command {words[0]}"
+    used = {word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z][a-z-]*(=.*)?", word)}
+    return ", ".join(sorted(used - options(command)))
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module or something in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        try:
+            if importlib.util.find_spec(module):
+                reduce(getattr, parts[length:], importlib.import_module(module))
+                return True
+        except (ModuleNotFoundError, AttributeError):
+            continue
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_is_there(page: Path) -> None:
+    wrong = []
+    for line in code(page):
+        if re.match(r"(?:.*[\s(])?vrata [a-z-]", line) and (problem := wrong_command(line)):
+            wrong.append(f"{line}: {problem}")
+        wrong += [f"make {one}" for one in re.findall(r"\bmake ([a-z][a-z-]*)", line) if not is_target(one)]
+        wrong += [one for one in re.findall(r"\bvrata(?:\.[a-z_A-Z]+)+(?![\w./-])", line) if not is_there(one)]
+        if match := re.fullmatch(r"(?:\.\./)?((?:src|docs|tests|tools|deploy|bench)/[\w./-]+)", line):
+            wrong += [] if (ROOT / match[1]).exists() or list(ROOT.glob(f"{match[1]}.py")) else [line]
+        if match := re.fullmatch(r"(--[a-z][a-z-]*)(?:[ =].*)?", line):
+            wrong += [] if match[1] in KNOWN else [line]
+    assert wrong == []
+
+
+KNOWN = all_options(cli) | OTHERS
+
+
+def is_target(name: str) -> bool:
+    """Of the Makefile, `bench-…` included."""
+    return name in TARGETS or any(one.endswith("-") and name.startswith(one) for one in TARGETS)
+
+
+def test_what_is_not_there_would_be_noticed() -> None:
+    assert wrong_command("vrata up --hosts 3 | grep --none") == ""
+    assert wrong_command("x=$(vrata top --once --none)") == "--none"
+    assert wrong_command("vrata upp") == "no command upp"
+    assert wrong_command("vrata exec client curl --none") == ""
+    assert is_there("vrata.net.command.inside")
+    assert not is_there("vrata.net.command.outside")
+    assert is_target("bench-failover")
+    assert not is_target("benches")
