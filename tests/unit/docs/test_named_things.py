@@ -12,6 +12,7 @@ import click
 import pytest
 
 from vrata.cli.main import cli
+from vrata.sandbox.demo.story import STEPS
 
 ROOT = Path(__file__).parents[3]
 PAGES = [page for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if page.name != "ingress-annotations.md"]
@@ -113,3 +114,10 @@ def test_what_is_not_there_would_be_noticed() -> None:
     assert not is_there("vrata.net.command.outside")
     assert is_target("bench-failover")
     assert not is_target("benches")
+
+
+def test_the_steps_of_the_demo_are_those_that_readme_shows() -> None:
+    titles = {f"{number}. {title}" for number, (title, _) in enumerate(STEPS, 1)}
+    shown = set(re.findall(r"^[1-9]\. .+$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert shown
+    assert shown <= titles

@@ -22,6 +22,7 @@ ROOT = HERE.parents[2]
 SOURCE = ROOT / "src/vrata"
 PAGES = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 WORDS_OF_A_SENTENCE = 3
+LONGEST_SENTENCE = 45
 _CODE = re.compile(
     r"^ *(```|~~~).*?^ *\1 *$|(`+)(?!`).+?(?<!`)\2(?!`)|\]\([^)\s]*\)|<!--.*?-->", re.MULTILINE | re.DOTALL
 )
@@ -48,6 +49,13 @@ def of_pages() -> Iterator[Text]:
         lines = without_code(page.read_text()).splitlines()
         for number, (line, following) in enumerate(zip(lines, [*lines[1:], ""], strict=True), 1):
             yield Text(f"{page.relative_to(ROOT)}:{number}", f"{line} {following.lstrip().partition(' ')[0]}")
+
+
+def sentences(page: str) -> Iterator[str]:
+    """Sentences of running text and of items of lists, without tables and code."""
+    for paragraph in re.split(r"\n\n|\n(?= *(?:[-|#]|\d+\.) )|\n(?=\|)", without_code(page)):
+        if not paragraph.startswith("|"):
+            yield from re.split(r"(?<=[.:!?;]) (?=\S)|(?<=[.:!?]\)) (?=[A-Z])", " ".join(paragraph.split()))
 
 
 def of_help(command: click.Command, path: str) -> Iterator[Text]:
@@ -112,6 +120,12 @@ def of_manifests() -> Iterator[Text]:
 
 def test_pages_use_the_fields_words() -> None:
     assert faults(of_pages()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_sentences_are_not_too_long(page: Path) -> None:
+    """A colon or a semicolon ends one, as a reader breathes there."""
+    assert [one for one in sentences(page.read_text()) if len(one.split()) > LONGEST_SENTENCE] == []
 
 
 def test_help_uses_the_fields_words() -> None:
