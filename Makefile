@@ -21,11 +21,11 @@ lint:  # what `check` and `test` share
 	mypy
 
 .PHONY: check
-check: setup lint  ## Lint, types, layers and unit tests; run before every commit (under a minute)
+check: setup lint  ## Lint, types, layers, prose and unit tests; run before every commit (under a minute)
 	pytest -q -n logical tests/unit
 
 .PHONY: test
-test:  ## Everything, side by side: check, Octavia's API tests, the provider on Octavia itself, all other tests (as root)
+test:  ## Everything, side by side, about 15 minutes on two cores: check, Octavia's API tests, the provider on Octavia itself, all other tests (as root)
 	@tools/setup test
 	@exec tools/isolated tools/test
 
@@ -49,7 +49,7 @@ soak: setup  ## Random faults, changes and rolling updates under load for MINUTE
 	python -m bench.soak --minutes $(MINUTES)
 
 .PHONY: lock
-lock:  ## Resolve dependencies anew into requirements.lock (hashes, no index address)
+lock:  ## Resolve dependencies again into requirements.lock (hashes, no index address)
 	$(BIN)/pip install -q pip-tools
 	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options -o requirements.lock pyproject.toml

@@ -12,7 +12,7 @@ import pytest
 from tests.support.pages import SANDBOX, Block, missing_lines, parse_blocks, run_blocks
 
 ROOT = Path(__file__).parents[2]
-RUN_S = 300.0
+RUN_S = 600.0
 PAGES = ("README.md", "docs/tutorial/first-load-balancer.md", "docs/operating-the-provider.md")
 CHANGING = "create|apply|patch|annotate|label|delete"
 DRY_RUN = """#!/bin/bash

@@ -58,7 +58,7 @@ def migrate(
 ) -> None:
     """Bring the database to REVISION (default: the newest; `base` removes everything).
 
-    An older revision removes what newer ones have added, with its data: this is asked first.
+    An older revision removes what newer ones have added, with its data; the command asks first.
     """
     from vrata.cloud import migrate as migrations
 

@@ -116,7 +116,7 @@ def forget(host: str, name: str, os_cloud: str | None, clouds_file: Path | None)
 @click.argument("host")
 @cloud_options
 def adopt(host: str, name: str, os_cloud: str | None, clouds_file: Path | None) -> None:
-    """Have a host take what the cloud says although it refuses to: what the cloud does not know is removed there."""
+    """Make a host accept the desired set that it refuses; what this cloud does not know is removed there."""
 
     async def work() -> None:
         async with admin(name, os_cloud, clouds_file) as cloud:

@@ -24,12 +24,17 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
 @click.group(invoke_without_command=True, epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--manifest", is_flag=True, help="Print the manifest that installs the controller, and end.")
-@click.option("--publish-service", type=types.KEY, metavar="NAMESPACE/NAME", help="Its address becomes the Ingresses'.")
+@click.option(
+    "--publish-service",
+    type=types.KEY,
+    metavar="NAMESPACE/NAME",
+    help="Service in front of the controller; its address is written into Ingress statuses.",
+)
 @click.option(
     "--lease",
     type=types.KEY,
     metavar="NAMESPACE/NAME",
-    help="Of several replicas its holder writes Ingress statuses; all route.",
+    help="The replica that holds it writes Ingress statuses; all replicas route.",
 )
 @click.option("--http-port", type=types.PORT, default=8080, show_default=True)
 @click.option("--https-port", type=types.PORT, default=8443, show_default=True)
@@ -60,14 +65,14 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     type=click.IntRange(0, 86400),
     default=25,
     show_default=True,
-    help="Seconds that requests under way may take at the end.",
+    help="Seconds for requests under way to end when the controller stops.",
 )
 @click.option(
     "--spare-backends",
     type=click.IntRange(0, 100_000),
     default=256,
     show_default=True,
-    help="Prepared for Services to come; when they run out, HAProxy reloads, before 3.4. A quarter of those in use, if more.",
+    help="Backends prepared for new Services; when they run out, HAProxy before 3.4 reloads. At least a quarter of those in use.",
 )
 @click.option(
     "--tcp-services-configmap",
@@ -84,28 +89,35 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     help='Ports and UDP Services behind them: "53": "kube-system/kube-dns:53".',
 )
 @click.option(
-    "--ssl-passthrough", is_flag=True, help="Serve Ingresses whose pods end TLS; all HTTPS takes a step more."
+    "--ssl-passthrough",
+    is_flag=True,
+    help="Serve Ingresses whose pods end TLS; every HTTPS connection then passes one more frontend.",
 )
 @click.option(
     "--shared-hosts",
     is_flag=True,
-    help="Rules of every namespace are for every host, as in ingress-nginx; else a host is its oldest Ingress' namespace's.",
+    help="Rules of every namespace are for every host, as in ingress-nginx. "
+    "Default: a host belongs to the namespace of its oldest Ingress.",
 )
 @click.option(
     "--replica",
     type=types.IP,
     metavar="ADDRESS",
-    help="This pod's own; with it rate limits are shared with the other pods behind --publish-service.",
+    help="Address of this pod; with it rate limits are shared with the other pods behind --publish-service.",
 )
 @click.option(
-    "--replicas-port", type=types.PORT, default=10102, show_default=True, help="Of all pods, where they share them."
+    "--replicas-port",
+    type=types.PORT,
+    default=10102,
+    show_default=True,
+    help="Port of every pod for sharing rate limits.",
 )
 @click.option(
     "--host-metrics",
     type=click.IntRange(0, 1_000_000),
     default=0,
     show_default=True,
-    help="Count requests, errors and bytes for so many hosts at most.",
+    help="Count requests, errors and bytes for at most this many hosts.",
 )
 @click.option(
     "--access-log",
@@ -118,14 +130,14 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
     type=click.IntRange(8192, 1_048_576),
     default=32_768,
     show_default=True,
-    help="Headers of a request or an answer may take so many. Each request under way has one or two buffers of this size.",
+    help="Limit for the headers of a request or an answer. Each request under way has one or two buffers of this size.",
 )
 @click.option(
     "--header-count",
     type=click.IntRange(64, 32_767),
     default=256,
     show_default=True,
-    help="A request or an answer may have so many headers.",
+    help="Limit for the number of headers of a request or an answer.",
 )
 @click.option("--directory", type=click.Path(path_type=Path), help="HAProxy's files.  [default: $TMPDIR/vrata-ingress]")
 @click.pass_context

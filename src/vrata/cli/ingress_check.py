@@ -35,7 +35,7 @@ class Found(NamedTuple):
 @click.option("-f", "--filename", "names", multiple=True, help="Manifests or directories; - for standard input.")
 @click.option("--cluster", is_flag=True, help="All Ingresses of the cluster, whatever their class.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
-@click.option("--shared-hosts", is_flag=True, help="As the controller will be started.")
+@click.option("--shared-hosts", is_flag=True, help="Give it if the controller has it.")
 @click.option("--ssl-passthrough", is_flag=True, help="Likewise: without it Ingresses whose pods end TLS are left out.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(

@@ -12,10 +12,10 @@ from vrata.kube import config
 @click.command(epilog="Example: vrata ingress explain https://shop.example/cart")
 @click.argument("url")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
-@click.option("--shared-hosts", is_flag=True, help="As the controller was started.")
+@click.option("--shared-hosts", is_flag=True, help="Give it if the controller has it.")
 @click.option("--ssl-passthrough", is_flag=True, help="Likewise: without it Ingresses whose pods end TLS are left out.")
 def command(url: str, kubeconfig: Path | None, *, shared_hosts: bool, ssl_passthrough: bool) -> None:
-    """Say which Ingress, rule, Service and pods serve URL, and which other rules it passes over."""
+    """Show which Ingress, rule, Service and pods serve URL, and which other rules match with a lower rank."""
 
     async def work() -> None:
         import aiohttp

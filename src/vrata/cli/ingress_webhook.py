@@ -17,7 +17,7 @@ from vrata.kube import config
 @click.option("--tls-cert-file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--tls-key-file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
-@click.option("--shared-hosts", is_flag=True, help="As the controller was started.")
+@click.option("--shared-hosts", is_flag=True, help="Give it if the controller has it.")
 @click.option("--ssl-passthrough", is_flag=True, help="Likewise: without it Ingresses whose pods end TLS are left out.")
 def command(
     port: int,
@@ -28,7 +28,7 @@ def command(
     shared_hosts: bool,
     ssl_passthrough: bool,
 ) -> None:
-    """Answer the API server what is wrong with an Ingress, over HTTPS, at /validate."""
+    """Serve an admission webhook over HTTPS at /validate that reports what is wrong with an Ingress."""
 
     async def serve() -> None:
         from vrata.base.asgi import serve_http

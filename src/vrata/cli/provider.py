@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
     type=click.IntRange(2, 86400),
     default=5,
     show_default=True,
-    help="The Lease of a replica that has stopped expires after so long; another one then takes over.",
+    help="Seconds until the Lease of a stopped replica expires and another one takes over.",
 )
 @click.option("--http-port", type=click.IntRange(0, 65535), help="Serve /healthz, /readyz and /metrics there.")
 @click.pass_context

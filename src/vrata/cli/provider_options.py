@@ -41,7 +41,7 @@ _OPTIONS = (
         help="Refuse annotations that reach beyond their namespace, unless it has the label"
         " vrata.dev/allow-annotations=true: load-balancer-id, port-id and TLS references.",
     ),
-    click.option("--on-error", type=click.Choice(POLICIES), help="With a load balancer in ERROR; default: failover."),
+    click.option("--on-error", type=click.Choice(POLICIES), help="What to do about a load balancer in ERROR; default: failover."),
 )  # fmt: skip
 
 

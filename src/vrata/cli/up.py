@@ -31,7 +31,9 @@ from vrata.cli import progress, types
     help="Run the workload controllers.  [default: those that the cluster does not have itself]",
 )
 @click.option(
-    "--advert-interval-ms", type=click.IntRange(10, 40950), help="Of VRRP; 3.6 of them make a takeover.  [default: 50]"
+    "--advert-interval-ms",
+    type=click.IntRange(10, 40950),
+    help="Interval of VRRP adverts; a standby takes over when three are missing.  [default: 50]",
 )
 def command(
     name: str,

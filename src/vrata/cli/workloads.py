@@ -11,7 +11,7 @@ from vrata.kube.client import Kube
 
 @click.command(epilog="Started by `vrata up`, unless --no-controllers is given.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), required=True)
-@click.option("--everything", is_flag=True, help="Also what the cluster has controllers of its own for.")
+@click.option("--everything", is_flag=True, help="Run also those controllers that the cluster has itself.")
 def command(kubeconfig: Path, *, everything: bool) -> None:
     """Run the sandbox's Deployment, ReplicaSet and EndpointSlice controllers.
 
