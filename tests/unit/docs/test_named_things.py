@@ -1,5 +1,6 @@
-"""What pages name exists: commands and their options, targets of the Makefile, modules, files."""
+"""What pages name exists: commands and options, targets of the Makefile, modules, files, metrics, annotations, events."""
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -21,6 +22,22 @@ _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 # Of the kubelet, kube-proxy and pytest.
 OTHERS = {"--cloud-provider", "--config", "--masquerade-all", "--durations"}
+
+# Events of OCCM that the page of the provider says are not sent.
+NOT_SENT = {
+    "DeleteLoadBalancerFailed", "LoadBalancerLbMethodUnknown", "LoadBalancerRename", "UpdateLoadBalancerFailed",
+    "UpdatedLoadBalancer",
+}  # fmt: skip
+SOURCE = [path.read_text() for path in sorted((ROOT / "src").rglob("*.py"))]
+STRINGS = {
+    node.value
+    for text in SOURCE
+    for node in ast.walk(ast.parse(text))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+}
+MANIFESTS = "".join(path.read_text() for path in (ROOT / "src").rglob("*.yaml"))
+_METRIC = re.compile(r"\b(?:vrata|openstack_api|cloudprovider_openstack|service_controller|kubeproxy)_[a-z_]+[a-z]\b")
+_EVENT = re.compile(r"[A-Z][a-z]+(?:[A-Z][A-Za-z]+)+")
 
 
 def code(page: Path) -> Iterator[str]:
@@ -82,6 +99,22 @@ def is_there(name: str) -> bool:
     return False
 
 
+def is_metric(name: str) -> bool:
+    """Whether the source has it, whole or without the prefix that its part gives to all."""
+    short = re.sub(r"^vrata_(?:cloud|ingress(?:_host)?|haproxy|provider)_", "", name)
+    return any(re.sub("_(?:total|info)$", "", one) in STRINGS or one in STRINGS for one in (name, short))
+
+
+def is_said(name: str) -> bool:
+    """Whether an event, a kind or another word of an API is a string of the source, or a part of one."""
+    return name in NOT_SENT or any(name in text for text in SOURCE)
+
+
+def is_annotation(name: str) -> bool:
+    """Whether the source or a manifest has it."""
+    return name in STRINGS or name.partition("/")[2] in STRINGS or name in MANIFESTS
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_names_is_there(page: Path) -> None:
     wrong = []
@@ -92,6 +125,9 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         wrong += [one for one in re.findall(r"\bvrata(?:\.[a-z_A-Z]+)+(?![\w./-])", line) if not is_there(one)]
         if match := re.fullmatch(r"(?:\.\./)?((?:src|docs|tests|tools|deploy|bench)/[\w./-]+)", line):
             wrong += [] if (ROOT / match[1]).exists() or list(ROOT.glob(f"{match[1]}.py")) else [line]
+        wrong += [one for one in _METRIC.findall(line) if not is_metric(one)]
+        wrong += [one for one in re.findall(r"\bvrata\.dev/[a-z-]+", line) if not is_annotation(one)]
+        wrong += [line] if _EVENT.fullmatch(line) and not is_said(line) else []
         if match := re.fullmatch(r"(--[a-z][a-z-]*)(?:[ =].*)?", line):
             wrong += [] if match[1] in KNOWN else [line]
     assert wrong == []
@@ -114,6 +150,12 @@ def test_what_is_not_there_would_be_noticed() -> None:
     assert not is_there("vrata.net.command.outside")
     assert is_target("bench-failover")
     assert not is_target("benches")
+    assert is_metric("vrata_cloud_write_processor_seconds")
+    assert not is_metric("vrata_cloud_write_seconds")
+    assert is_annotation("vrata.dev/target")
+    assert not is_annotation("vrata.dev/tarjet")
+    assert is_said("HostConflict")
+    assert not is_said("Host" + "Conflicts")
 
 
 def test_the_steps_of_the_demo_are_those_that_readme_shows() -> None:
