@@ -269,15 +269,38 @@ local function of_error(txn, policy, status, slot)
   }
 end
 
+-- Routes of a host whose cookies have the same name and path share one cookie, so it has an entry for each Service: the pod,
+-- then the Service, `s-POD.SERVICE`, the newest first. An entry without a Service is of an older version.
+local MOST_BOUND, LONGEST_BOUND = 8, 100
+
+local function service_tag(txn, slot)
+  return ("%08x"):format(txn.c:crc32((owners:lookup(slot) or ""):match("^[^;]*")))
+end
+
+local function bound(text)
+  local found = {}
+  for entry in text:gmatch("[^_]+") do
+    local server, service = entry:match("^(s%-[%w-]+)%.(%x+)$")
+    if server and #entry <= LONGEST_BOUND and #found < MOST_BOUND then
+      found[#found + 1] = {server = server, service = service, text = entry}
+    end
+  end
+  return found
+end
+
 -- A client that has a server's cookie stays with it, on whichever side of a canary that is.
 local function choose(txn, policy, headers)
   local said = policy.cookie and cookie(headers, policy.cookie) or ""
-  local server, side = said:match("^(s%-[%w-]+)(~?)$")
+  local entries = bound(said)
   local main, others = txn:get_var("txn.slot"):match("^([^+|]+)(.*)$")
   local canary, fallback = others:match("^%+([^|]*)") or "", others:match("|(.*)") or ""
+  local old, old_side = said:match("^(s%-[%w-]+)(~?)$")
   local second = false
   if canary ~= "" then
-    if server then second = side ~= "" else second = is_canary(policy, headers) end
+    local ours, theirs = service_tag(txn, main), service_tag(txn, canary)
+    local side = old and (old_side ~= "" and theirs or ours)
+    for _, one in ipairs(entries) do side = side or (one.service == ours or one.service == theirs) and one.service end
+    if side then second = side ~= ours else second = is_canary(policy, headers) end
   end
   local slot = second and canary or main
   if fallback ~= "" and txn.c:nbsrv(slot) == 0 then
@@ -289,12 +312,17 @@ local function choose(txn, policy, headers)
     txn:set_var("txn.fallback", fallback)
   end
   txn:set_var("txn.slot", slot)
-  if policy.cookie then
+  if policy.cookie and slot ~= fallback then -- names of the fallback's servers are not for clients
+    local service, server, rest = service_tag(txn, slot), old, ""
+    for _, one in ipairs(entries) do
+      if one.service == service then server = server or one.server
+      else rest = rest .. "_" .. one.text end
+    end
     if server then txn:set_var("txn.server", server) end
     txn:set_var("txn.cookie", policy.cookie)
     local secure = policy["cookie-secure"] and txn:get_var("txn.scheme") == "https" and "; Secure" or ""
     local attributes = "; Path=" .. (policy["cookie-at"] or "/") .. policy["cookie-attributes"] .. secure
-    txn:set_var("txn.cookie_attributes", (second and "~" or "") .. attributes)
+    txn:set_var("txn.cookie_attributes", "." .. service .. rest .. attributes)
   end
 end
 

@@ -288,6 +288,37 @@ def test_affinity_by_a_cookie(site: Site, echoes: Echoes) -> None:
     assert site.request("GET", "sticky.example", "/", {"Cookie": "route=s-nobody"})[1]["set-cookie"]
 
 
+def test_services_whose_cookie_has_one_name_and_path_keep_their_pods(site: Site, echoes: Echoes) -> None:
+    names = ("apples", "pears")
+    for name in names:
+        pods = [f"{name}-{number}" for number in range(3)]
+        site.apply(service(name), *(endpoint(name, pod, echoes.port(pod)) for pod in pods))
+    asked = {"affinity": "cookie"}
+    site.apply(
+        ingress("exact", ("shared.example", "Exact", "/a", "apples"), annotations=asked),
+        ingress("prefix", ("shared.example", "Prefix", "/a", "pears"), annotations=asked),
+        ingress(
+            "patterns",
+            ("patterned.example", "ImplementationSpecific", "/[a-k]+", "apples"),
+            ("patterned.example", "ImplementationSpecific", "/[l-z]+", "pears"),
+            annotations=asked | {"use-regex": "true"},
+        ),
+    )
+    for host, paths in (("shared.example", ("/a", "/a/b")), ("patterned.example", ("/a", "/z"))):
+        for name, path in zip(names, paths, strict=True):
+            wait_for(lambda h=host, p=path, n=name: site.pod(h, p).startswith(n), f"{name} answers")  # type: ignore[misc]
+        for _ in range(4):  # browsers; each keeps the newest cookie of a name and path
+            cookie, seen = "", set()
+            for path in paths * 4:
+                _, headers, body = site.request("GET", host, path, {"Cookie": cookie})
+                cookie = headers.get("set-cookie", cookie).split(";")[0]
+                seen.add((path, body["pod"]))
+            assert len(seen) == len(paths), f"{host}: {seen}"
+    entries = "_".join(f"s-{number:016x}.{number:08x}" for number in range(400))
+    _, headers, _ = site.request("GET", "shared.example", "/a", {"Cookie": f"INGRESSCOOKIE={entries}"})
+    assert len(headers["set-cookie"]) < 1000, "what a client makes up does not come back whole"
+
+
 def test_a_body_that_is_too_large(site: Site) -> None:
     serve(site, "body.example", {"proxy-body-size": "1k"})
     site.until("body.example", "/", "one")
