@@ -75,6 +75,14 @@ def _named(ingress: Ingress) -> set[str]:
 
 
 def _explained(cluster: Cluster, table: Table, scheme: str, host: str, path: str) -> Iterator[str]:
+    if scheme == "https" and (through := table.hosts.get(host, NOTHING).through):
+        served = table.hosts[host]
+        keys = (key for key, one in (*served.rows.items(), *served.patterns) if one.through and one.backend == through)
+        ingress, at = table.owner(host, next(keys))
+        yield "encrypted    up to the pods, which have the certificate, whatever the path"
+        yield f"             {at} of Ingress {ingress}"
+        yield from _backend(cluster, "backend", through)
+        return
     if scheme == "https":
         named = (table.hosts.get(one, NOTHING).certificate for one in candidates(host))
         secret = next((one for one in named if one), None)
@@ -111,13 +119,6 @@ def found_rules(table: Table, host: str, path: str) -> list[tuple[str, str, str,
 
 
 def _served(cluster: Cluster, scheme: str, route: Route) -> Iterator[str]:
-    if route.through and scheme == "https":
-        yield "encrypted    up to the pods, which have the certificate"
-        yield from _backend(cluster, "backend", route.backend)
-        return
-    if route.http_only and scheme == "https":
-        yield "answer       421: another Ingress has TLS of this host go to its pods unopened"
-        return
     if route.https_only and scheme == "http":
         yield "answer       308 to https: the Ingress has TLS for this host"
         return

@@ -97,10 +97,10 @@ def rows_of_policy(policy: Policy) -> dict[str, Policy]:
 
 def place(route: Route, scheme: Scheme, slots: Mapping[BackendKey, Slot]) -> Place:
     """Where a row leads."""
-    if route.miss:
-        return route.miss
     if route.through or (route.https_only and scheme is Scheme.HTTP) or (route.http_only and scheme is Scheme.HTTPS):
         return REDIRECT  # over TLS that was ended here: 421, for this host's is not
+    if route.miss:
+        return route.miss
     text: str = slots[route.backend]
     text += f"+{slots[route.canary]}" if route.canary else ""
     text += f"|{slots[route.fallback]}" if route.fallback else ""

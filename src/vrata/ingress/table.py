@@ -335,7 +335,9 @@ class Table:
             routes = {key: route._replace(policy=guarded_by[route.policy]) for key, route in routes.items()}
             if miss and miss.miss != NOT_HERE:
                 miss = miss._replace(miss=Place(f"{miss.miss}{most}{CAREFULLY}"))
-        certificate = self._certificate(host, by_age, problems)
+        certificate, through = self._certificate(host, by_age, problems), _through(host, routes)
+        if through:  # no request that comes over TLS ended here is for this host, whatever its path
+            miss = (miss or Route(BackendKey(""), miss=TO_WILDCARD))._replace(http_only=True)
         if not patterned:
             rows = {RowKey(key): route for key, route in routes.items()}
             for row in tuple(rows) if guarded else ():
@@ -343,12 +345,12 @@ class Table:
                     rows.setdefault(plain, rows[row])
             if miss:
                 rows.setdefault(prefix_row(host, "/"), miss)
-            return Host(rows, (), certificate, authority, _through(host, routes), tuple(problems))
+            return Host(rows, (), certificate, authority, through, tuple(problems))
         longest_first = sorted(rules, key=lambda key: (-len(rules[key][1].pattern), key))
         patterns = tuple((key, routes[key]) for key in longest_first)
         if miss and (everything := pattern_of(host, "/")) not in routes:
             patterns += ((everything, miss),)
-        return Host({}, patterns, certificate, authority, _through(host, routes), tuple(problems))
+        return Host({}, patterns, certificate, authority, through, tuple(problems))
 
     def _authority(self, host: str, by_age: list[str]) -> SecretKey | None:
         """Of clients' certificates: the oldest Ingress that names one decides."""

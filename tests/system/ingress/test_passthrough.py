@@ -1,5 +1,6 @@
 """Hosts whose pods end TLS, beside hosts of which HAProxy does."""
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,13 @@ def through(*hosts: str) -> Json:
     return ingress("through", *((host, "Prefix", "/", "through") for host in hosts), annotations=ASKED)
 
 
+def misdirected(site: Site, version: str, path: str) -> str:
+    """Status of a request for the host on a connection that was made for another name."""
+    argv = ["curl", "-sk", f"--http{version}", "--resolve", f"ended.example:{site.https}:127.0.0.1", "-o", "/dev/null"]
+    argv += ["-w", "%{http_code}", "-H", "Host: through.example", f"https://ended.example:{site.https}{path}"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
 def test_tls_of_some_hosts_is_their_pods_own_affair(passing: Site, site: Site) -> None:
     worker = passing.worker()
     passing.apply(
@@ -62,6 +70,16 @@ def test_tls_of_some_hosts_is_their_pods_own_affair(passing: Site, site: Site) -
     assert passing.pod("through.example", "/other") == "308"
     assert passing.encrypted("through.example", proof)[1]["pod"] == "encrypted"
     assert passing.encrypted("through.example", proof, name="ended.example")[0] == 421
+
+    # Whatever its path, also one that no rule names: a browser reuses connections for names of one certificate.
+    passing.apply(
+        ingress("through", ("through.example", "Prefix", "/app", "through"), annotations=ASKED),
+        ingress("younger", ("through.example", "Prefix", "/api", "web")),
+    )
+    passing.until("through.example", "/api", "one")
+    wait_for(lambda: passing.pod("through.example", "/") == "404", "over plain HTTP no rule is for it")
+    for path in ("/", "/app", "/api"):
+        assert misdirected(passing, "1.1", path) == misdirected(passing, "2", path) == "421", path
 
     passing.apply(through("other.example"))
     wait_for(lambda: passing.certificate("through.example") != "pods", "the host is no more")

@@ -36,6 +36,18 @@ def test_tls_is_explained_by_the_secret_and_the_redirect() -> None:
     assert "the default one" in said("https://other.example/", shop)
 
 
+@pytest.mark.parametrize("path", ["/app", "/api", "/"])
+def test_a_host_passed_through_is_its_pods_whatever_the_path(path: str) -> None:
+    words = {"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}
+    mine = make_ingress("mine", ("h.example", "Prefix", "/app"), annotations=words, created="2026-01-01T00:00:00Z")
+    theirs = make_ingress("theirs", ("h.example", "Prefix", "/api"), created="2026-02-01T00:00:00Z")
+    cluster = Cluster((mine, theirs), (CLASS,), (WEB,), (LABELLED,), passthrough=True)
+    text = "\n".join(explain(cluster, f"https://h.example{path}"))
+    assert "encrypted    up to the pods" in text
+    assert "spec.rules[0].http.paths[0] of Ingress default/mine" in text
+    assert "the default one" not in text
+
+
 def test_what_nobody_serves_is_404_and_what_has_no_pod_503() -> None:
     assert "404" in said("http://nobody.example/", make_ingress("a", ("a.example", "Prefix", "/")))
     text = said("http://a.example/", make_ingress("a", ("a.example", "Prefix", "/", "missing")))

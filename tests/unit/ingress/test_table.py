@@ -15,6 +15,7 @@ from vrata.ingress.model import (
     NO_POLICY,
     NOT_HERE,
     REDIRECT,
+    TO_WILDCARD,
     BackendKey,
     Policy,
     Route,
@@ -310,6 +311,27 @@ def test_over_plain_http_others_paths_of_a_host_passed_through_are_served(
     assert place(route, Scheme.HTTP, slots) == "r-000001"
     assert place(route, Scheme.HTTPS, slots) == REDIRECT
     assert [one.reason for one in host.problems] == (["PassthroughConflict"] if told else [])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("pattern", [False, True])
+def test_no_path_of_a_host_passed_through_is_served_where_tls_was_ended(*, shared: bool, pattern: bool) -> None:
+    """Also one that neither its own Ingress nor another one names, and that a wildcard's rule would be for."""
+    words = {"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}
+    regex = {"nginx.ingress.kubernetes.io/use-regex": "true"} if pattern else {}
+    made = (
+        make_ingress("mine", ("h.example", "Prefix", "/app"), annotations=words, created="2026-01-01T00:00:00Z"),
+        make_ingress("theirs", ("h.example", "Prefix", "/api"), annotations=regex, created="2026-02-01T00:00:00Z"),
+        make_ingress("wildcard", ("*.example", "Prefix", "/"), created="2026-03-01T00:00:00Z"),
+    )
+    table = Table(shared_hosts=shared)
+    for one in made:
+        table.put(one.metadata.key, read_ingress(one, passthrough=True))
+    host = table.settle().hosts["h.example"]
+    slots: dict[BackendKey, Slot] = defaultdict(lambda: Slot("r-000001"))
+    assert {place(route, Scheme.HTTPS, slots) for route in host.routes()} == {REDIRECT}
+    rest = [route for key, route in (*host.rows.items(), *host.patterns) if key.endswith("example/")]
+    assert [place(route, Scheme.HTTP, slots) for route in rest] == [TO_WILDCARD], "over plain HTTP as elsewhere"
 
 
 def test_all_paths_of_a_host_are_careful_where_some_are_guarded() -> None:
