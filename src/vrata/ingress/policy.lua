@@ -14,6 +14,7 @@ local MOST_KNOWN = 20000
 local AUTH_TIMEOUT_MS = 5000
 local ERROR_TIMEOUT_MS = 5000
 local LONGEST = tonumber(os.getenv("VRATA_LONGEST")) -- bytes: what is sent goes through one buffer
+local MOST_HEADERS = tonumber(os.getenv("VRATA_MOST_HEADERS")) -- that HAProxy takes in one message
 local LONGEST_MATCHED = 1024 -- characters that a regular expression is tried on, as in vrata.ingress.annotations.grammar
 local LONGEST_ORIGIN = 300 -- scheme, DNS name and port
 local MOST_COPIES, COPY_TIMEOUT_MS = 50, 5000 -- of requests, under way in this thread
@@ -805,6 +806,15 @@ local function end_to_end(txn)
   return headers
 end
 
+-- Bytes and number of headers as they are sent, with those that `outbound` is told besides.
+local function size_of(headers, url)
+  local bytes, count = #url + 500, 6
+  for name, values in pairs(headers) do
+    for _, value in ipairs(values) do bytes, count = bytes + #name + #value + 4, count + 1 end
+  end
+  return bytes, count
+end
+
 -- A copy of the request, whose answer nobody waits for (ingress-nginx, «Mirror»).
 core.register_action("mirror", {"http-req"}, function(txn)
   local policy = find(txn:get_var("txn.policy") or "") or {}
@@ -840,6 +850,11 @@ core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", functi
     if not text or length > LONGEST then return too_long(txn) end
     headers[name:lower()] = {text}
   end
+  local bytes, count = size_of(headers, url)
+  if #url + #here + #back > LONGEST then return too_long(txn) end
+  if bytes > LONGEST or count > MOST_HEADERS then
+    return refuse(txn, 431, "these headers and this address are too large to be told to the auth service; send less")
+  end
   local done, response = ask_outside(policy["auth-method"] or "GET", {
     url = url, headers = headers, timeout = AUTH_TIMEOUT_MS,
   })
@@ -862,6 +877,7 @@ core.register_action("authenticate", {"http-req"}, guard("txn.auth_done", functi
     if not ("&" .. (query or "")):find("&" .. param, 1, true) then
       signin = signin .. (query and "&" or "?") .. param .. escaped(here)
     end
+    if #signin > LONGEST then return too_long(txn) end
     answer(txn, 302, {location = signin, ["set-cookie"] = cookies})
   elseif status == 401 or status == 403 then
     local asked = all(response.headers, "www-authenticate")

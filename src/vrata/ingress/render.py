@@ -157,6 +157,7 @@ global
   tune.pool-high-fd-ratio 60
   setenv VRATA_DIRECTORY {directory}
   setenv VRATA_LONGEST {settings.header_bytes * 15 // 16:d}
+  setenv VRATA_MOST_HEADERS {settings.header_count:d}
   setenv VRATA_POLICIES {map_path(directory, POLICIES)}
   setenv VRATA_USERS {map_path(directory, USERS)}
   setenv VRATA_DOORMAN {directory}/{DOORMAN}

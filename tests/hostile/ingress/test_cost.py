@@ -37,6 +37,9 @@ COOKIES = {
     "its name as values": fill(f"a={COOKIE}="),
     "a long server": f"{COOKIE}=s-{fill('a-')}",
     "a server and more": f"{COOKIE}=s-{fill('a')}~~",
+    "servers of Services": f"{COOKIE}={fill('s-a.1_')}",
+    "a server and dots": f"{COOKIE}=s-{fill('a.')}",
+    "no servers": f"{COOKIE}={fill('_')}",
 }
 PATHS = {
     "elements": fill("/a"),
@@ -175,7 +178,7 @@ ATTACKS: dict[str, tuple[str, str, dict[str, str]]] = {
     **{f"canary's cookie: {what}": (NAMES[7], "/", {"Cookie": text}) for what, text in COOKIES.items()},
     **{f"path: {what}": (NAMES[1], text, {}) for what, text in PATHS.items()},
     **{f"redirect: {what}": (NAMES[2], text, {}) for what, text in PATHS.items()},
-    **{f"auth: {what}": (NAMES[3], text[: LONG // 3], {}) for what, text in PATHS.items()},
+    **{f"auth: {what}": (NAMES[3], text[: LONG // 6], {}) for what, text in PATHS.items()},
     **{f"errors: {what}": (NAMES[6], text[: LONG // 2], {}) for what, text in PATHS.items()},
     **{f"pattern: {what}": (PATTERNED, text, {"X-Side": text}) for what, text in MATCHED.items()},
     **{

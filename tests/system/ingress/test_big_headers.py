@@ -78,3 +78,13 @@ def test_a_clients_big_headers_reach_the_pod(sso: Site, version: str, length: in
     status, body = ask(sso, version, "/echo", *(f"X-Own-{one}: {'h' * (length // count)}" for one in range(count)))
     assert status == "200"
     assert sum(name.startswith("X-Own-") for name in json.loads(body)["headers"]) == count
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1.1", "400"), ("2", "000")])
+@pytest.mark.parametrize("length", [33_500, 40_000])
+def test_larger_ones_get_400_or_over_http_2_no_answer(sso: Site, version: str, expected: str, length: int) -> None:
+    """HAProxy resets the stream, or ends the connection where the headers do not fit a buffer (docs/ingress.md)."""
+    worker = sso.worker()
+    assert ask(sso, version, "/echo", *(f"X-Own-{one}: {'h' * (length // 4)}" for one in range(4)))[0] == expected
+    assert ask(sso, version, "/echo")[0] == "200"
+    assert sso.worker() == worker

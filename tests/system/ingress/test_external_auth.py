@@ -154,3 +154,40 @@ def test_what_is_of_one_connection_stays_there(site: Site, doorkeeper: Doorkeepe
         assert not {"x-own", "authorization", "te"} & headers.keys()
     assert not {"keep-alive", "proxy-connection"} & heard.keys()
     assert seen["Host"] == ["asked.example"]
+
+
+def status_of(site: Site, path: str, *headers: str) -> str:
+    """Status of a request that may be longer than http.client takes."""
+    argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: asked.example"]
+    argv += [word for header in headers for word in ("-H", header)]
+    return subprocess.run(
+        [*argv, f"http://127.0.0.1:{site.http}{path}"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_request_that_the_auth_service_cannot_be_sent_is_said_to_be_too_large(
+    site: Site, doorkeeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told the address up to three times, beside all headers of the client: in a buffer of HAProxy's."""
+    serve(site, "asked", f"{doorkeeper.url}/yes")
+    site.until("asked.example", "/", "one")
+    heard = len(doorkeeper.heard)
+    assert status_of(site, "/?" + "q" * 20_000) == "414"
+    assert status_of(site, "/?" + "q" * 8_000, "X-Own: " + "h" * 20_000) == "431"
+    assert status_of(site, "/", "X-Own: " + "h" * 31_000) == "431"
+    assert status_of(site, "/", *(f"X-Own-{number}: 1" for number in range(248))) == "431"
+    assert len(doorkeeper.heard) == heard
+    assert status_of(site, "/?" + "q" * 12_000) == "200"
+    assert status_of(site, "/", "X-Own: " + "h" * 25_000) == "200"
+    # It takes all that it is sent: whatever does not fit is refused before, and never 503.
+    monkeypatch.setattr("http.client._MAXHEADERS", 1000)
+    many = [[f"X-Own-{number}: 1" for number in range(count)] for count in range(220, 253, 3)]
+    large = [["X-Own: " + "h" * length] for length in range(28_000, 32_000, 250)]
+    for headers in (*many, *large):
+        assert status_of(site, "/", *headers) in ("200", "431"), (len(headers), len(headers[0]))
+    for length in range(7_000, 16_000, 500):
+        assert status_of(site, "/?" + "q" * length, "X-Own: " + "h" * 4000) in ("200", "414", "431"), length
+    assert status_of(site, "/", *many[0]) == "200"
+    serve(site, "asked", f"{doorkeeper.url}/no", signin="https://login.example/")
+    wait_for(lambda: status_of(site, "/") == "302", "the client is sent away")
+    assert status_of(site, "/?" + "/" * 12_000) == "414", "where it would come back to is three times as long"
