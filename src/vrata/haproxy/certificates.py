@@ -4,6 +4,7 @@ Takes what a certificate container or a PKCS #12 secret holds (RFC 5280, RFC 729
 TLS server could not serve: no certificate, no key, a key of another certificate. Does no I/O.
 """
 
+import base64
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -67,13 +68,13 @@ def self_signed(name: str) -> str:
 
 def authorities(payload: bytes) -> str:
     """CA certificates as PEM. InvalidInput if there is none."""
-    return "".join(_text(one) for one in _certificates("CA certificate", payload))
+    return "".join(map(_text, dict.fromkeys(_certificates("CA certificate", payload))))
 
 
 def revocations(payload: bytes) -> str:
     """A certificate revocation list (RFC 5280, section 5) as PEM. InvalidInput if it is none."""
     try:
-        found = _blocks(payload, b"X509 CRL", b"CRL")
+        found = _blocks("CRL", payload, b"X509 CRL", b"CRL")
         loaded = x509.load_pem_x509_crl(found[0]) if found else x509.load_der_x509_crl(payload)
         return loaded.public_bytes(Encoding.PEM).decode()
     except _UNREADABLE as error:
@@ -92,26 +93,22 @@ def host_names(pem: str) -> tuple[str, ...]:
 
 def _certificates(part: str, payload: bytes) -> list[x509.Certificate]:
     try:
-        if found := _blocks(payload, *_CERTIFICATE):
-            return [x509.load_pem_x509_certificate(one) for one in found]
-        return [x509.load_der_x509_certificate(payload)]
+        return _in_pem(part, payload) or [x509.load_der_x509_certificate(payload)]
     except _UNREADABLE as error:
         raise InvalidInput(part, "(secret)", "store an X.509 certificate in PEM") from error
 
 
 def _chain(payload: bytes) -> Sequence[x509.Certificate]:
     try:
-        if found := _blocks(payload, b"PKCS7"):
+        if found := _blocks("intermediates", payload, b"PKCS7"):
             return pkcs7.load_pem_pkcs7_certificates(found[0])
-        if found := _blocks(payload, *_CERTIFICATE):
-            return [x509.load_pem_x509_certificate(one) for one in found]
-        return pkcs7.load_der_pkcs7_certificates(payload)
+        return _in_pem("intermediates", payload) or pkcs7.load_der_pkcs7_certificates(payload)
     except _UNREADABLE as error:
         raise InvalidInput("intermediates", "(secret)", "store the chain as PEM or PKCS #7") from error
 
 
 def _key(payload: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
-    found = [block for label, block in _labelled(payload) if label.endswith(b"PRIVATE KEY")]
+    found = [block for label, block in _labelled("private_key", payload) if label.endswith(b"PRIVATE KEY")]
     load = load_pem_private_key if found else load_der_private_key
     try:
         return load(found[0] if found else payload, passphrase or None, unsafe_skip_rsa_key_validation=True)
@@ -121,26 +118,36 @@ def _key(payload: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
         ) from error
 
 
-def _labelled(payload: bytes) -> list[tuple[bytes, bytes]]:
-    """Labels and blocks, in time that grows with the payload."""
+def _labelled(part: str, payload: bytes) -> list[tuple[bytes, bytes]]:
+    """Labels and blocks, in time that grows with the payload. InvalidInput for one that does not end: something was cut off."""
     found, at = [], 0
     while begins := _BEGIN.search(payload, at):
         last = b"-----END " + begins[1] + b"-----"
         ends = payload.find(last, begins.end())
-        if ends < 0:
-            break
+        if ends < 0 or _BEGIN.search(payload, begins.end(), ends):
+            raise InvalidInput(part, begins[0].decode(), "store the whole PEM: this block has no END line")
         at = ends + len(last)
         found.append((begins[1], payload[begins.start() : at]))
     return found
 
 
-def _blocks(payload: bytes, *labels: bytes) -> list[bytes]:
-    """The PEM blocks with one of these labels, without what stands around them; of OpenSSL's trusted ones the plain label."""
+def _blocks(part: str, payload: bytes, *labels: bytes) -> list[bytes]:
+    """The PEM blocks with one of these labels, without what stands around them."""
+    return [block for label, block in _labelled(part, payload) if label in labels]
+
+
+def _in_pem(part: str, payload: bytes) -> list[x509.Certificate]:
     return [
-        re.sub(rb"(BEGIN|END) (?:X509|TRUSTED) CERTIFICATE", rb"\1 CERTIFICATE", block)
-        for label, block in _labelled(payload)
-        if label in labels
+        x509.load_der_x509_certificate(_first_element(base64.b64decode(block.split(b"-----")[2])))
+        for block in _blocks(part, payload, *_CERTIFICATE)
     ]
+
+
+def _first_element(der: bytes) -> bytes:
+    """In OpenSSL's trusted certificates what they are trusted for follows, which is for verifying, not for serving."""
+    first = int.from_bytes(der[1:2], "big")
+    more = first & 0x7F if first & 0x80 else 0
+    return der[: 2 + more + (int.from_bytes(der[2 : 2 + more], "big") if more else first)]
 
 
 def _leaf_first(given: list[x509.Certificate], key: PrivateKeyTypes) -> list[x509.Certificate]:
@@ -169,7 +176,7 @@ def _pem(leaf: x509.Certificate, chain: Sequence[x509.Certificate], key: Private
     if _public(leaf) != _public(key):
         raise InvalidInput("private_key", "(secret)", "give the key that belongs to the certificate")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return "".join(_text(one) for one in (leaf, *chain)) + secret
+    return "".join(map(_text, dict.fromkeys((leaf, *chain)))) + secret  # each once, whatever was given twice
 
 
 def _text(certificate: x509.Certificate) -> str:

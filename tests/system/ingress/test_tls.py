@@ -1,6 +1,7 @@
 """HTTPS: the certificate of each name, its rotation, what is said of a bad one; all without a reload."""
 
 import http.client
+import subprocess
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support.kubernetes import wait_for
@@ -84,6 +85,33 @@ def test_a_missing_secret_and_a_wrong_key_are_told_and_mended_later(site: Site) 
     site.apply(secret("late", issue("late", "late.example")), secret("wrong", issue("right", "wrong.example")))
     wait_for(lambda: site.certificate("late.example") == "late", "it is served when it is there")
     wait_for(lambda: site.certificate("wrong.example") == "right", "and the other when it is right")
+
+
+def sent(site: Site, name: str) -> int:
+    """How many certificates a handshake brings."""
+    argv = ["openssl", "s_client", "-connect", f"127.0.0.1:{site.https}", "-servername", name, "-showcerts"]
+    return subprocess.run(argv, input="", capture_output=True, text=True, check=False).stdout.count("BEGIN CERTIFICATE")
+
+
+def test_a_chain_with_things_twice_is_sent_once_and_one_that_was_cut_off_is_told(site: Site) -> None:
+    authority = issue("root", authority=True)
+    middle = issue("middle", by=authority, authority=True)
+    leaf, other = (issue(name, f"{name}.tls.example", by=middle) for name in ("twice", "whole"))
+    cut, whole = secret("cut", leaf), secret("whole", other)
+    text = leaf.cert_pem * 2 + middle.cert_pem
+    cut["stringData"]["tls.crt"] = text
+    names = {name: [f"{name}.tls.example"] for name in ("cut", "whole")}
+    names["cut"] = ["twice.tls.example"]
+    paths = tuple((host, "Prefix", "/", "web") for hosts in names.values() for host in hosts)
+    site.apply(cut, whole, ingress("cut", *paths, tls=names))
+    wait_for(lambda: site.certificate("twice.tls.example") == "twice", "it is served")
+    assert sent(site, "twice.tls.example") == 2
+    cut["stringData"]["tls.crt"] = text[:-60]
+    site.apply(cut)
+    told = "Secret 'default/cut', tls.crt: '-----BEGIN CERTIFICATE-----' is not usable; store the whole PEM"
+    wait_for(lambda: told in events(site), "an event names Secret, key and remedy")
+    assert site.certificate("whole.tls.example") == "whole"
+    assert site.encrypted("whole.tls.example")[1]["pod"] == "one"
 
 
 def test_a_certificate_that_nobody_can_serve_is_told_and_keeps_nobody_waiting(site: Site) -> None:

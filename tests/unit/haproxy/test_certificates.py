@@ -1,6 +1,7 @@
 """Certificates of containers and PKCS #12 files become what HAProxy reads; sealed secrets open only where they belong."""
 
 import itertools
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -60,10 +61,43 @@ def test_text_around_pem_is_no_part_of_it(leaf: Identity, middle: Identity, auth
     assert certificates.revocations(crl) in crl.decode()
 
 
-def test_labels_that_openssl_writes_are_read(leaf: Identity) -> None:
-    for label in ("X509 CERTIFICATE", "TRUSTED CERTIFICATE"):
-        text = leaf.cert_pem.replace("CERTIFICATE", label)
-        assert certificates.bundle(text.encode(), leaf.key_pem.encode(), None, None) == leaf.cert_pem + leaf.key_pem
+def trusted(identity: Identity) -> str:
+    argv = ["openssl", "x509", "-trustout", "-addtrust", "serverAuth", "-setalias", "mine"]
+    return subprocess.run(argv, input=identity.cert_pem, capture_output=True, text=True, check=True).stdout
+
+
+def test_labels_that_openssl_writes_are_read(leaf: Identity, middle: Identity) -> None:
+    plain = leaf.cert_pem + middle.cert_pem
+    old = plain.replace("CERTIFICATE", "X509 CERTIFICATE")
+    for text in (old, plain.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), trusted(leaf) + trusted(middle)):
+        assert certificates.bundle(text.encode(), leaf.key_pem.encode(), None, None) == plain + leaf.key_pem
+        assert certificates.authorities(text.encode()) == plain
+
+
+def test_what_was_given_twice_is_sent_once(leaf: Identity, middle: Identity) -> None:
+    key, expected = leaf.key_pem.encode(), leaf.cert_pem + middle.cert_pem + leaf.key_pem
+    for given in itertools.product((leaf, middle), repeat=4):
+        if {leaf, middle} == set(given):
+            text = "".join(one.cert_pem for one in given).encode()
+            assert certificates.bundle(text, key, None, None) == expected
+            assert certificates.bundle(leaf.cert_pem.encode(), key, None, text) == expected
+            assert len(certificates.authorities(text)) == len(leaf.cert_pem + middle.cert_pem)
+    assert certificates.bundle_of_pkcs12(leaf.pkcs12(leaf, middle, middle)) == expected
+    alone = issue("alone.example")
+    assert certificates.bundle(alone.cert_pem.encode() * 2, alone.key_pem.encode(), None, None).count("BEGIN") == 2
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200, -30])
+@pytest.mark.parametrize("part", ["certificate", "intermediates", "private_key"])
+def test_a_block_that_was_cut_off_is_told_wherever_it_is(leaf: Identity, middle: Identity, part: str, cut: int) -> None:
+    """A chain that is not whole is not left out in silence: half of the clients would refuse what is sent."""
+    given = {"certificate": leaf.cert_pem, "intermediates": middle.cert_pem, "private_key": leaf.key_pem}
+    begin = given[part].partition("\n")[0]
+    piece = begin + given[part].removeprefix(begin)[:cut]
+    for text in (piece, given[part] + piece, piece + given[part], given[part] + piece + "text\n" + given[part]):
+        broken = {name: value.encode() for name, value in (given | {part: text}).items()}
+        with pytest.raises(InvalidInput, match=f"{part}: '{begin}'.*no END line"):
+            certificates.bundle(broken["certificate"], broken["private_key"], None, broken["intermediates"])
 
 
 def test_a_chain_is_put_in_order(leaf: Identity, middle: Identity, authority: Identity) -> None:
