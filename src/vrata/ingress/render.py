@@ -216,6 +216,7 @@ frontend outbound from all
   http-request set-var(txn.name) req.hdr(x-vrata-name)
   http-request set-var(txn.port) req.hdr(x-vrata-port)
   http-request set-var(txn.tls) req.hdr(x-vrata-tls)
+  http-request set-method %[req.hdr(x-vrata-method)] if {{ req.hdr(x-vrata-method) -m found }}
   http-request del-header x-vrata- -m beg
   http-request set-var(txn.address) var(txn.name),ipmask(32) if {{ var(txn.name) -m reg ^[0-9]+([.][0-9]+){{3}}$ }}
 {resolve}\

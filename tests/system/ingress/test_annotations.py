@@ -49,6 +49,28 @@ def test_redirects(site: Site, name: str, annotations: dict[str, str], status: i
         assert site.request("GET", named, "/a?b=c")[1]["location"] == location
 
 
+LOCATIONS = {
+    "https://[2001:db8::1]:8443/x": "https://[2001:db8::1]:8443/x",
+    "https://new.example:8443$uri?$args": "https://new.example:8443/a%2Fb(c)?d=%C3%BC&e=$host",
+    "$scheme://www.$host$request_uri": "http://www.odd.example/a%2Fb(c)?d=%C3%BC&e=$host",
+    "https://new.example/f%20g?h=100%25#top": "https://new.example/f%20g?h=100%25#top",
+    "https://new.example?back=$escaped_request_uri": "https://new.example/?back=%2Fa%252Fb%28c%29%3Fd%3D%25C3%25BC%26e%3D%24host",
+    "/later(x)#$args": "/later(x)#d=%C3%BC&e=$host",
+}
+
+
+def test_odd_addresses_of_redirects_are_sent_as_they_are_written(site: Site) -> None:
+    for kind in ("permanent-redirect", "temporal-redirect"):
+        for text, location in LOCATIONS.items():
+            serve(site, "odd.example", {kind: text})
+            wait_for(
+                lambda expected=location: (  # type: ignore[misc]
+                    site.request("GET", "odd.example", "/a%2Fb(c)?d=%C3%BC&e=$host")[1].get("location") == expected
+                ),
+                f"{text} is sent as {location}",
+            )
+
+
 def test_app_root_is_for_the_root_alone(site: Site) -> None:
     serve(site, "root.example", {"app-root": "/app"})
     until_status(site, "root.example", "/", 302)

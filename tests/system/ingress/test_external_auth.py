@@ -34,12 +34,14 @@ def doorkeeper(site: Site) -> Iterator[Doorkeeper]:
         protocol_version = "HTTP/1.1"  # it answers `Expect: 100-continue` with 100 first
 
         def do_GET(self) -> None:
-            made.heard.append({name.lower(): value for name, value in self.headers.items()})
+            made.heard.append({"": self.command} | {name.lower(): value for name, value in self.headers.items()})
             self.send_response(200 if self.path == "/yes" else 401)
             for cookie in COOKIES:
                 self.send_header("Set-Cookie", cookie)
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815 - as http.server calls them
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
@@ -191,3 +193,11 @@ def test_a_request_that_the_auth_service_cannot_be_sent_is_said_to_be_too_large(
     serve(site, "asked", f"{doorkeeper.url}/no", signin="https://login.example/")
     wait_for(lambda: status_of(site, "/") == "302", "the client is sent away")
     assert status_of(site, "/?" + "/" * 12_000) == "414", "where it would come back to is three times as long"
+
+
+def test_the_auth_service_is_asked_with_the_method_that_is_said(site: Site, doorkeeper: Doorkeeper) -> None:
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        serve(site, "asked", f"{doorkeeper.url}/yes", method=method)
+        wait_for(lambda: site.ask("asked.example", "/")[0] == 200 and doorkeeper.heard[-1][""] == method, method)  # noqa: B023
+        assert site.request("GET", "asked.example", "/", {"X-Vrata-Method": "TRACE"})[0] == 200
+        assert doorkeeper.heard[-1][""] == method

@@ -35,7 +35,7 @@ def outside() -> Iterator[Heard]:
             self.send_response(500)
             self.end_headers()
 
-        do_GET = do_POST = answer  # noqa: N815 - as http.server calls them
+        do_GET = do_POST = do_PATCH = do_OPTIONS = answer  # noqa: N815 - as http.server calls them
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
@@ -61,6 +61,9 @@ def test_a_mirror_gets_a_copy_of_each_request_and_nobody_its_answer(site: Site, 
     assert connection.getresponse().status == 200
     connection.close()
     wait_for(lambda: ("POST", "/write", "copies.example", "some words") in outside.requests, "its body, too")
+    for method in ("PATCH", "OPTIONS"):
+        site.request(method, "mirrored.example", "/other")
+        wait_for(lambda: (method, "/other", "copies.example", "") in outside.requests, method)  # noqa: B023
     words["mirror-target"] = "http://127.0.0.1:8081/"
     site.apply(ingress("mirrored", path, annotations=words))
     wait_for(

@@ -4,7 +4,8 @@ They take what ingress-nginx takes, in its spellings (`vrata.ingress.annotations
 them, blanks and line breaks around items of a list, names of hosts in any case.
 
 What comes out is a number, a member of a closed set, an address, or text of printable ASCII without quotes,
-backslash, braces, `%[`, newline or NUL. Only `regex` and `rewrite_path` allow more, and say what.
+backslash, braces, `%[`, newline or NUL; brackets only around the IPv6 address of a URL. Only `regex` and `rewrite_path`
+allow more, and say what.
 """
 
 import ipaddress
@@ -30,11 +31,20 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = rf"{_LABEL}(?:\.{_LABEL})*"
 _HOST = re.compile(rf"(?:\*\.)?{_NAME}", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
-_AUTHORITY = rf"{_NAME}(?::[0-9]{{1,5}})?"
+_PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5]))))"
+_AUTHORITY = rf"{_NAME}(?::{_PORT})?"
 _WITH_PORT = re.compile(_AUTHORITY, re.ASCII)
-_BEGINNING = re.compile(r"\A([a-z]+://)((?:(?!\$request_uri)[^/?#])*)(\?)?", re.ASCII | re.IGNORECASE)
+_BEGINNING = re.compile(
+    r"\A([a-z]+://|\$scheme://)((?:(?!\$(?:request_)?uri)[^/?#])*)([?#])?", re.ASCII | re.IGNORECASE
+)
 _ORIGIN = re.compile(rf"(?:[a-z]+://)?(?:\*\.)?{_AUTHORITY}", re.ASCII)
-_URL = re.compile(rf"https?://({_AUTHORITY})(?:\$request_uri|/[A-Za-z0-9/._~!&*+,;=:@%?#$-]*)?", re.ASCII)
+_URL = re.compile(rf"https?://({_AUTHORITY})(?:\$request_uri|/[A-Za-z0-9/._~!&()*+,;=:@%?#$-]*)?", re.ASCII)
+_LOCATION = re.compile(
+    rf"(?:https?|\$scheme)://(?:{_NAME}\.?|\[(?P<address>[0-9a-f:.]{{2,45}})\])(?::{_PORT})?"
+    r"(?:(?:\$(?:request_)?uri|/)[A-Za-z0-9/._~!&()*+,;=:@%?#$-]*)?",
+    re.ASCII,
+)
+_WRONG_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VARIABLE_HOST = re.compile(r"https?://[^/]*\$(?!request_uri)", re.ASCII)
 _OBJECT = re.compile(rf"(?:{_LABEL}/)?{_NAME}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9 !#$&()*+,./:;<=>?@^_|~-]{1,256}", re.ASCII)
@@ -167,7 +177,7 @@ def _matching(pattern: re.Pattern[str], said: str, *, fold: bool = False) -> Gra
 token = _matching(_TOKEN, "letters, digits and -_. only, at most 128")
 parameter = _matching(_PARAMETER, "letters, digits and -_.~ only, at most 64")
 host = _matching(_HOST, "a DNS name", fold=True)
-authority = _matching(_WITH_PORT, "a DNS name, perhaps with a port", fold=True)
+authority = _matching(_WITH_PORT, "a DNS name, perhaps with a port from 1 to 65535", fold=True)
 path = _matching(_PATH, "a path that begins with / in printable ASCII without quotes, blanks or braces")
 object_name = _matching(_OBJECT, "name or namespace/name of an object")
 plain = _matching(_PLAIN, "printable ASCII without quotes, backslash, braces, brackets or %")
@@ -176,7 +186,9 @@ _url = _matching(_URL, "http:// or https://, a DNS name, and a path without quot
 
 def _tidy(text: str) -> str:
     """Scheme and host in lower case, and a path before the query."""
-    return _BEGINNING.sub(lambda found: f"{found[1]}{found[2]}".lower() + ("/?" if found[3] else ""), text, count=1)
+    return _BEGINNING.sub(
+        lambda found: f"{found[1]}{found[2]}".lower() + (f"/{found[3]}" if found[3] else ""), text, count=1
+    )
 
 
 @takes(_url.said)
@@ -184,17 +196,37 @@ def url(text: str) -> str:
     return _url(_tidy(text) if text.isascii() else text)
 
 
-@takes("http:// or https:// and a DNS name, or a path; with the variables $host, $scheme, $request_uri, $uri, $args")
+@takes(
+    "http:// or https:// and a DNS name or [IPv6 address], perhaps a port and a path; or a path; with the variables"
+    " $host, $scheme, $request_uri, $uri, $args"
+)
 def location(text: str) -> object:
-    """Where a redirect leads: an absolute URL or a path, with variables of nginx."""
+    """Where a redirect leads: an absolute URL or a path, with variables of nginx; of the host only $host may be a part."""
+    if not text.isascii():
+        raise ValueError("write it in ASCII: hosts as xn--..., other characters as %C3%BC")
     unknown = [name for name in _VARIABLE.findall(text) if name not in VARIABLES]
     if unknown:
         raise ValueError(f"${unknown[0]} is not known; use only ${', $'.join(VARIABLES)}")
+    if _WRONG_ESCAPE.search(text):
+        raise ValueError("write two hexadecimal digits after each %, and % itself as %25")
     if text.startswith("/") and not text.startswith("//"):
         return path(text)
-    stand_ins = {"scheme": "https", "host": "x", "request_uri": "/", "uri": "/"}
-    url(_VARIABLE.sub(lambda found: stand_ins.get(found[1], "x"), text))
-    return _tidy(text)
+    text = _tidy(text)
+    begins = _BEGINNING.match(text)
+    if begins and set(_VARIABLE.findall(begins[2])) - {"host"}:
+        raise ValueError("clients choose the other variables: only $host can be a part of the host")
+    found = (
+        _LOCATION.fullmatch(f"{begins[1]}{begins[2].replace('$host', 'x')}{text[begins.end(2) :]}") if begins else None
+    )
+    if not found or len(text) > MAX_TEXT:
+        remedy = "and a path without quotes, brackets, blanks or braces"
+        raise ValueError(f"write http:// or https://, a DNS name or [IPv6 address], perhaps a port, {remedy}")
+    if found["address"]:
+        try:
+            ipaddress.IPv6Address(found["address"])
+        except ValueError:
+            raise ValueError("write an IPv6 address between [ and ]") from None
+    return text
 
 
 @takes("http://, https://, $scheme://, or one with $host or a DNS name, and a path; off")

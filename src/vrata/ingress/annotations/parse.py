@@ -1,6 +1,7 @@
 """From the annotations of one Ingress to its Options and problems; never raises, whatever is written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from vrata.ingress.annotations import options as o
@@ -9,6 +10,12 @@ from vrata.ingress.model import Problem
 
 NGINX = "nginx.ingress.kubernetes.io/"
 OURS = "vrata.dev/"
+# Group -> the annotation that switches it on, and whether a value does.
+SWITCHES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "canary": ("canary", bool),
+    "cors": ("enable-cors", bool),
+    "backend_tls": ("backend-protocol", lambda protocol: str(protocol).endswith("S")),
+}
 NETWORKS = {"allowlist-source-range", "whitelist-source-range", "denylist-source-range"}
 GROUPS: dict[str, type[Any]] = {
     "rewrite": o.Rewrite,
@@ -44,6 +51,7 @@ def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.O
     problems: list[Problem] = []
     groups: dict[str, dict[str, object]] = {}
     refused = False
+    off = _switched_off(said(annotations))
     for name, (key, text) in sorted(_by_name(said(annotations)).items()):
         row = TABLE.get(name)
         if row is None:
@@ -52,12 +60,28 @@ def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.O
             problems.append(Problem(ingress, "UnsupportedAnnotation", f"{key}: is not supported; {row.note}"))
             refused = refused or row.closed
         else:
+            row = replace(row, closed=row.closed and (row.group, row.field) not in off)
             problem = _take(ingress, key, text, row, groups)
             if problem:
                 problems.append(problem)
                 refused = refused or row.closed
     values: dict[str, Any] = {group: GROUPS[group](**fields) for group, fields in groups.items()}
     return o.Options(refused=refused, **values), tuple(problems)
+
+
+def _switched_off(annotations: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Group and field of annotations that do nothing, whatever they say, for another one is needed to switch them on."""
+    by_name = _by_name(annotations)
+    off = set()
+    for group, (switch, starts) in SWITCHES.items():
+        row = TABLE[switch]
+        try:
+            on = switch in by_name and starts(row.parse(by_name[switch][1].strip()))
+        except ValueError:
+            on = row.closed
+        if not on:
+            off |= {(group, one.field) for one in TABLE.values() if one.group == group and one.name != switch}
+    return off
 
 
 def _by_name(annotations: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -143,7 +143,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "external_auth",
         ("auth-url", "url", g.service_url), ("auth-signin", "signin", g.location),
-        ("auth-method", "method", g.choice("GET", "HEAD", "POST", "PUT", "DELETE")),
+        ("auth-method", "method", g.choice("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")),
         ("auth-response-headers", "response_headers", g.listed(g.token, 64)),
         ("auth-proxy-set-headers", "proxy_headers", g.object_name),
         closed=True,
@@ -245,6 +245,7 @@ _DIFFERS = {
     "affinity": "the cookie names a server by a digest of its own",
     "affinity-canary-behavior": "always sticky: who has a cookie stays on its side of a canary",
     "affinity-mode": "always persistent: a client stays as long as its pod is there",
+    "auth-method": "without CONNECT and TRACE",
     "auth-proxy-set-headers": "of the Ingress' own namespace; of nginx's variables those of permanent-redirect; 503 without it",
     "auth-request-redirect": "as permanent-redirect",
     "auth-tls-error-page": "an address or path, with 302; variables as of permanent-redirect",

@@ -1,5 +1,6 @@
 """Every row takes a good value and refuses a bad one; hostile text never gets into Options."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from vrata.ingress.annotations import grammar
 from vrata.ingress.annotations.options import Options
-from vrata.ingress.annotations.parse import NGINX, OURS, parse_annotations
+from vrata.ingress.annotations.parse import NGINX, OURS, SWITCHES, parse_annotations
 from vrata.ingress.annotations.table import ROWS, TABLE, Row, Support
 
 GOOD = {
@@ -62,6 +63,13 @@ HOSTILE = (
 )  # fmt: skip
 BACKEND = [row for row in TABLE.values() if row.support is not Support.NO]
 NAMES = [row.name for row in ROWS]
+# Group -> what switches it on.
+SWITCHED = {
+    "canary": ("canary", "true"),
+    "cors": ("enable-cors", "true"),
+    "backend_tls": ("backend-protocol", "HTTPS"),
+}
+ENCRYPTED = {NGINX + "backend-protocol": "HTTPS"}
 
 
 def find_texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -82,7 +90,9 @@ def assert_safe(options: Options) -> None:
         assert "%[" not in text, (name, text)
         assert not set(text) & set("\"'`"), (name, text)
         if not name.endswith("_pattern"):
-            assert not set(text) & set("\\{}[]"), (name, text)
+            # Around an address in a URL there are brackets.
+            plain = re.sub(r"^(https?|\$scheme)://\[[0-9a-f:.]+\]", "", text)
+            assert not set(plain) & set("\\{}[]"), (name, text)
 
 
 def test_names_are_once_in_the_table() -> None:
@@ -100,11 +110,30 @@ def test_good_value_sets_its_field(row: Row) -> None:
 
 @pytest.mark.parametrize("row", BACKEND, ids=lambda row: row.name)
 def test_bad_value_is_a_problem_with_its_effect(row: Row) -> None:
-    options, problems = parse_annotations("team/web", {NGINX + row.name: "\0"})
-    assert [problem.reason for problem in problems] == ["InvalidAnnotation"]
-    assert row.name in problems[0].message
-    assert getattr(options, row.group) is None
-    assert options.refused == row.closed
+    switch, on = SWITCHED.get(row.group, ("", ""))
+    for switched in ({}, {NGINX + switch: on}) if switch not in ("", row.name) else ({},):
+        options, problems = parse_annotations("team/web", {**switched, NGINX + row.name: "\0"})
+        assert [problem.reason for problem in problems] == ["InvalidAnnotation"]
+        assert row.name in problems[0].message
+        assert getattr(options, row.group) == getattr(parse_annotations("team/web", switched)[0], row.group)
+        closed = row.closed and (switch in ("", row.name) or bool(switched))
+        assert options.refused == closed
+        assert ("the Ingress is left out" if closed else "it has no effect") in problems[0].message
+
+
+def test_what_another_annotation_switches_off_is_told_and_leaves_nothing_out() -> None:
+    """As in ingress-nginx, which serves such an Ingress as if the canary's annotations were not there."""
+    assert SWITCHED.keys() == SWITCHES.keys()
+    for name, text in (("canary", "false"), ("enable-cors", "0"), ("backend-protocol", "grpc")):
+        bad = {"canary": "canary-weight", "enable-cors": "cors-max-age", "backend-protocol": "proxy-ssl-protocols"}[
+            name
+        ]
+        options, (problem,) = parse_annotations("team/web", {NGINX + name: text, NGINX + bad: "-7"})
+        assert not options.refused
+        assert f"{bad}: '-7' is not usable, it has no effect" in problem.message
+    # What cannot be read may be meant to switch it on.
+    options, _ = parse_annotations("team/web", {NGINX + "canary": "maybe", NGINX + "canary-weight": "-1"})
+    assert options.refused
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.support is Support.NO], ids=lambda row: row.name)
@@ -151,14 +180,14 @@ def test_units_are_nginxs() -> None:
 
 @pytest.mark.parametrize("text", ["SSLv3", "TLSv1 TLSv1.2", "TLSv1.2,TLSv1.3", "tlsv1.2", "TLSv1.4"])
 def test_versions_of_tls_are_known_and_without_gaps(text: str) -> None:
-    options, (problem,) = parse_annotations("a/b", {NGINX + "proxy-ssl-protocols": text})
+    options, (problem,) = parse_annotations("a/b", {**ENCRYPTED, NGINX + "proxy-ssl-protocols": text})
     assert "none left out between two" in problem.message
     assert options.refused
 
 
 @pytest.mark.parametrize("text", ["NOBODY", "HIGH MEDIUM", "HIGH@SECLEVEL=0", "!ALL", "HIGH;x", "A" * 513])
 def test_ciphers_are_those_that_openssl_has(text: str) -> None:
-    options, (problem,) = parse_annotations("a/b", {NGINX + "proxy-ssl-ciphers": text})
+    options, (problem,) = parse_annotations("a/b", {**ENCRYPTED, NGINX + "proxy-ssl-ciphers": text})
     assert "name" in problem.message
     assert options.refused
 
@@ -230,10 +259,12 @@ DIFFERENT = ["[[:foo:]]", "[[.a.]]", "a{70000}", "a{2,1}", "[z-a]", "[]a]", "{",
 
 @pytest.mark.parametrize("pattern", [*EXPLODING, *DIFFERENT])
 def test_regex_that_could_explode_or_differ_is_refused(pattern: str) -> None:
-    options, problems = parse_annotations("a/b", {NGINX + "canary-by-header-pattern": pattern})
+    asked = {NGINX + "canary": "true", NGINX + "canary-by-header-pattern": pattern}
+    options, problems = parse_annotations("a/b", asked)
     assert problems[0].reason == "InvalidAnnotation"
     assert options.refused
-    assert options.canary is None
+    assert options.canary
+    assert options.canary.header_pattern is None
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

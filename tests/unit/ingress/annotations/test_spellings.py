@@ -39,6 +39,12 @@ SPELLINGS = [
     ("mirror-host", "Copies.Example:8080", "copies.example:8080"),
     ("permanent-redirect", "https://New.Example/Path", "https://new.example/Path"),
     ("permanent-redirect", "https://h?x=1", "https://h/?x=1"),
+    ("permanent-redirect", "https://h#top", "https://h/#top"),
+    ("permanent-redirect", "https://New.example$uri?$args", "https://new.example$uri?$args"),
+    ("permanent-redirect", "https://$host?x=1", "https://$host/?x=1"),
+    ("permanent-redirect", "https://[2001:DB8::1]:8443?x", "https://[2001:db8::1]:8443/?x"),
+    ("permanent-redirect", "https://h.:65535/a(b)?c=%C3%BC#d", "https://h.:65535/a(b)?c=%C3%BC#d"),
+    ("permanent-redirect", "https://www.$host:8443$request_uri", "https://www.$host:8443$request_uri"),
     ("permanent-redirect", "HTTPS://new.example$request_uri", "https://new.example$request_uri"),
     ("proxy-body-size", "8M", 8 << 20),
     ("proxy-body-size", "8 m", 8 << 20),
@@ -151,3 +157,33 @@ def test_what_its_parser_takes_is_taken(name: str, data: st.DataObject) -> None:
 def test_every_annotation_of_its_source_has_a_verdict() -> None:
     assert SOURCE.keys() <= TABLE.keys()
     assert {row.group for row in TABLE.values()} <= {*GROUPS, ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("https://h:0/", "perhaps a port"),
+        ("https://h:65536/", "perhaps a port"),
+        ("https://h:/", "perhaps a port"),
+        ("https://[2001:db8::1::2]/", "IPv6 address between"),
+        ("https://[10.0.0.1]/", "IPv6 address between"),
+        ("https://2001:db8::1/", "[IPv6 address]"),
+        ("https://h/100%", "% itself as %25"),
+        ("/%zz", "% itself as %25"),
+        ("https://m\u00fcller.example/", "xn--"),
+        ("/m\u00fcller", "%C3%BC"),
+        ("https://h.example$args", "only $host can be a part of the host"),
+        ("https://h.example$escaped_request_uri", "only $host can be a part of the host"),
+        ("https://$scheme.example/", "only $host can be a part of the host"),
+        ("https://h/$hostname", "$hostname is not known"),
+        ("https://${host}/", "is not known"),
+        ("//h/x", "write http"),
+        ("https://h/a?b=[1]", "without quotes, brackets"),
+    ],
+)
+def test_a_redirect_that_could_lead_elsewhere_is_told_with_its_remedy(text: str, remedy: str) -> None:
+    for name in ("permanent-redirect", "temporal-redirect", "auth-signin"):
+        options, (problem,) = parse_annotations("team/web", {NGINX + name: text})
+        assert remedy in problem.message
+        assert options.redirect is None
+    assert parse_annotations("team/web", {NGINX + "auth-url": "http://auth.example:65536/"})[0].refused
