@@ -18,8 +18,11 @@ from vrata.ingress.claims import read_ingress
 from vrata.ingress.model import Claims
 from vrata.ingress.table import HOST_CONFLICT, TOO_COSTLY, Table
 from vrata.kube.objects import Ingress, IngressMeta, IngressSpec
+from vrata.sandbox.apiserver.check import refusals
+from vrata.sandbox.apiserver.resources import Registry
 
 API_VERSION = "networking.k8s.io/v1"
+_INGRESSES = next(one for one in Registry().all() if one.kind == "Ingress")
 EXAMPLES = "Examples: vrata ingress check -f manifests/     vrata ingress check --cluster --output json"
 
 
@@ -102,11 +105,11 @@ def _found(body: dict[str, Any]) -> Found:
     annotations = _texts(written, "annotations", torn)
     _texts(written, "labels", torn)
     metadata = IngressMeta(name, namespace, annotations=annotations)
+    torn = torn or refusals(_INGRESSES, body)
     try:
         return Found(Ingress(metadata, msgspec.convert(body.get("spec") or {}, IngressSpec)), torn=tuple(torn))
     except msgspec.ValidationError as error:
-        torn.append(f"spec: {error}; correct it, for the API server refuses it")
-        return Found(Ingress(metadata), torn=tuple(torn))
+        return Found(Ingress(metadata), torn=tuple(torn or [f"spec: {error}; mend it"]))
 
 
 def _mapping(parent: dict[Any, Any], field: str, torn: list[str]) -> dict[Any, Any]:
