@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vrata.base.errors import VrataError
@@ -28,10 +28,17 @@ def inside(netns: str | None, *argv: str) -> tuple[str, ...]:
     return argv if netns is None else ("nsenter", f"--net={NETNS_DIR / netns}", "--", *argv)
 
 
-async def run(*argv: str, netns: str | None = None, stdin: str = "", timeout_s: float = TIMEOUT_S) -> str:
+async def run(
+    *argv: str,
+    netns: str | None = None,
+    stdin: str = "",
+    timeout_s: float = TIMEOUT_S,
+    started: Callable[[int], None] = lambda _: None,
+) -> str:
     """Run a tool to its end and return what it printed; CommandFailed if it failed, was missing or too slow.
 
-    A tool that is interrupted by the time-out is killed and reaped.
+    `started` is told its process' number before it is given anything to do on `stdin`. A tool that is interrupted by the
+    time-out is killed and reaped.
     """
     command = inside(netns, *argv)
     try:
@@ -43,6 +50,7 @@ async def run(*argv: str, netns: str | None = None, stdin: str = "", timeout_s: 
         )
     except FileNotFoundError as error:
         raise VrataError(f"{error.filename}: command not found", remedy="run tools/setup") from error
+    started(process.pid)
     try:
         async with asyncio.timeout(timeout_s):
             stdout, stderr = await process.communicate(stdin.encode())

@@ -1,11 +1,12 @@
 """The node proxy's loop: Services and EndpointSlices in, one nftables transaction per burst of changes out.
 
-At the start, and whenever a look finds that the rules are not as they were written, everything is replaced in one
-transaction (connections that are tracked go on); else only the Services that changed contribute. A transaction that the
-kernel refuses is tried Service by Service, so that one bad object never holds back the others.
+At the start, and whenever somebody else changed the rules or a look finds that they are not as they were written, everything is
+replaced in one transaction (connections that are tracked go on); else only the Services that changed contribute. A transaction
+that the kernel refuses is tried Service by Service, so that one bad object never holds back the others.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,11 +24,12 @@ from vrata.kube.objects import EndpointSlice, Node, Service
 from vrata.net import ip, nft
 from vrata.net.command import CommandFailed, run
 from vrata.net.conntrack import forget_stale_flows
+from vrata.net.rules_watch import RulesWatch
 from vrata.nodeport import kernel
 from vrata.nodeport.claims import Claim, Claims
 from vrata.nodeport.health import HealthServers, listen, proxy_health
 from vrata.nodeport.metrics import Metrics
-from vrata.nodeport.model import ChainName, Health, PortView, Rules, Surroundings
+from vrata.nodeport.model import TABLE, ChainName, Health, PortView, Rules, Surroundings
 from vrata.nodeport.plan import Here, Transaction, frontends_of, plan_change, view_health, view_service
 from vrata.nodeport.render import render_leftovers, render_rules, render_transaction
 
@@ -36,6 +38,8 @@ RETRY_S = 2.0
 LOOK_S = 10.0  # at the rules: chains, maps and sets
 LOOK_COST = 50  # times as long as a look took lie between two
 REFRESH_S = 300.0  # all elements are written anew
+SETTLE_S = 0.1  # after somebody else wrote to our tables, who may not be done
+REPAIR_REST_S = 10.0  # between two repairs: whoever writes there all the time would keep us busy
 ZONE = "topology.kubernetes.io/zone"
 LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
 
@@ -72,6 +76,9 @@ class NodeProxy:
         self._dirty: dict[str, float] = {}  # by Service: since when, monotonic
         self._everything = False  # the rules are to be replaced
         self._kept = False  # the last transaction was taken
+        self._watch: RulesWatch | None = None
+        self._repair_due = False
+        self._repaired_s = -REPAIR_REST_S  # monotonic
         self._due = asyncio.Event()
         self._health = HealthServers(self._health_port_taken, lambda: self._kept)
         self.informers: tuple[Informer[Service] | Informer[EndpointSlice] | Informer[Node], ...]
@@ -136,20 +143,35 @@ class NodeProxy:
             for informer in self.informers:
                 await informer.synced.wait()
             self._everything = True
-            group.create_task(self._look_regularly())
-            while True:
-                await self._bring_up_to_date()
-                await self._due.wait()
-                await asyncio.sleep(COALESCE_S)
-                self._due.clear()
+            with contextlib.closing(RulesWatch(None, self._rules_changed, TABLE, nft.writers)) as self._watch:
+                group.create_task(self._look_regularly())
+                while True:
+                    await self._bring_up_to_date()
+                    await self._due.wait()
+                    await asyncio.sleep(COALESCE_S)
+                    self._due.clear()
+
+    def _rules_changed(self) -> None:
+        """Somebody else wrote to our tables: `nft flush map` leaves chains and maps as they are, so no look would find it."""
+        if not self._repair_due:
+            self._repair_due = True
+            rest_s = self._repaired_s + REPAIR_REST_S - clock.monotonic_s()
+            asyncio.get_running_loop().call_later(max(SETTLE_S, rest_s), self._repair)
+
+    def _repair(self) -> None:
+        self._repair_due, self._repaired_s = False, clock.monotonic_s()
+        log.warning("somebody changed the rules; they are replaced")
+        self.metrics.repairs.inc()
+        self._replace_soon()
 
     async def _bring_up_to_date(self) -> None:
         marked, self._dirty = self._dirty, {}
         try:
-            if self._everything:
-                await self._replace()
-            elif marked:
-                await self._pass(marked)
+            with self._watch.writing() if self._watch else contextlib.nullcontext():
+                if self._everything:
+                    await self._replace()
+                elif marked:
+                    await self._pass(marked)
         except VrataError as error:
             self._kept = False
             self.metrics.failures.inc()
@@ -174,6 +196,8 @@ class NodeProxy:
                 log.warning("rules not read", error=str(error))
                 continue
             took_s = clock.monotonic_s() - began_s
+            if self._repair_due or self._everything:
+                continue  # the kernel has told of it meanwhile
             if not whole:
                 log.warning("the rules are not as they were written; they are replaced")
                 self.metrics.repairs.inc()
