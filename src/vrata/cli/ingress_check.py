@@ -109,7 +109,7 @@ def _found(body: dict[str, Any]) -> Found:
     try:
         return Found(Ingress(metadata, msgspec.convert(body.get("spec") or {}, IngressSpec)), torn=tuple(torn))
     except msgspec.ValidationError as error:
-        return Found(Ingress(metadata), torn=tuple(torn or [f"spec: {error}; mend it"]))
+        return Found(Ingress(metadata), torn=tuple(torn or [f"spec: {error}; correct it"]))
 
 
 def _mapping(parent: dict[Any, Any], field: str, torn: list[str]) -> dict[Any, Any]:
