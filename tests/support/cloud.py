@@ -279,14 +279,20 @@ class FakeHost:
 
 
 class Postgresql:
-    """A PostgreSQL cluster of our own; called with a name it makes a database and returns its URL."""
+    """A PostgreSQL cluster of our own; called with a name it makes a database and returns its URL.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    `port`: it is reached over TCP on the loopback, as if it were another machine; 0: over its Unix socket.
+    """
+
+    def __init__(self, directory: Path, port: int = 0) -> None:
+        self.directory, self.port = directory, port
         self._binaries = max(Path("/usr/lib/postgresql").iterdir()) / "bin"
 
     def __call__(self, name: str) -> str:
-        self._tool("createdb", "-h", str(self.directory), "-U", "vrata", name)
+        port = ("-p", str(self.port)) if self.port else ()
+        self._tool("createdb", "-h", str(self.directory), *port, "-U", "vrata", name)
+        if self.port:
+            return f"postgresql+psycopg://vrata@127.0.0.1:{self.port}/{name}"
         return f"postgresql+psycopg://vrata@/{name}?host={self.directory}"
 
     def create(self) -> None:
@@ -295,12 +301,19 @@ class Postgresql:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = f"-c listen_addresses='' -k {self.directory} -c fsync=off -c max_connections=60"
+        where = f"-c listen_addresses=127.0.0.1 -c port={self.port}" if self.port else "-c listen_addresses=''"
+        options = f"{where} -k {self.directory} -c fsync=off -c max_connections=60"
         self._tool("pg_ctl", "-D", self._data, "-o", options, "-l", f"{self.directory}/log", "-w", "start")
 
     def stop(self) -> None:
         """End it as a kill would: what follows is a recovery."""
         self._tool("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    def processes(self) -> list[int]:
+        """Process ids, the postmaster's first."""
+        parent = int(Path(self._data, "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [parent, *map(int, children)]
 
     @property
     def _data(self) -> str:
@@ -313,11 +326,11 @@ class Postgresql:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[Postgresql]:
-    """A running PostgreSQL cluster in a temporary directory."""
+def postgresql(port: int = 0) -> Iterator[Postgresql]:
+    """A running PostgreSQL cluster in a temporary directory; over TCP if a port is given."""
     directory = Path(tempfile.mkdtemp(prefix="vrata-pg-"))
     shutil.chown(directory, "postgres")
-    cluster = Postgresql(directory)
+    cluster = Postgresql(directory, port)
     try:
         cluster.create()
         cluster.start()

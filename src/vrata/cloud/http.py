@@ -36,6 +36,7 @@ UNPROVED_MAX = 64 * 1024  # bytes, of a caller whose token has not been looked a
 LONG = 8 * 1024  # bytes: longer bodies of writes are decoded and checked before their transaction, in turns
 QUERY_MAX = 1000  # parameters
 _NUL = re.compile(rb"\0|(?<!\\)(?:\\\\)*\\u0000")  # as it is, or escaped (RFC 8259, section 7)
+_IDLE_IN_TRANSACTION = "25P03"  # PostgreSQL, appendix A
 _UNAVAILABLE = "The database does not answer. Please try again."
 
 
@@ -210,10 +211,17 @@ def unavailable(_request: Request, _error: Exception) -> Response:
     return Response(_UNAVAILABLE + "\n", 503, media_type="text/plain")
 
 
+def is_database_away(error: Exception) -> bool:
+    """Whether the database restarts, is full, out of reach, or ended a transaction that waited for it to come back."""
+    if isinstance(error, sa.exc.InternalError):
+        return getattr(error.orig, "sqlstate", None) == _IDLE_IN_TRANSACTION
+    return isinstance(error, sa.exc.OperationalError)
+
+
 def failure(error: Exception, dialect: Dialect, request: Request, trace: Trace) -> Response:
     """The response for an exception; one that is not a refusal is logged and hidden."""
-    if isinstance(error, sa.exc.OperationalError):  # it restarts, is full, or is out of reach
-        log.warning("database_failed", method=request.method, path=request.url.path, error=str(error.orig))
+    if is_database_away(error):
+        log.warning("database_failed", method=request.method, path=request.url.path, error=str(error))
         error = ApiError(503, _UNAVAILABLE)
     if isinstance(error, Busy):
         error = ApiError(

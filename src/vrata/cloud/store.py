@@ -40,6 +40,14 @@ READERS = 4
 PG_WORKERS = 12
 URGENT = 4  # threads and connections for hosts
 PG_BEATERS = 2  # connections for signs of life alone: they must not wait for anything that takes long
+# A machine that vanishes says nothing: within about ten seconds its connections are given up (PostgreSQL, libpq, 34.1.2).
+PG_LIVENESS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 PG_IDLE_MS = (
     15_000  # a replica that stops within a transaction (SIGSTOP, a lost machine) must not hold locks for longer
 )
@@ -350,6 +358,7 @@ def _postgresql_engine(url: sa.URL, size: int) -> sa.Engine:
     engine = sa.create_engine(
         url, pool_size=size, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED",
         json_deserializer=msgspec.json.decode,
+        connect_args={key: value for key, value in PG_LIVENESS.items() if key not in url.query},
     )  # fmt: skip
 
     @sa.event.listens_for(engine, "do_connect")
