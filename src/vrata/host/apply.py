@@ -162,7 +162,7 @@ async def remove_instance(instance_id: str, record: Record | None, directory: Pa
 
 async def forget_peer(netns: str) -> None:
     """Take back the proof that the peer lives: packets of its connections are not passed on any more."""
-    with contextlib.suppress(VrataError):  # it ended by itself
+    with contextlib.suppress(VrataError, OSError):  # it ended by itself
         await run("nft", "delete", "element", *PROOF_OF_LIFE, netns=netns)
 
 

@@ -7,15 +7,17 @@ connections are reset at once.
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
 
-from vrata.net.icmp import echo_request, parse_echo_reply
+from vrata.net.icmp import echo_request, is_from, parse_echo_reply
 from vrata.net.netns import in_namespace
 
 INTERVAL_S = 0.5
 LOST_AFTER = 4  # pings in a row without an answer
+READ_AT_ONCE = 1000  # packets; a flood of them must not hold this agent up
 COST_S = 0.005  # at most one ping in five milliseconds over all instances of a host
 _SOL_RAW, _ICMP_FILTER = 255, 1
 _ONLY_REPLIES = (~(1 << 0) & 0xFFFF_FFFF).to_bytes(4, sys.byteorder)
@@ -35,13 +37,14 @@ class PeerPing:
     ) -> None:
         self._raw = in_namespace(netns, lambda: _socket(six=":" in peer))
         self.peer = peer
+        self._number = 0  # of the last ping
         self._instances, self._lost = instances, lost
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Ask now, and from now on."""
         self.stop()
-        self._ask(0)
+        self._ask()
         self._task = asyncio.get_running_loop().create_task(self._ask_on())
 
     def stop(self) -> None:
@@ -56,28 +59,31 @@ class PeerPing:
         self._raw.close()
 
     async def _ask_on(self) -> None:
-        number, unanswered = 0, 1
+        unanswered = 1
         while True:
             await asyncio.sleep(max(INTERVAL_S, COST_S * self._instances()))
             if self._is_answered():
                 unanswered = 0
-            if unanswered == LOST_AFTER:
+            if unanswered % LOST_AFTER == 0 and unanswered:
                 await self._lost()
-            number, unanswered = (number + 1) & 0xFFFF, unanswered + 1
-            self._ask(number)
+            unanswered += 1
+            self._ask()
 
     def _is_answered(self) -> bool:
-        """Whether the peer answered since this was asked last."""
+        """Whether the peer has answered the last ping: others send replies, too."""
         found = False
         with contextlib.suppress(OSError):  # nothing is left to read
-            while True:
-                packet = self._raw.recv(2048)
-                found = found or parse_echo_reply(packet, six=":" in self.peer) is not None
+            for _ in range(READ_AT_ONCE):
+                packet, sender = self._raw.recvfrom(2048)
+                number = parse_echo_reply(packet, six=":" in self.peer)
+                found = found or (number == self._number and is_from(sender[0], self.peer))
         return found
 
-    def _ask(self, number: int) -> None:
+    def _ask(self) -> None:
+        self._number = int.from_bytes(os.urandom(2), "big")
         with contextlib.suppress(OSError):  # no route for a moment
-            self._raw.sendto(echo_request(number, six=":" in self.peer), (self.peer, 0))
+            self._raw.connect((self.peer, 0))  # of others' packets none is queued here (raw(7))
+            self._raw.send(echo_request(self._number, six=":" in self.peer))
 
 
 def _socket(*, six: bool) -> socket.socket:

@@ -12,7 +12,7 @@ Raw sockets, since datagram ones need a sysctl that a namespace lacks.
 
 import asyncio
 import contextlib
-import itertools
+import os
 import socket
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ import structlog
 from vrata.base.wire import DesiredInstance
 from vrata.host.health import Health, judge
 from vrata.host.render import PING_PORT
-from vrata.net.icmp import echo_request, parse_echo_reply
+from vrata.net.icmp import echo_request, is_from, parse_echo_reply
 from vrata.net.netns import in_namespace
 
 MAX_QUESTION_BYTES = 200
@@ -66,8 +66,7 @@ class PingChecks:
         self._targets: dict[str, Target] = {}
         self._health: dict[str, Health] = {}
         self._probed_s: dict[str, float] = {}  # monotonic
-        self._pending: dict[int, asyncio.Event] = {}
-        self._numbers = itertools.count(1)
+        self._pending: dict[int, tuple[str, asyncio.Event]] = {}  # sequence number -> who was asked, answered
         self._server: asyncio.Server | None = None
         self._sockets: dict[int, socket.socket] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
@@ -134,12 +133,13 @@ class PingChecks:
             log.info("ping", member=name, address=target.address, up=after.up)
 
     async def _ping(self, target: Target) -> bool:
-        """One echo request; whether the answer came in time."""
-        number = next(self._numbers) & 0xFFFF
+        """One echo request; whether the member itself answered in time."""
+        while (number := int.from_bytes(os.urandom(2), "big")) in self._pending:  # others cannot know it
+            pass
         six = ":" in target.address
         raw = self._sockets[socket.AF_INET6 if six else socket.AF_INET]
         answered = asyncio.Event()
-        self._pending[number] = answered
+        self._pending[number] = target.address, answered
         try:
             raw.sendto(echo_request(number, six=six), (target.address, 0))
             async with asyncio.timeout(target.timeout_s):
@@ -151,10 +151,11 @@ class PingChecks:
 
     def _on_packet(self, raw: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            number = parse_echo_reply(raw.recv(2048), six=raw.family == socket.AF_INET6)
-            pending = self._pending.get(number) if number is not None else None
-            if pending:
-                pending.set()
+            packet, sender = raw.recvfrom(2048)
+            number = parse_echo_reply(packet, six=raw.family == socket.AF_INET6)
+            asked, answered = self._pending.get(-1 if number is None else number, ("", None))
+            if answered and is_from(sender[0], asked):
+                answered.set()
 
 
 def _make_sockets() -> list[socket.socket]:

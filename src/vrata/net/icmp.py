@@ -1,11 +1,20 @@
-"""ICMP echo requests and their answers as bytes (RFC 792; RFC 4443, section 4). Does no I/O."""
+"""ICMP echo requests and their answers as bytes (RFC 792; RFC 4443, section 4). Does no I/O.
 
+Anybody can send echo replies: whoever asks compares the sender, and a sequence number that others cannot know.
+"""
+
+import ipaddress
 import os
 import struct
 
 _ECHO, _ECHO_REPLY = 8, 0
 _ECHO6, _ECHO_REPLY6 = 128, 129
-_IDENT = os.getpid() & 0xFFFF
+_IDENT = int.from_bytes(os.urandom(2), "big")  # of this process; others cannot know it
+
+
+def is_from(sender: str, address: str) -> bool:
+    """Whether a packet came from this address: `sender` as recvfrom(2) names it, with the zone of a link-local one."""
+    return ipaddress.ip_address(sender.partition("%")[0]) == ipaddress.ip_address(address.partition("%")[0])
 
 
 def echo_request(number: int, *, six: bool) -> bytes:

@@ -35,7 +35,7 @@ async def download(machine: Machine, address: str) -> AsyncIterator[Callable[[],
     script = (
         "import socket,sys,time\n"
         "sys.excepthook=lambda kind,*_: print(kind.__name__)\n"
-        "made=socket.create_connection((sys.argv[1],80),5); made.settimeout(10)\n"
+        "made=socket.create_connection((sys.argv[1],80),5); made.settimeout(10); print('connected',flush=True)\n"
         "made.sendall(b'GET / HTTP/1.1\\r\\nHost: test\\r\\nX-Slow: ')\n"
         "end=time.monotonic()+20\n"
         "import select\n"
@@ -45,6 +45,9 @@ async def download(machine: Machine, address: str) -> AsyncIterator[Callable[[],
     argv = inside(machine.netns, "python3", "-S", "-c", script, address)
     pipe = asyncio.subprocess.PIPE
     made = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe)
+
+    assert made.stdout
+    await made.stdout.readline()
 
     async def finish() -> str:
         out, _ = await made.communicate(b"end\n")
