@@ -226,6 +226,18 @@ def test_an_address_of_the_pool_is_had_and_a_routers_only_by_an_administrator(si
     assert site.ask("DELETE", f"{NETWORK}/routers/{router['id']}", None, "admin")[0] == 204
 
 
+def test_a_tenants_packets_leave_with_the_routers_address(site: Site) -> None:
+    """Without translation they would have whatever address the tenant gave its subnet."""
+    bare = {"network_id": site.world.external, "enable_snat": False}
+    assert site.ask("POST", f"{NETWORK}/routers", {"router": {"external_gateway_info": bare}})[0] == 403
+    router = site.made(f"{NETWORK}/routers", "router", {"external_gateway_info": bare | {"enable_snat": True}})
+    path = f"{NETWORK}/routers/{router['id']}"
+    assert site.ask("PUT", path, {"router": {"external_gateway_info": bare}})[0] == 403
+    assert site.ask("GET", path)[1]["router"]["external_gateway_info"]["enable_snat"] is True
+    assert site.ask("PUT", path, {"router": {"external_gateway_info": bare}}, "admin")[0] == 200
+    assert site.ask("DELETE", path, None, "admin")[0] == 204
+
+
 def test_nobody_becomes_the_gateway_of_another_projects_network(site: Site) -> None:
     """A router's interface takes the gateway's address: all machines of the network would send through it."""
     shared = {"name": "shared", "shared": True, "provider:physical_network": "shared", "provider:network_type": "flat"}

@@ -94,6 +94,11 @@ def _set_gateway(call: Call, row: Row, gateway: dict[str, Any] | None) -> None:
             403, "(rule:create_router:external_gateway_info:external_fixed_ips) is disallowed by policy: the address "
             "of a router's gateway is chosen by an administrator, or not at all.", "PolicyNotAuthorized",
         )  # fmt: skip
+    if snat is False and not call.caller.admin:  # packets would leave with whatever source a tenant's subnet has
+        raise ApiError(
+            403, "(rule:create_router:external_gateway_info:enable_snat) is disallowed by policy: only an administrator "
+            "may set enable_snat to false; leave it out.", "PolicyNotAuthorized",
+        )  # fmt: skip
     keep = row["gateway_port_id"] if network_id == row["external_network_id"] and wanted is None else None
     if row["gateway_port_id"] and keep is None:
         call.tx.update(t.routers, row["id"], {"gateway_port_id": None, "external_network_id": None})
