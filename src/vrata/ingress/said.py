@@ -4,7 +4,8 @@
 # `Proxy`, which CGI programs take for a setting of theirs (httpoxy, CVE-2016-5385).
 _OURS = (
     "forwarded|http2-settings|proxy|ssl_client_.*|x_(forwarded(_.*)?|real_ip|scheme|original_.*|rewrite_.*"
-    "|envoy_(original_path|external_address)|http_(path|url|destinationurl)|override_(url|path)|request_uri)"
+    "|envoy_(original_path|external_address)|http_(path|url|destinationurl)|override_(url|path)|request_uri"
+    "|ms_original_.*|waws_.*|arr_.*|client_cert(_.*)?|ssl_client_.*|host|http_host_override)"
     "|(x_)?(script_name|path_info|path_translated|replaced_path|traversal_path)"
 )
 # The client's address as various CDNs and proxies write it, whatever they put before these words.

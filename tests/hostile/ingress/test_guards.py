@@ -423,7 +423,23 @@ def test_a_guard_is_found_whose_path_is_written_with_escapes(site: Site, path: s
 
 CLAIMED = [
     *("X-Original-URL", "X-Rewrite-URL", "X-Original-URI", "X_Original_URL", "X-Forwarded-Uri", "X-Forwarded-Prefix"),
-    *("X-Script-Name", "X-Envoy-Original-Path", "X-HTTP-Path", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP"),
+    *(
+        "X-MS-Original-URL",
+        "X-Waws-Unencoded-Url",
+        "X-Host",
+        "X-HTTP-Host-Override",
+        "X-Client-Cert",
+        "X-ARR-ClientCert",
+    ),
+    *(
+        "X-Script-Name",
+        "X-SSL-Client-Verify",
+        "X-Envoy-Original-Path",
+        "X-HTTP-Path",
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "X-Client-IP",
+    ),
     *("Forwarded", "X-Forwarded", "Forwarded-For", "X.Forwarded.For", "X-Forwarder-For", "X-Forward-For", "X-Real.IP"),
     *(
         "X-True-Client-IP",
