@@ -108,7 +108,7 @@ def test_a_chain_with_things_twice_is_sent_once_and_one_that_was_cut_off_is_told
     assert sent(site, "twice.tls.example") == 2
     cut["stringData"]["tls.crt"] = text[:-60]
     site.apply(cut)
-    told = "Secret 'default/cut', tls.crt: '-----BEGIN CERTIFICATE-----' is not usable; store the whole PEM"
+    told = "Secret 'default/cut', tls.crt: '-----BEGIN CERTIFICATE-----' is not valid; store the whole PEM"
     wait_for(lambda: told in events(site), "an event names Secret, key and remedy")
     assert site.certificate("whole.tls.example") == "whole"
     assert site.encrypted("whole.tls.example")[1]["pod"] == "one"

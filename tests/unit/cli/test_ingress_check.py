@@ -75,7 +75,7 @@ def test_a_spec_that_the_api_server_will_not_take_is_told_and_the_others_are_rea
     (tmp_path / "web.yaml").write_text(f"{torn}\n---{WRONG}")
     result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
     assert result.exit_code == 1
-    assert "Ingress default/torn\n  problem: spec.rules[0].host: '5' is no string; mend it" in result.stdout
+    assert "Ingress default/torn\n  problem: spec.rules[0].host: '5' is no string; correct it" in result.stdout
     assert "Ingress default/regex\n" in result.stdout
 
 

@@ -12,7 +12,7 @@ def refusals(resource: Resource, body: dict[str, Any]) -> list[str]:
     """Field and words of everything that keeps a new object out, as `kubectl apply` shows it (strict field validation)."""
     found = conform(resource.schema, body)
     said = [f"{path}: {str(value)[:80]!r} is no {schema.type}; correct it" for path, value, schema in found.mismatches]
-    said += [f"{one}; mend it" for one in found.unreadable]
+    said += [f"{one}; correct it" for one in found.unreadable]
     said += [f'{path}: unknown field "{path}"; correct or remove it' for path in found.unknown]
     if found.mismatches or found.unreadable:
         return said  # what cannot be decoded is not validated

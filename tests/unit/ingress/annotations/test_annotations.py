@@ -130,7 +130,7 @@ def test_what_another_annotation_switches_off_is_told_and_leaves_nothing_out() -
         ]
         options, (problem,) = parse_annotations("team/web", {NGINX + name: text, NGINX + bad: "-7"})
         assert not options.refused
-        assert f"{bad}: '-7' is not usable, it has no effect" in problem.message
+        assert f"{bad}: '-7' is not valid, it has no effect" in problem.message
     # What cannot be read may be meant to switch it on.
     options, _ = parse_annotations("team/web", {NGINX + "canary": "maybe", NGINX + "canary-weight": "-1"})
     assert options.refused
