@@ -79,12 +79,15 @@ def test_readiness_follows_each_kind_of_probe_both_ways(worker: Node) -> None:
 
 def test_a_failed_liveness_probe_restarts_and_keeps_the_old_log(worker: Node) -> None:
     flag = worker.folder / "alive"
-    flag.touch()
     often = {"periodSeconds": 1, "failureThreshold": 1}
     ports = [{"containerPort": 8080}]
-    by_exec = {"exec": {"command": ["test", "-f", str(flag)]}, **often}
+    by_exec = {
+        "exec": {"command": ["test", "-f", str(flag)]},
+        **often,
+        "failureThreshold": 3,
+    }  # a shell may start slowly
     worker.apply(
-        pod("mortal", "sh", "-c", "echo born $$; exec sleep 1000", livenessProbe=by_exec),
+        pod("mortal", "sh", "-c", f"echo born $$; touch {flag}; exec sleep 1000", livenessProbe=by_exec),
         pod("sick-http", ports=ports, livenessProbe={"httpGet": {"path": "/status/500", "port": 8080}, **often}),
         pod("sick-tcp", ports=ports, livenessProbe={"tcpSocket": {"port": 8081}, **often}),
     )
@@ -93,7 +96,6 @@ def test_a_failed_liveness_probe_restarts_and_keeps_the_old_log(worker: Node) ->
     wait_for(lambda: "born" in worker.cluster.kubectl("logs", "mortal"), "it speaks")
     flag.unlink()
     wait_for(lambda: worker.container("mortal")["restartCount"] >= 1, "it is restarted")
-    flag.touch()
     worker.until_ready("mortal")
     assert worker.pid("mortal") != first
     assert worker.cluster.kubectl("logs", "mortal", "--previous").startswith("born")
