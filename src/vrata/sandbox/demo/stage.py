@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -150,10 +151,11 @@ class Stage:
         for host, netns in self.sandbox.instance_namespaces():
             try:
                 legs = [link for link in await ip.query("addr", "show", netns=netns) if link["ifname"] != "lo"]
-            except CommandFailed:
-                if netns in ip.list_namespaces():
+            except CommandFailed as error:
+                # It is being removed, which first kills what runs in it, or is not made yet.
+                if netns in ip.list_namespaces() and error.status != -signal.SIGKILL:
                     raise
-                continue  # it is being removed, or is not made yet
+                continue
             if any(entry.get("local") == address for leg in legs for entry in leg.get("addr_info", [])):
                 found.append((host, netns))
         return found
