@@ -190,7 +190,7 @@ class Agents:
         except TimeoutError:
             taken.add_done_callback(_log_failure)
             done = False
-        if not done:  # the host must not fall silent over it: its next report goes on with the same
+        if not done:  # the host must not fall silent over it: its next report continues with the same
             return Response("the report is being taken in: send the next one\n", 503, media_type="text/plain")
         return Response(status_code=204)
 

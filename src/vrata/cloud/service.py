@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,7 +24,7 @@ from vrata.cloud.balancing import api as balancing
 from vrata.cloud.balancing.store import DIALECT as OCTAVIA
 from vrata.cloud.compute import api as compute
 from vrata.cloud.compute.access import DIALECT as NOVA
-from vrata.cloud.http import Dialect, Endpoint, Frame, absent, routes, unavailable
+from vrata.cloud.http import Dialect, Endpoint, Frame, absent, is_database_away, routes, unavailable
 from vrata.cloud.identity import api as identity
 from vrata.cloud.identity import auth, tokens
 from vrata.cloud.identity.dialect import DIALECT as KEYSTONE
@@ -123,8 +123,13 @@ class Service:
             _write_down(self._frame.audit, "", request, error.status_code, 0.0)
             return PlainTextResponse(error.detail, error.status_code, error.headers)
 
+        async def failed(request: Request, error: Exception) -> Response:
+            if is_database_away(error):
+                return unavailable(request, error)
+            raise error
+
         # Whatever has no frame (the agents' side) says that the database does not answer, too.
-        handlers: dict[Any, Any] = {OperationalError: unavailable, HTTPException: refuse}
+        handlers: dict[Any, Any] = {OperationalError: failed, InternalError: failed, HTTPException: refuse}
         app = Starlette(routes=every, lifespan=lifespan, exception_handlers=handlers)
         app.router.redirect_slashes = False
         return app

@@ -4,12 +4,31 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
+
 from vrata.host.peer_ping import PeerPing
 from vrata.net import ip
 from vrata.net.icmp import echo_request
 from vrata.net.netns import in_namespace
 
 NETNS, PEER, STRANGER = "vr-peer-ping", "127.0.0.2", "127.0.0.3"
+
+
+@pytest.mark.parametrize("peer", [PEER, "::1"])
+async def test_a_peer_that_answers_is_heard(peer: str) -> None:
+    async def on_lost() -> None:
+        pytest.fail("it answers")
+
+    await ip.add_namespace(NETNS)
+    try:
+        with contextlib.closing(PeerPing(NETNS, peer, instances=lambda: 1, lost=on_lost)) as ping:
+            deadline = asyncio.get_running_loop().time() + 60
+            ping._ask()
+            while not ping._is_answered():
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.01)
+    finally:
+        await ip.delete_namespace(NETNS)
 
 
 async def test_replies_of_a_stranger_do_not_keep_a_dead_peer_alive() -> None:

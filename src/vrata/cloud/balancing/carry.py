@@ -77,7 +77,7 @@ def is_whole(tx: Tx, balancer: Row, rows: list[Row], settings: Settings) -> bool
 
 
 def replace(tx: Tx, instance_ids: list[str], settings: Settings) -> None:
-    """Other instances shall take the place of these, one after the other (`settle` goes on from here).
+    """Replaces these instances, one after the other (`settle` continues from here).
 
     No-op hosts build nothing: there they go at once, and others come when they are gone.
     """

@@ -1,6 +1,6 @@
 """Takes in a host's report: a look at what it changes, then a few short transactions, a few owners in each.
 
-Whatever interrupts it leaves the database valid, and the next report of the host goes on: what is written already is no
+Whatever interrupts it leaves the database valid, and the next report of the host continues: what is written already is no
 news any more.
 """
 

@@ -2,7 +2,7 @@
 
 A report is several short transactions, each about a few owners, whose rows are locked before their instances'. What a
 host's return or silence means for owners is no part of the transaction that writes it down: `restless` finds it in the
-database, so that a killed cloud, or another replica, goes on with it. Provisioning moves on at once when a report
+database, so that a killed cloud, or another replica, continues with it. Provisioning moves on at once when a report
 completes it; deletion ends when no live host reports the instances any more. An owner's rows are written only where
 something differs.
 """
@@ -292,7 +292,7 @@ def _settle_router(tx: Tx, router_id: str, settings: Settings) -> None:
 
 
 def _place(tx: Tx, owner_id: str, place: Callable[[], None]) -> None:
-    """Without an address left on its subnet a pair stays short, and everything else goes on."""
+    """Without an address left on its subnet a pair keeps one instance, and everything else continues."""
     try:
         with tx.connection.begin_nested():
             place()

@@ -95,7 +95,7 @@ def progress(generation: int, instances: Sequence[Carried]) -> Event | None:
 
 
 def is_short(instances: Iterable[Carried]) -> bool:
-    """Whether a live instance cannot do its part: what it serves goes on, with less behind it."""
+    """Whether a live instance cannot do its part: it serves on, with reduced redundancy."""
     return any(one.host_alive and not one.leaving and one.error is not None for one in instances)
 
 
