@@ -16,9 +16,12 @@ from vrata.net.netns import enter, in_namespace
 
 @contextlib.asynccontextmanager
 async def http_server(machine: Machine, address: str, port: int, name: str) -> AsyncIterator[None]:
-    """Answer every request with `name` and the address of the peer, keeping connections open."""
+    """Answer every request with `name` and the address of the peer, keeping connections open.
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    It runs in a thread of its own: clients get answers also while the test's event loop waits in a call.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
@@ -27,11 +30,26 @@ async def http_server(machine: Machine, address: str, port: int, name: str) -> A
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, sock=listen_in(machine.netns, address, port))
+    listening = listen_in(machine.netns, address, port)
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(answer, sock=listening)
+        await stop.wait()
+        server.close()
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # its end cancels connections that are open
+            runner.run(serve())
+
+    thread = threading.Thread(target=work)
+    thread.start()
     try:
         yield
     finally:
-        server.close()
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
 
 
 def _exchange(connection: socket.socket) -> tuple[str, bool]:
@@ -102,8 +120,6 @@ def prober(
                 if kept is None:
                     connection.close()
             except OSError as error:
-                if stop.is_set():  # the servers of this process stand still while it waits for this thread
-                    break
                 seen.failed.append((time.monotonic(), str(error)))
             stop.wait(interval_s)
         if kept:
