@@ -42,6 +42,10 @@ bench-%:
 	@tools/setup bench
 	python -m bench $*
 
+.PHONY: image
+image: setup  ## The container image in dist/, with its SBOM; the same commit gives the same digest (as root, a minute)
+	@tools/image
+
 MINUTES ?= 30
 
 .PHONY: soak
@@ -53,7 +57,9 @@ lock:  ## Resolve dependencies again into requirements.lock (hashes, no index ad
 	$(BIN)/pip install -q pip-tools
 	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options -o requirements.lock pyproject.toml
-
+	$(BIN)/pip-compile -q -c requirements.lock --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options -o requirements-runtime.lock \
+	  pyproject.toml
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/conformance-octavia.lock \
 	  tools/conformance-octavia.in
