@@ -520,7 +520,7 @@ local READINGS = {
     return ending and FORMATS[ending:reverse():lower()] and text:sub(1, -#ending - 2)
   end,
 }
-local LONGEST_READINGS = 8000 -- bytes of all of them
+local LONGEST_READINGS = 8000 -- bytes of all of them, the path itself included
 
 -- The same pattern with one group that captures, for HAProxy tells no group behind one that matched nothing.
 local function capturing(text, wanted)
@@ -611,6 +611,7 @@ local function readings(path, most)
   local found, known, length, index = {path}, {[path] = true}, #path, 1
   local plain = not path:find("[^%l%d/_-]") and not path:find("//", 1, true)
   if plain and #path > 1 and path:byte(-1) == 47 then found[2] = path:sub(1, -2) end
+  if not plain and length > LONGEST_READINGS then return nil end
   while not plain and found[index] do
     if has_short_name(found[index]) then return nil end
     for _, read in ipairs(READINGS) do
@@ -626,12 +627,22 @@ local function readings(path, most)
   return found
 end
 
+-- The same for the request's own path, which is read once for both `careful` and `policy`.
+local function readings_of_request(txn, path, most)
+  local known = txn:get_priv()
+  if not known or known.path ~= path or known.most < most then
+    known = {path = path, most = most, found = readings(path, most)}
+    txn:set_priv(known)
+  end
+  return known.found and #known.found <= most and known.found or nil
+end
+
 -- Some paths of this host are guarded. However a server may read this one, it leads where there are no more guards than
 -- this one has; what can be read in more ways than are looked at is refused.
 local function is_clear(txn, scheme, most, own, place)
   local path, host = txn.f:path() or "/", txn:get_var("req.host") or "" -- no path is `OPTIONS *`
   if (txn.f:req_hdr("host") or ""):find("/", 1, true) then return false end
-  local found = readings(path, most)
+  local found = readings_of_request(txn, path, most)
   for _, text in ipairs(found or {}) do
     local rooted = text:byte(1) == 47
     if rooted and text ~= path and not needs_no_more(scheme, host, text, own, place) then return false end

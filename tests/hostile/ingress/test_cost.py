@@ -5,6 +5,7 @@ Every part of `policy.lua` and every rule that reads such text gets the input th
 
 import contextlib
 import http.server
+import itertools
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -204,6 +205,12 @@ def routes(site: Site, pods: int) -> None:
     wait_for(lambda: site.request("GET", GUARDED_PATTERNS, "/x%2f")[0] == 400, "they are guarded")
 
 
+# A host of its own whose paths go on to the wildcard's rules: both have a guard, so that both judge the path.
+OWN, WILDCARD = "own.wild-cost.example", "*.wild-cost.example"
+# What the readings of a path look for; each pair of these is repeated.
+TOKENS = ["/", ".", "(", ")", "%", "%25", "%2e", "%5c", "%u0061", ";", ":", "+", "~1", "a", "A", "%c0%ae", "%ef%bd%81", ".php"]
+
+
 def cpu_ms(worker: str) -> float:
     """Processor time of HAProxy's threads (proc(5), `schedstat`: nanoseconds)."""
     tasks = Path(f"/proc/{worker}/task").iterdir()
@@ -221,6 +228,34 @@ def answers(site: Site, host: str, path: str, headers: Mapping[str, str], times:
             words = connection.makefile("rb").readline().split()
             found.append(int(words[1]) if len(words) > 1 else 0)
     return found
+
+
+def test_no_pair_of_what_readings_look_for_costs_more_than_5_ms(site: Site, pods: int) -> None:
+    guarded = {"whitelist-source-range": "192.0.2.1"}
+    site.apply(
+        ingress("own", (OWN, "Prefix", "/admin", "costly"), annotations=guarded),
+        ingress("wild", (WILDCARD, "Prefix", "/", "costly")),
+        ingress("wild-admin", (WILDCARD, "Prefix", "/admin", "costly"), annotations=guarded),
+    )
+    for host in (OWN, "other.wild-cost.example"):
+        wait_for(lambda host=host: site.request("GET", host, "/admin")[0] == 403, f"{host} has a guard")
+    wait_for(lambda: site.request("GET", OWN, "/")[0] == 200, "other paths are the wildcard's")
+    costs: dict[str, float] = {}
+    for one, other in itertools.product(TOKENS, TOKENS):
+        for length in (1900, 7900, LONG):
+            text = fill(one + other, length - 1)
+            costs[f"{one} {other} {length}"] = _least_ms(site, f"/{text}")
+    assert {what: cost for what, cost in costs.items() if cost > MOST_MS} == {}
+
+
+def _least_ms(site: Site, path: str) -> float:
+    """Of two requests, for others may take HAProxy's time while one is measured."""
+    worker, found = site.worker(), []
+    for _ in range(2):
+        before = cpu_ms(worker)
+        answers(site, OWN, path, {}, 1)
+        found.append(cpu_ms(worker) - before)
+    return min(found)
 
 
 @pytest.mark.usefixtures("routes")
