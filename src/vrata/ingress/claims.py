@@ -5,7 +5,7 @@ question of this module.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from vrata.ingress.annotations import grammar
@@ -159,16 +159,26 @@ class _Reading:
         return secret_of(self.ingress.metadata.key, named, HEADERS) if named else None
 
     def named(self) -> frozenset[str]:
-        """The hosts that belong to its namespace if it is the oldest Ingress that names them.
+        """The hosts that belong to its namespace if it is the oldest Ingress that names them, in rules or beside them.
 
         A canary shares the host of another Ingress. A default backend beside rules for hosts is for these in the first place.
         """
         if self._canary:
             return frozenset()
+        return self._ruled() | {name for host in self._ruled() - {ANY} for name in self._names_beside(host)}
+
+    def _ruled(self) -> frozenset[str]:
         hosts = {rule.host.lower() or ANY for rule in self.ingress.spec.rules}
         if not hosts and self.ingress.spec.default_backend:
             hosts = {ANY}
         return frozenset(host for host in hosts if host == ANY or _is_host(host))
+
+    def _names_beside(self, host: str) -> Iterator[str]:
+        """Aliases, and the name with or without `www.`."""
+        if self.options.traffic:
+            yield from self.options.traffic.aliases
+        if self._redirect.www:
+            yield _with_or_without_www(host)
 
     def read(self) -> None:
         spec = self.ingress.spec
@@ -303,7 +313,7 @@ class _Reading:
         """The default backend is for everything that no rule of the Ingress' own hosts is for."""
         if not self.default:
             return
-        for host in self.named() - {ANY}:
+        for host in self._ruled() - {ANY}:
             route = self.default.route._replace(https_only=self._is_https_only(host))
             claim = replace(self.default, row=prefix_row(host, "/"), route=route, rest=True)
             self.hosts.setdefault(host, []).append(claim)
@@ -336,7 +346,7 @@ class _Reading:
                 self._also(alias, host, [(claim, claim.route) for claim in claims], same=True)
         if self._redirect.www:
             for host, claims in named.items():
-                other = host.removeprefix("www.") if host.startswith("www.") else f"www.{host}"
+                other = _with_or_without_www(host)
                 route = claims[0].route._replace(policy=redirect_to(host), rewrite="")
                 row = prefix_row(host, "/")
                 self._also(other, host, [(replace(claims[0], row=row, pattern="/", regex=False, rest=False), route)])
@@ -412,6 +422,10 @@ class _Reading:
     def tell(self, reason: str, message: str) -> None:
         """Something is wrong."""
         self.problems.append(Problem(self.ingress.metadata.key, reason, message))
+
+
+def _with_or_without_www(host: str) -> str:
+    return host.removeprefix("www.") if host.startswith("www.") else f"www.{host}"
 
 
 def _is_host(text: str) -> bool:

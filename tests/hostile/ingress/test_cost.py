@@ -208,7 +208,26 @@ def routes(site: Site, pods: int) -> None:
 # A host of its own whose paths go on to the wildcard's rules: both have a guard, so that both judge the path.
 OWN, WILDCARD = "own.wild-cost.example", "*.wild-cost.example"
 # What the readings of a path look for; each pair of these is repeated.
-TOKENS = ["/", ".", "(", ")", "%", "%25", "%2e", "%5c", "%u0061", ";", ":", "+", "~1", "a", "A", "%c0%ae", "%ef%bd%81", ".php"]
+TOKENS = [
+    "/",
+    ".",
+    "(",
+    ")",
+    "%",
+    "%25",
+    "%2e",
+    "%5c",
+    "%u0061",
+    ";",
+    ":",
+    "+",
+    "~1",
+    "a",
+    "A",
+    "%c0%ae",
+    "%ef%bd%81",
+    ".php",
+]
 
 
 def cpu_ms(worker: str) -> float:

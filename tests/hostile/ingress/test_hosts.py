@@ -30,6 +30,19 @@ def theirs(name: str, *paths: tuple[str, str, str, str], **words: str) -> Json:
     return of("thieves", ingress(name, *paths, annotations=annotations, default=words.get("default", "")))
 
 
+def test_a_younger_ingress_of_another_namespace_takes_no_name_beside_a_host(site: Site) -> None:
+    words = {"whitelist-source-range": "192.0.2.1", "server-alias": "alias.example", "from-to-www-redirect": "true"}
+    site.apply(ingress("beside", ("beside.example", "Prefix", "/", "web"), annotations=words))
+    site.until("alias.example", "/", "403")
+    site.until("www.beside.example", "/", "308")
+    site.apply(
+        theirs("named", *((host, "Prefix", "/", "web") for host in ("alias.example", "www.beside.example", "t.test")))
+    )
+    site.until("t.test", "/", "thief")
+    assert site.pod("alias.example", "/") == "403"
+    assert site.pod("www.beside.example", "/") == "308"
+
+
 def test_a_younger_ingress_of_another_namespace_takes_no_path_of_a_host(site: Site) -> None:
     guarded = {"whitelist-source-range": "192.0.2.1"}
     site.apply(ingress("mine", ("mine.example", "Prefix", "/shop", "web")))

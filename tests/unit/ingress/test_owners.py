@@ -13,11 +13,12 @@ from vrata.ingress.rows import ANY
 from vrata.ingress.table import HOST_CONFLICT, Table
 from vrata.kube.objects import Ingress
 
-NAMES = ["a.example", "b.example", "*.example", ""]
-HOSTS = ["a.example", "b.example", "c.example", "elsewhere.test"]
+NAMES = ["a.example", "b.example", "www.a.example", "*.example", ""]
+HOSTS = ["a.example", "b.example", "c.example", "www.a.example", "www.b.example", "elsewhere.test"]
 PATHS = ["/", "/x", "/x/y", "/z"]
 REGEX = {"nginx.ingress.kubernetes.io/use-regex": "true"}
 ALIAS = {"nginx.ingress.kubernetes.io/server-alias": "b.example"}
+WWW = {"nginx.ingress.kubernetes.io/from-to-www-redirect": "true"}
 BROKEN = {"nginx.ingress.kubernetes.io/server-snippet": "return 200;"}
 
 
@@ -33,7 +34,7 @@ def ingresses(draw: st.DrawFn) -> list[Ingress]:
             namespace=draw(st.sampled_from(["red", "green", "blue"])),
             created=f"2026-01-{1 + number:02}T00:00:00Z",
             default=draw(st.sampled_from(["", "rest"])),
-            annotations=draw(st.sampled_from([{}, {}, REGEX, ALIAS, BROKEN])),
+            annotations=draw(st.sampled_from([{}, {}, REGEX, ALIAS, WWW, BROKEN])),
         )
         made.append(one)
     return made
@@ -58,9 +59,18 @@ def answers(table: Table, host: str) -> list[str]:
 
 
 def owner_of(made: list[Ingress], host: str) -> str:
-    """The namespace of the oldest Ingress that names a host in a rule."""
-    naming = (one for one in made if any(rule.host == host for rule in one.spec.rules))
-    return next((one.metadata.namespace for one in naming), "")
+    """The namespace of the oldest Ingress that names a host, in a rule or beside the host of a rule."""
+    return next((one.metadata.namespace for one in made if host in named_by(one)), "")
+
+
+def named_by(one: Ingress) -> set[str]:
+    """Hosts of rules; for those that are one name, also its aliases and the one with or without `www.`."""
+    ruled = {rule.host for rule in one.spec.rules}
+    single = {host for host in ruled if host}
+    words = one.metadata.annotations.items()
+    aliases = {"b.example"} if single and ALIAS.items() <= words else set()
+    www = {host[4:] if host.startswith("www.") else f"www.{host}" for host in single} if WWW.items() <= words else set()
+    return ruled | aliases | www
 
 
 @given(ingresses())
@@ -79,7 +89,9 @@ def test_what_others_add_later_changes_nothing_for_a_host(made: list[Ingress], c
         owner = owner_of(before, host)
         later = [one for one in made[len(before) :] if one.metadata.namespace != owner]
         if owner:
-            assert answers(table_of(before + later), host) == answers(table_of(before), host)
+            for old, new in zip(answers(table_of(before), host), answers(table_of(before + later), host), strict=True):
+                # A default backend beside rules for other hosts answers only until a namespace has a rule for every host.
+                assert new == old or (not new and old == f"{owner}/rest")
 
 
 @given(ingresses(), st.randoms())
@@ -153,6 +165,22 @@ def test_who_is_refused_is_told_with_the_owner_and_the_remedy(made: list[Ingress
             assert all(
                 owner_of(made, host) in problem.message and "--shared-hosts" in problem.message for problem in told
             )
+
+
+@pytest.mark.parametrize(("words", "host"), [(ALIAS, "b.example"), (WWW, "www.a.example")])
+def test_a_younger_ingress_of_another_namespace_takes_no_name_beside_the_host_of_a_rule(
+    words: dict[str, str], host: str
+) -> None:
+    mine = make_ingress(
+        "mine", ("a.example", "Prefix", "/"), namespace="red", created="2026-01-01T00:00:00Z", annotations=words
+    )
+    theirs = make_ingress("theirs", (host, "Prefix", "/"), namespace="blue", created="2026-02-01T00:00:00Z")
+    table = table_of([mine, theirs])
+    before = table_of([mine])
+    assert answers(table, host) == answers(before, host)
+    (told,) = table.hosts[host].problems
+    assert told.ingress == "blue/theirs"
+    assert "belongs to the namespace of Ingress red/mine" in told.message
 
 
 MINE = make_ingress("mine", ("h.example", "Prefix", "/admin"), namespace="red", created="2026-01-01T00:00:00Z")

@@ -384,8 +384,7 @@ def test_a_canary_of_another_namespace_takes_no_requests() -> None:
     ]
 
 
-@pytest.mark.parametrize("shared_hosts", [False, True])
-def test_who_only_names_a_host_decides_nothing_for_those_it_leads_to(*, shared_hosts: bool) -> None:
+def test_who_only_names_a_host_decides_nothing_for_those_it_leads_to() -> None:
     """Neither its certificate nor whose certificates clients show, though it is older."""
     words = {"server-alias": "shop.example", "auth-tls-secret": "authority"}
     named = {f"nginx.ingress.kubernetes.io/{name}": text for name, text in words.items()}
@@ -395,7 +394,7 @@ def test_who_only_names_a_host_decides_nothing_for_those_it_leads_to(*, shared_h
         make_ingress("a", ("a.example", "Prefix", "/"), tls=(("theirs", "a.example"),), annotations=named, **old),
         make_ingress("b", tls=(("theirs", "shop.example"),), **old),
         make_ingress("shop", ("shop.example", "Prefix", "/"), tls=(("good", "shop.example"),), annotations=own),
-        shared_hosts=shared_hosts,
+        shared_hosts=True,
     )
     (row,) = rows(table)["shop.example"].values()
     served = table.hosts["shop.example"]
