@@ -1,8 +1,10 @@
 """No value in any place of any request makes a fault of the service (500): Keystone, Neutron, Nova, Barbican, Octavia."""
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +22,18 @@ NASTY: tuple[Any, ...] = (  # of these, each field gets every sixth, SQLite's ot
     [{"ip_address": "10.9.0.5"}] * 3, ["x"] * 300, {"": ""}, {"network_id": []}, {"a": {"b": [None]}},
     "00000000-0000-0000-0000-000000000000",
 )  # fmt: skip
+# Where an address space ends, the next address does not exist.
+EDGES = (
+    "255.255.255.255", "255.255.255.255/32", "255.255.255.254/31", "0.0.0.0", "0.0.0.0/0", "0.0.0.0/32",
+    f"{'ffff:' * 7}ffff", f"{'ffff:' * 7}ffff/128", f"{'ffff:' * 4}:/64", "::", "::/0", "::/128",
+)  # fmt: skip
+SHAPES: tuple[Callable[[str], Any], ...] = (
+    lambda edge: edge,
+    lambda edge: [edge],
+    lambda edge: [{"ip_address": edge}],
+    lambda edge: [{"start": edge, "end": edge}],
+    lambda edge: [{"destination": edge, "nexthop": edge}],
+)
 RAW = (
     b"", b"{", b"null", b"[]", b"0", b'"x"', b"[" * 5000, b'{"a":' * 5000, b"\xff\xfe", b'"\\ud800"', b"9" * 5000,
     b'{"server":{"name":"\\ud800"}}', b"1e999", b"NaN",
@@ -107,6 +121,28 @@ def test_no_field_of_any_body_makes_a_fault(ground: Ground) -> None:
         for number, field in enumerate(body.fields):
             for value in (*WORST, *some(NASTY, ground, number)):
                 judge.ask(place.endpoint.method, place.path, body.with_(**{field: value}))
+    judge.verdict()
+
+
+def test_no_address_at_an_end_of_its_space_makes_a_fault(ground: Ground) -> None:
+    judge = Judge(ground)
+    for place in ground.places():
+        body = ground.body(place)
+        for field in body.fields if body else ():
+            if re.search("ip_|_ip|ips$|cidr|address|gateway|prefix|pools$|routes|pairs", field):
+                for edge, shape in itertools.product(EDGES, SHAPES):
+                    versions = {"ip_version": 6 if ":" in edge else 4} if "ip_version" in body.example else {}
+                    judge.ask(place.endpoint.method, place.path, body.with_(**(versions | {field: shape(edge)})))
+    assert judge.asked > 1000
+    for edge, mode in itertools.product(EDGES, (None, "slaac", "dhcpv6-stateless")):
+        wanted: dict[str, Any] = {
+            "network_id": ground.ids["networks"],
+            "cidr": edge,
+            "ip_version": 6 if ":" in edge else 4,
+        }
+        if mode and wanted["ip_version"] == 6:
+            wanted |= {"ipv6_address_mode": mode, "ipv6_ra_mode": mode}
+        judge.ask("POST", "/network/v2.0/subnets", {"subnet": wanted})
     judge.verdict()
 
 

@@ -40,9 +40,10 @@ def default_pools(cidr: str, gateway: str | None) -> list[Pool]:
     return [_pool(net, a, b) for a, b in ((first, middle - 1), (middle + 1, last)) if a <= b]
 
 
-def default_gateway(cidr: str) -> str:
-    """The first usable address."""
-    return str(ipaddress.ip_network(cidr).network_address + 1)
+def default_gateway(cidr: str) -> str | None:
+    """The first usable address; None for a single address, which has nothing to lead to."""
+    net = ipaddress.ip_network(cidr)
+    return str(net[1]) if net.num_addresses > 1 else None
 
 
 def check_pools(cidr: str, gateway: str | None, pools: Sequence[Pool]) -> None:
