@@ -171,6 +171,12 @@ def test_guesses_of_a_password_are_slowed_down_and_written_down(cloud: Cloud) ->
     assert ADMIN not in text
 
 
+def test_a_password_in_the_field_of_the_name_is_not_written_down(cloud: Cloud) -> None:
+    assert login(cloud, "my-secret-passphrase", "admin")[0] == 401
+    assert audit(cloud)[-1]["claimed_user"] == "(no such user)"
+    assert "my-secret-passphrase" not in (cloud.directory / "log").read_text()
+
+
 def test_a_flood_of_password_changes_holds_up_no_write_and_no_host(cloud: Cloud) -> None:
     host = FakeHost(cloud, "host-a").start()
     token = {"X-Auth-Token": cloud.token()}

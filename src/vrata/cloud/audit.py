@@ -30,7 +30,7 @@ class Trace(msgspec.Struct):
     user_id: str = ""
     project_id: str | None = None
     roles: tuple[str, ...] = ()
-    claimed: str = ""  # the user that a login names: not proved
+    claimed: str = ""  # the user whom a login names, if there is one: not proved
     reason: str = ""
 
 

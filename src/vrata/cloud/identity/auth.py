@@ -27,6 +27,7 @@ from vrata.cloud.identity.dialect import DIALECT
 from vrata.cloud.store import Row, Tx
 
 UNSCOPED = "unscoped"
+NOBODY = "(no such user)"  # what the audit log says of a name that is not known
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Login:
         candidate = await store.read(lambda tx: _candidate(tx, auth["identity"], now()))
         if not candidate.proved:
             user_id, secret, stored = candidate.user_id, candidate.secret, candidate.stored
+            # A name that nobody has may be a password in the wrong field.
+            trace.claimed = candidate.claimed if user_id is not None else NOBODY
             await self._prove(
                 trace,
                 candidate.claimed,
@@ -123,7 +126,6 @@ class Login:
 
     async def _prove(self, trace: Trace, claimed: str, check: Callable[[], bool]) -> None:
         """401, late, unless `check` is true; 429 while this client must wait before it may try again."""
-        trace.claimed = claimed
         address = address_of(trace.client)
         pause_s = self._attempts.pause_s(address, claimed, clock.monotonic_s())
         if pause_s > 0:
