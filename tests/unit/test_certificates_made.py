@@ -65,5 +65,5 @@ def test_certificates_are_made_nowhere_else() -> None:
     folders = [ROOT / name for name in ("src", "tests", "bench", "tools")]
     word = "CertificateBuilder" + "("
     found = {path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.py") if word in path.read_text()}
-    made = ("src/vrata/haproxy/certificates.py", "src/vrata/sandbox/apiserver/pki.py", "tests/support/pki.py")
+    made = ("src/vrata/haproxy/certificates.py", "src/vrata/base/pki.py", "tests/support/pki.py")
     assert found == {Path(path) for path in made}

@@ -4,24 +4,17 @@ Everything is made once, in the data directory, and used again afterwards; `prep
 """
 
 import base64
-import ipaddress
 import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from vrata.base import pki
 from vrata.base.errors import VrataError
 
-LIFETIME = timedelta(days=3650)
-BACKDATED = timedelta(hours=1)  # for machines whose clocks differ
 _ALWAYS = (
     "127.0.0.1",
     "localhost",
@@ -43,16 +36,24 @@ class Credentials:
 
 
 def prepare(data_dir: Path, sans: Iterable[str] = (), token_file: Path | None = None) -> Credentials:
-    """Make what is missing of CA, certificate and token; a certificate that lacks a wanted name is made anew."""
+    """Make what is missing of CA, certificate and token; a certificate that lacks a wanted name is replaced."""
     data_dir.mkdir(parents=True, exist_ok=True)
     ca_file, ca_key = data_dir / "ca.crt", data_dir / "ca.key"
     certificate, key = data_dir / "server.crt", data_dir / "server.key"
     names = tuple(dict.fromkeys((*_ALWAYS, *sans)))
     if not (ca_file.exists() and ca_key.exists()):
-        _write_ca(ca_file, ca_key)
+        made = pki.new_authority("vrata-sandbox-ca")
+        _write(ca_key, made.key, 0o600)
+        _write(ca_file, made.certificate, 0o644)
         certificate.unlink(missing_ok=True)
-    if not (certificate.exists() and key.exists() and _covers(certificate, names)):
-        _write_certificate(ca_file, ca_key, certificate, key, names)
+    if not (certificate.exists() and key.exists() and pki.names_of(certificate.read_bytes()) >= set(names)):
+        authority = pki.Pair(ca_file.read_bytes(), ca_key.read_bytes())
+        try:
+            made = pki.new_server(authority, names, pki.AUTHORITY_LIFE)
+        except ValueError as error:
+            raise VrataError(f"{ca_key}: {error}", remedy="remove it and ca.crt to get new ones") from error
+        _write(key, made.key, 0o600)
+        _write(certificate, made.certificate, 0o644)
     return Credentials(ca_file, certificate, key, _token(token_file or data_dir / "token"))
 
 
@@ -75,84 +76,6 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     beside.replace(path)
-
-
-def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + LIFETIME)
-    )
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=authority, crl_sign=authority, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-
-
-def _write_ca(ca_file: Path, ca_key: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("vrata-sandbox-ca")
-    certificate = (
-        _builder(name, name, key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    _write(ca_key, _pem_key(key), 0o600)
-    _write(ca_file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
-
-
-def _general_name(text: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(text))
-    except ValueError:
-        return x509.DNSName(text)
-
-
-def _write_certificate(ca_file: Path, ca_key: Path, certificate: Path, key_file: Path, names: tuple[str, ...]) -> None:
-    issuer = x509.load_pem_x509_certificate(ca_file.read_bytes())
-    issuer_key = serialization.load_pem_private_key(ca_key.read_bytes(), None)
-    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise VrataError(f"{ca_key}: not an EC key", remedy="remove it and ca.crt to get new ones")
-    key = ec.generate_private_key(ec.SECP256R1())
-    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    signed = (
-        _builder(_name("kube-apiserver"), issuer.subject, key.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        .add_extension(authority, critical=False)
-        .sign(issuer_key, hashes.SHA256())
-    )
-    _write(key_file, _pem_key(key), 0o600)
-    _write(certificate, signed.public_bytes(serialization.Encoding.PEM), 0o644)
-
-
-def _covers(path: Path, names: tuple[str, ...]) -> bool:
-    extension = x509.load_pem_x509_certificate(path.read_bytes()).extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
-    return all(_general_name(name) in list(extension.value) for name in names)
 
 
 def write_kubeconfig(path: Path, server: str, credentials: Credentials, name: str = "vrata") -> None:
