@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ RETRY_AFTER_S = 5
 LINGERING, LINGER_S = 64, 1.0  # refused connections that wait for the request they get an answer to, and how long
 UNWANTED_MAX = 4 * 1024 * 1024  # bytes of a request that are still read when its answer is out
 FRAMING_SHARE = 0.5  # of a body's bytes may be added to that: chunks of 12 bytes and more have no bound
+CLIENT_CERTIFICATE = "vrata.client_certificate"  # of a request's scope: DER; None or absent: the client showed none
 QUEUED_MAX = 32  # requests that wait on one connection for the answer before theirs
 
 
@@ -182,6 +184,9 @@ def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
             if self._deadline is None:  # a further request
                 self._within(limits.header_s)
             super().on_message_begin()
+            tls = self.transport.get_extra_info("ssl_object")
+            if tls is not None:
+                self.scope[CLIENT_CERTIFICATE] = tls.getpeercert(binary_form=True)  # type: ignore[literal-required]
 
         def on_header(self, name: bytes, value: bytes) -> None:
             if not self._in_body:  # trailers are not headers (RFC 9110, 6.5.1)
@@ -274,14 +279,15 @@ async def serve_http(
     *,
     certificate: str | None = None,
     key: str | None = None,
+    tls: ssl.SSLContext | None = None,
     lifespan: Literal["on", "off", "auto"] = "auto",
     grace_s: int = 2,
     stopping: Callable[[], None] = lambda: None,
     limits: Limits | None = None,
 ) -> None:
-    """Serve HTTP (HTTPS with a certificate and key file) until cancelled; requests under way then have `grace_s`.
+    """Serve HTTP (HTTPS with a context, or a certificate and key file) until cancelled.
 
-    `stopping` is called at that moment: for answers that would wait longer.
+    Requests under way then have `grace_s`. `stopping` is called at that moment: for answers that would wait longer.
     """
     protocol: Any = _bounded(limits or Limits())
     config = uvicorn.Config(
@@ -294,6 +300,7 @@ async def serve_http(
         server_header=False,
         ssl_certfile=certificate,
         ssl_keyfile=key,
+        ssl_context_factory=(lambda *_: tls) if tls else None,
         timeout_graceful_shutdown=grace_s,
         timeout_keep_alive=KEEP_ALIVE_S,
         backlog=BACKLOG,

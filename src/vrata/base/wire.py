@@ -10,9 +10,14 @@ it renders. Unknown fields are ignored on both sides, so either may be upgraded 
 Of two reports of one boot of a host's machine the one with the higher number is the later one: an earlier one that
 comes late is dropped.
 
-Both carry `Authorization: Bearer SECRET`, the secret shared by the cloud and its hosts.
+    GET  /agent/v1/authority                  200 certificate of the authority, in PEM
+    POST /agent/v1/hosts/{host}/join          200 a first certificate, for a `JoinToken` as `Authorization: Bearer`
+    POST /agent/v1/hosts/{host}/certificate   200 the next certificate; both send a request for it (PKCS #10), in PEM
+
+A host shows its certificate (TLS), or `Authorization: Bearer SECRET`, the secret shared by the cloud and all its hosts.
 """
 
+import re
 from enum import StrEnum
 
 import msgspec
@@ -323,3 +328,21 @@ class HostReport(Wire, frozen=True, kw_only=True):
     physical_networks: tuple[str, ...]
     instances: tuple[InstanceReport, ...]
     refusal: Refusal | None = None
+
+
+class JoinToken(msgspec.Struct, frozen=True):
+    """What a machine shows to become a host, once. `authority`: SHA-256 of the authority's certificate, in hexadecimal."""
+
+    secret: str
+    authority: str
+
+    def __str__(self) -> str:
+        return f"{self.secret}.{self.authority}"
+
+
+def read_token(text: str) -> JoinToken:
+    """ValueError if it is none."""
+    secret, _, authority = text.strip().partition(".")
+    if not secret or not re.fullmatch("[0-9a-f]{64}", authority):
+        raise ValueError("not a token of `vrata cloud host-token`")
+    return JoinToken(secret, authority)

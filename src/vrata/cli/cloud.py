@@ -1,33 +1,38 @@
 """`vrata cloud`: serves the OpenStack-compatible APIs, and looks after their database, passwords and keys."""
 
-import contextlib
-import os
-import secrets
+import ipaddress
 import socket
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vrata.base import log
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.cli import types
+from vrata.cli.cloud_data import (
+    DATA_DIR,
+    DATABASE,
+    DATABASE_FILE,
+    FILE,
+    HOST_CA,
+    database_url,
+    existing_url,
+    file_content,
+    keep_private,
+    random_secret,
+    require_tls,
+    secret_of,
+)
+from vrata.cli.cloud_hosts import host_token, revoke_host
+from vrata.cli.cloud_init import init
 from vrata.cloud.settings import BALANCING_QUOTAS, NEUTRON_QUOTAS
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-DATABASE = click.option(
-    "--database",
-    type=types.DATABASE,
-    envvar="VRATA_DATABASE",
-    show_envvar=True,
-    help="SQLAlchemy URL, e.g. postgresql+psycopg://user@host/vrata. One with a password comes from the environment or "
-    "--database-file: everybody on the machine can read a command line.",
-)
-DATABASE_FILE = click.option("--database-file", type=FILE, help="File that holds the SQLAlchemy URL.")
-DATA_DIR = click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory of the SQLite database cloud.db."
-)
+if TYPE_CHECKING:
+    from vrata.base.pki import Pair
+    from vrata.base.tls import ServerTls
+
 SECRET_KEY_FILE = click.option(
     "--secret-key-file",
     type=FILE,
@@ -47,6 +52,11 @@ def command() -> None:
     """Serve the OpenStack-compatible APIs under one address: Keystone v3, Neutron v2.0, Octavia v2, Barbican v1."""
 
 
+command.add_command(host_token)
+command.add_command(revoke_host)
+command.add_command(init)
+
+
 @command.command()
 @DATABASE
 @DATABASE_FILE
@@ -62,7 +72,7 @@ def migrate(
     """
     from vrata.cloud import migrate as migrations
 
-    url = _url(database, database_file, data_dir)
+    url = database_url(database, database_file, data_dir)
     found = migrations.current(url)
     if migrations.is_older(revision, found) and not yes:
         _confirm(f"The database is at {found}. {revision} removes tables or columns with all that they hold. Continue?")
@@ -94,8 +104,8 @@ def reset_password(
 
     if password_file is not None and not password_file.exists():
         raise VrataError(f"--password-file {password_file}: no such file", remedy="write the new password into it")
-    url = _existing(database, database_file, data_dir)
-    password = _secret(password_file) if password_file else _random()
+    url = existing_url(database, database_file, data_dir)
+    password = secret_of(password_file) if password_file else random_secret()
     if len(password) > passwords.SECRET_MAX:
         raise VrataError(f"the password is longer than {passwords.SECRET_MAX} characters")
     hashed = passwords.hash_secret(password)
@@ -130,12 +140,21 @@ def reseal(
     path = _key_file(secret_key_file, data_dir)
     if path is None or not path.exists():
         raise VrataError(f"no key file{f' at {path}' if path else ''}", remedy="give --secret-key-file")
-    store = Store(_existing(database, database_file, data_dir))
+    store = Store(existing_url(database, database_file, data_dir))
     try:
-        count = sealed.reseal(store, Vault(_secret(path).split()))
+        count = sealed.reseal(store, Vault(secret_of(path).split()))
     finally:
         store.close()
     click.echo(f"{count} sealed with the first key of {path}")
+
+
+@command.command("check-config", epilog="Example: vrata --config /etc/vrata/cloud.toml cloud check-config")
+@click.pass_context
+def check_config(context: click.Context) -> None:
+    """Check the configuration file of `vrata cloud serve`, the files that it names, and the database; change nothing."""
+    assert context.parent is not None
+    with serve.make_context("serve", ["--check"], parent=context.parent) as checking:
+        serve.invoke(checking)
 
 
 @command.command()
@@ -165,7 +184,24 @@ def reseal(
 )
 @click.option("--admin-password-file", type=FILE, help="First password of admin; later see `reset-password`.")
 @click.option("--demo-password-file", type=FILE, help="First password of demo.")
-@click.option("--host-secret-file", type=FILE, help="Secret shared with the hosts.")
+@click.option(
+    "--host-secret-file",
+    type=FILE,
+    help="Secrets shared with all hosts, one a line; each is good. For tests: a certificate for each host is safer.",
+)
+@click.option(
+    "--tls-cert", type=FILE, help="Certificate chain of all listeners, in PEM; new files are used within seconds."
+)
+@click.option("--tls-key", type=FILE, help="Its key, without a password.")
+@HOST_CA
+@click.option("--host-ca-key", type=FILE, help="Its key, which signs certificates of hosts.")
+@click.option(
+    "--metrics-token-file",
+    type=FILE,
+    help="Token that /metrics asks for (made if missing). Without it: everybody may read.",
+)
+@click.option("--check", is_flag=True, help="Check all settings, files and the database, and end.")
+@click.option("--insecure", is_flag=True, help="Serve plain HTTP beyond loopback, and a remote PostgreSQL without TLS.")
 @SECRET_KEY_FILE
 @click.option(
     "--audit-log",
@@ -243,6 +279,11 @@ def serve(
     admin_password_file: Path | None,
     demo_password_file: Path | None,
     host_secret_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    host_ca: Path | None,
+    host_ca_key: Path | None,
+    metrics_token_file: Path | None,
     secret_key_file: Path | None,
     audit_log: Path | None,
     request_log: bool,
@@ -255,6 +296,8 @@ def serve(
     host_timeout_s: float,
     rbac: str,
     noop: bool,
+    check: bool,
+    insecure: bool,
     network_quota: tuple[str, ...],
     balancing_quota: tuple[str, ...],
 ) -> None:
@@ -263,36 +306,37 @@ def serve(
     Secret files that do not exist are made, with random content; password files, too, if the user has no password yet.
     Without --demo-password-file the user demo has no password and cannot log in.
     """
-    from vrata.cloud import migrate as migrations
-    from vrata.cloud import schema
     from vrata.cloud.audit import Audit
     from vrata.cloud.identity.bootstrap import bootstrap
     from vrata.cloud.keymanager import material
-    from vrata.cloud.keymanager.vault import Vault, new_key
     from vrata.cloud.settings import Settings
     from vrata.cloud.store import Store
 
     log.configure()
-    url = _url(database, database_file, data_dir)
-    found = migrations.current(url)
-    if found != schema.HEAD:
-        if not url.startswith("sqlite"):
-            raise VrataError(
-                f"the database is at {found or 'base'}, not at {schema.HEAD}", remedy="run `vrata cloud migrate`"
-            )
-        _migrate_apart(url)
+    url = database_url(database, database_file, data_dir)
+    if not insecure:
+        require_tls(url)
+    authority = _authority(host_ca, host_ca_key)
+    if authority is not None and not (tls_cert and (agent_listen or agent_listen_fd)):
+        raise VrataError(
+            "--host-ca: hosts have no listener over TLS", remedy="give --agent-listen, --tls-cert and --tls-key"
+        )
+    tenants_tls, agents_tls = _tls(tls_cert, tls_key, None), _tls(tls_cert, tls_key, host_ca)
     key_file = _key_file(secret_key_file, data_dir)
-    keys = tuple(_secret(key_file, new_key).split()) if key_file else ()
-    if key_file:
-        _keep_private(key_file)
-    Vault(keys)  # refuses a malformed key now, not at the first secret
+    if check:
+        _check(url, key_file)
+        return
+    _bring_up_to_date(url)
+    keys = _keys(key_file)
     settings = Settings(
         public_url=public_url,
         region=region,
         endpoints=tuple((kind, url) for kind, _, url in (one.partition("=") for one in endpoint)),
         password_cost=password_cost,
         token_life_s=token_life_s,
-        host_secret=_secret(host_secret_file) if host_secret_file else "",
+        host_secrets=tuple(secret_of(host_secret_file).split()) if host_secret_file else (),
+        host_authority=authority,
+        metrics_token=secret_of(metrics_token_file) if metrics_token_file else "",
         secret_keys=keys,
         advert_interval_ms=advert_interval_ms,
         host_timeout_s=host_timeout_s,
@@ -303,22 +347,118 @@ def serve(
     )
     audit = Audit(audit_log, requests=request_log)
     store = Store(url)
-    admin = partial(_secret, admin_password_file) if admin_password_file else None
-    demo = partial(_secret, demo_password_file) if demo_password_file else None
+    admin = partial(secret_of, admin_password_file) if admin_password_file else None
+    demo = partial(secret_of, demo_password_file) if demo_password_file else None
     store.write_now(lambda tx: bootstrap(tx, admin, demo, password_cost))
     material.read_used(store, keys)
     tenants, agents = _sockets("--listen", listen, listen_fd), _sockets("--agent-listen", agent_listen, agent_listen_fd)
     if not tenants:
         raise VrataError("nothing to listen on", remedy="give --listen HOST:PORT or --listen-fd N")
+    if tenants_tls is None and not insecure:
+        for one in (*tenants, *agents):
+            _require_loopback(one)
     import uvloop
 
     from vrata.cloud.server import Listeners, run
     from vrata.cloud.service import Service
 
     try:
-        uvloop.run(run(Service(store, settings, audit), Listeners(tenants, agents, connections_per_address)))
+        uvloop.run(
+            run(
+                Service(store, settings, audit),
+                Listeners(tenants, agents, connections_per_address, tenants_tls, agents_tls),
+            )
+        )
     finally:
         store.close()
+
+
+def _found_schema(url: str) -> str | None:
+    """The database's version; VrataError if it is of a newer program."""
+    from vrata.cloud import migrate as migrations
+    from vrata.cloud import schema
+
+    found = migrations.current(url)
+    if found is not None and found > schema.HEAD:
+        raise VrataError(
+            f"the database is at {found}, newer than this version knows ({schema.HEAD})",
+            remedy="install the version that migrated it, or restore the backup from before",
+        )
+    return found
+
+
+def _check(url: str, key_file: Path | None) -> None:
+    """What `serve` would do to the database and its keys, without doing it."""
+    from vrata.cloud import schema
+    from vrata.cloud.keymanager.vault import Vault
+
+    found = _found_schema(url)
+    if key_file and key_file.exists():
+        Vault(tuple(secret_of(key_file).split()))
+    if found != schema.HEAD:
+        click.echo(f"the database is at {found or 'base'}: `vrata cloud migrate` brings it to {schema.HEAD}")
+    click.echo("the settings are valid")
+
+
+def _bring_up_to_date(url: str) -> None:
+    """SQLite is migrated; PostgreSQL, which others may use, must have been."""
+    from vrata.cloud import schema
+
+    found = _found_schema(url)
+    if found == schema.HEAD:
+        return
+    if not url.startswith("sqlite"):
+        raise VrataError(
+            f"the database is at {found or 'base'}, not at {schema.HEAD}", remedy="run `vrata cloud migrate`"
+        )
+    _migrate_apart(url)
+
+
+def _keys(path: Path | None) -> tuple[str, ...]:
+    """Keys of the key manager; a malformed one is refused now, not at the first secret."""
+    from vrata.cloud.keymanager.vault import Vault, new_key
+
+    if path is None:
+        return ()
+    keys = tuple(secret_of(path, new_key).split())
+    keep_private(path)
+    Vault(keys)
+    return keys
+
+
+def _tls(certificate: Path | None, key: Path | None, clients: Path | None) -> "ServerTls | None":
+    from vrata.base.tls import ServerTls
+
+    if (certificate is None) != (key is None):
+        given, other = ("--tls-cert", "--tls-key") if certificate else ("--tls-key", "--tls-cert")
+        raise VrataError(f"{given} without {other}", remedy=f"give {other}, too")
+    return ServerTls(certificate, key, clients) if certificate and key else None
+
+
+def _authority(certificate: Path | None, key: Path | None) -> "Pair | None":
+    from vrata.base.pki import Pair, is_pair
+
+    if (certificate is None) != (key is None):
+        given, other = ("--host-ca", "--host-ca-key") if certificate else ("--host-ca-key", "--host-ca")
+        raise VrataError(f"{given} without {other}", remedy=f"give {other}, too")
+    if certificate is None or key is None:
+        return None
+    pair = Pair(file_content("--host-ca", certificate), file_content("--host-ca-key", key))
+    try:
+        if is_pair(pair):
+            return pair
+    except ValueError as error:
+        raise VrataError(f"--host-ca {certificate}, --host-ca-key {key}: {error}", remedy="give both in PEM") from error
+    raise VrataError(f"--host-ca-key {key}: not the key of {certificate}", remedy="give the pair of `vrata cloud init`")
+
+
+def _require_loopback(listener: socket.socket) -> None:
+    name = listener.getsockname()
+    if listener.family in {socket.AF_INET, socket.AF_INET6} and not ipaddress.ip_address(name[0]).is_loopback:
+        raise VrataError(
+            f"{name[0]} port {name[1]}: passwords and keys would cross the network in plain HTTP",
+            remedy="give --tls-cert and --tls-key (`vrata cloud init` makes them), or --insecure",
+        )
 
 
 def _sockets(option: str, addresses: tuple[str, ...], descriptors: tuple[int, ...]) -> list[socket.socket]:
@@ -363,78 +503,6 @@ def _migrate_apart(url: str) -> None:
         raise VrataError("the database could not be migrated", remedy="see the lines above")
 
 
-def _existing(database: str | None, database_file: Path | None, data_dir: Path | None) -> str:
-    """The address of a database that is there, and at the newest version."""
-    from vrata.cloud import migrate as migrations
-    from vrata.cloud import schema
-
-    if data_dir is not None and database_file is None and not (data_dir / "cloud.db").exists():
-        raise InvalidInput("--data-dir", str(data_dir), "name the directory that holds the cloud's database cloud.db")
-    url = _url(database, database_file, data_dir)
-    found = migrations.current(url)
-    if found != schema.HEAD:
-        raise VrataError(
-            f"the database is at {found or 'base'}, not at {schema.HEAD}", remedy="run `vrata cloud migrate` first"
-        )
-    return url
-
-
-def _url(database: str | None, database_file: Path | None, data_dir: Path | None) -> str:
-    """The database's address; a SQLite database is readable by its owner alone, whatever its directory is."""
-    if database is not None and _from_command_line("database"):
-        _refuse_secrets(database)
-    elif data_dir is not None or database_file is not None:
-        database = None  # of the environment: what is said on the command line counts
-    given = [one for one in (database, database_file, data_dir) if one is not None]
-    if len(given) != 1:
-        raise VrataError("which database?", remedy="give --database URL, --database-file FILE or --data-dir DIR")
-    os.umask(0o077)
-    if database_file is not None:
-        if not database_file.exists():
-            raise InvalidInput("--database-file", str(database_file), "name a file that holds the URL")
-        try:
-            return str(types.DATABASE.convert(_secret(database_file), None, None))
-        except click.BadParameter as error:
-            raise InvalidInput("--database-file", str(database_file), f"what is in the file {error.message}") from error
-    if data_dir is None:
-        return str(database)
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = data_dir.absolute() / "cloud.db"
-    for suffix in ("", "-wal", "-shm"):
-        _keep_private(path.with_name(path.name + suffix))
-    return f"sqlite:///{path}"
-
-
-def _from_command_line(parameter: str) -> bool:
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is click.core.ParameterSource.COMMANDLINE
-
-
-# What of a URL's query libpq takes as a secret, and what other drivers call so (PostgreSQL manual, 34.1.2).
-_SECRETS = frozenset(
-    {"password", "passwd", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
-)
-
-
-def _refuse_secrets(url: str) -> None:
-    from sqlalchemy import make_url
-
-    parsed = make_url(url)
-    named = sorted(_SECRETS & {name.lower() for name in parsed.query})
-    if parsed.password or named:
-        raise VrataError(
-            f"--database holds a password{f' ({named[0]})' if named else ''}, which everybody on this machine can read",
-            remedy="give the URL in VRATA_DATABASE or --database-file",
-        )
-
-
-def _keep_private(path: Path) -> None:
-    """Mode 0600, if the file is there and ours."""
-    with contextlib.suppress(OSError):
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)
-
-
 def _key_file(given: Path | None, data_dir: Path | None) -> Path | None:
     """Beside the data directory, not in it; one that an older version has made in it stays in use."""
     if given is not None or data_dir is None:
@@ -449,25 +517,6 @@ def _key_file(given: Path | None, data_dir: Path | None) -> Path | None:
         return inside
     directory = data_dir.absolute()
     return directory.with_name(directory.name + ".key")
-
-
-def _random() -> str:
-    return secrets.token_urlsafe(24)
-
-
-def _secret(path: Path, make: Callable[[], str] = _random) -> str:
-    """The file's content, made at first use."""
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(make() + "\n")
-        text = path.read_text().strip()
-    except OSError as error:
-        raise VrataError(f"{path}: {error.strerror}", remedy="name a file that can be made and read") from error
-    if not text:
-        raise VrataError(f"{path} is empty", remedy="write the secret into it, or remove it to have one made")
-    return text
 
 
 def _listen(option: str, address: str) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -58,8 +59,21 @@ class LazyGroup(click.Group):
     epilog="Start with `vrata up`, then `kubectl --kubeconfig $(vrata kubeconfig) apply -f …`; or see `vrata demo`.",
 )
 @click.version_option(__version__, prog_name="vrata")
-def cli() -> None:
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="VRATA_CONFIG",
+    show_envvar=True,
+    help="TOML file with options of commands, e.g. `listen` in [cloud.serve]; the command line wins.",
+)
+@click.pass_context
+def cli(context: click.Context, config: Path | None) -> None:
     """Load balancers and Ingress for Kubernetes: an active-standby HAProxy pair behind every address."""
+    if config is not None:
+        from vrata.cli import configuration
+
+        assert isinstance(context.command, click.Group)
+        context.default_map = configuration.read(config, context.command)
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ host's reports one is taken in at a time, and a later one supersedes what waits.
 
 import asyncio
 import contextlib
-import hmac
+import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ from starlette.routing import BaseRoute, Route
 
 from vrata.base import clock, wire
 from vrata.base.asgi import TooLong, read_limited
+from vrata.base.pki import HostCertificate
+from vrata.cloud import host_access
 from vrata.cloud.balancing import intake, settle, transitions
 from vrata.cloud.balancing import tables as t
 from vrata.cloud.balancing.desired import Builder
@@ -29,7 +32,8 @@ from vrata.cloud.store import ForHosts, Store, Tx
 
 log = structlog.get_logger(__name__)
 
-NAME_MAX = 255
+REQUEST_MAX = 16 * 1024  # bytes of a request for a certificate
+ACCEPTED_S = 1.0  # so long a certificate that was accepted is not looked up again
 _REPORTS = msgspec.json.Decoder(wire.HostReport)
 REPORT_MAX = 16 * 1024 * 1024  # bytes: 200 instances with 1,000 members each
 REPORT_WAIT_S = 1.5  # an answer takes no longer: the host's next sign of life comes after it
@@ -96,6 +100,18 @@ def _log_failure(taken: asyncio.Future[bool]) -> None:
         log.warning("report_not_taken_in", error=str(error).partition("\n")[0])
 
 
+def _text(text: str, status: int) -> Response:
+    return Response(f"{text}\n", status, media_type="text/plain")
+
+
+async def _small_body(request: Request) -> bytes | None:
+    """None if it is longer than a request for a certificate."""
+    try:
+        return await read_limited(request, REQUEST_MAX)
+    except TooLong:
+        return None
+
+
 class Agents:
     """The two endpoints and the background work that hosts need."""
 
@@ -112,26 +128,82 @@ class Agents:
         self._hosts: tuple[tuple[Any, ...], ...] | None = None
         self._tried: dict[str, float] = {}  # owner -> when it was settled in vain since hosts changed
         self._trimmed = 0.0
+        self._accepted: dict[tuple[str, HostCertificate | None], float] = {}
 
     def routes(self) -> list[BaseRoute]:
         """Starlette routes of the agent API."""
         return [
             Route("/agent/v1/hosts/{host}/desired", self._desired, methods=["GET"]),
             Route("/agent/v1/hosts/{host}/report", self._report, methods=["PUT"]),
+            Route("/agent/v1/hosts/{host}/join", self._join, methods=["POST"]),
+            Route("/agent/v1/hosts/{host}/certificate", self._renew, methods=["POST"]),
+            Route("/agent/v1/authority", self._authority, methods=["GET"]),
         ]
 
-    def _refused(self, request: Request) -> Response | None:
-        given = request.headers.get("authorization", "")
-        if not self.settings.host_secret or not hmac.compare_digest(
-            given.encode(), f"Bearer {self.settings.host_secret}".encode()
-        ):
-            return Response("host secret missing or wrong\n", 401, media_type="text/plain")
-        if not 0 < len(request.path_params["host"]) <= NAME_MAX:
-            return Response(f"host names have 1 to {NAME_MAX} characters\n", 400, media_type="text/plain")
+    async def _refused(self, request: Request) -> Response | None:
+        host = request.path_params["host"]
+        if not 0 < len(host) <= host_access.NAME_MAX:
+            return _text(f"host names have 1 to {host_access.NAME_MAX} characters", 400)
+        if host_access.has_secret(request, self.settings.host_secrets):
+            return None
+        if self.settings.host_authority is None:
+            return _text("host secret missing or wrong", 401)
+        shown = host_access.shown_certificate(request)
+        # Asked for once a second: a host sends two reports a second.
+        key, now = (host, shown), clock.monotonic_s()
+        if self._accepted.get(key, -math.inf) > now - ACCEPTED_S:
+            return None
+        refusal = await self.store.read(lambda tx: host_access.refusal(tx, host, shown))
+        if refusal is not None:
+            return _text(refusal.reason, refusal.status)
+        self._accepted = {one: at for one, at in self._accepted.items() if at > now - ACCEPTED_S} | {key: now}
         return None
 
+    async def _authority(self, _request: Request) -> Response:
+        """The authority's certificate: who joins compares it with the token's fingerprint before anything else."""
+        authority = self.settings.host_authority
+        if authority is None:
+            return _text("hosts of this cloud have no certificates", 404)
+        return Response(authority.certificate, media_type="application/x-pem-file")
+
+    async def _join(self, request: Request) -> Response:
+        """A first certificate for whoever has a token of this host."""
+        authority, host = self.settings.host_authority, request.path_params["host"]
+        if authority is None or request.url.scheme != "https":
+            return _text(
+                "hosts join over TLS; start `vrata cloud serve` with --agent-listen, --tls-cert and --host-ca", 404
+            )
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        body = await _small_body(request)
+        if scheme != "Bearer" or body is None:
+            return _text("send the token as `Authorization: Bearer`, and a request for a certificate in PEM", 400)
+
+        def work(tx: Tx) -> bytes | host_access.Refusal:
+            return host_access.use_token(tx, secret, host) or host_access.issue(tx, authority, body, host)
+
+        return await self._issued(work)
+
+    async def _renew(self, request: Request) -> Response:
+        """A new certificate for a host that shows one."""
+        authority, host = self.settings.host_authority, request.path_params["host"]
+        if refused := await self._refused(request):
+            return refused
+        body = await _small_body(request)
+        if authority is None or body is None:
+            return _text("send a request for a certificate in PEM, to a cloud that signs it", 400)
+        return await self._issued(lambda tx: host_access.issue(tx, authority, body, host))
+
+    async def _issued(self, work: Callable[[Tx], bytes | host_access.Refusal]) -> Response:
+        try:
+            found = await self.store.write(work)
+        except ValueError as error:
+            return _text(f"this request for a certificate cannot be used: {error}", 400)
+        if isinstance(found, host_access.Refusal):
+            return _text(found.reason, found.status)
+        return Response(found, media_type="application/x-pem-file")
+
     async def _desired(self, request: Request) -> Response:
-        if refusal := self._refused(request):
+        if refusal := await self._refused(request):
             return refusal
         host = request.path_params["host"]
         try:
@@ -162,7 +234,7 @@ class Agents:
         return int(tx.value(sa.select(t.hosts.c.revision).where(t.hosts.c.name == host)) or 0)
 
     async def _report(self, request: Request) -> Response:
-        if refusal := self._refused(request):
+        if refusal := await self._refused(request):
             return refusal
         host = request.path_params["host"]
         boot = request.query_params.get("boot", "")[:64]

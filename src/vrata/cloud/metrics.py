@@ -4,6 +4,7 @@ Transitions are counted, and failovers and builds timed, by the process that lea
 Labels take values from closed sets only: names and ids of tenants never become one.
 """
 
+import hmac
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,8 +24,8 @@ Counts = dict[tuple[str, ...], int]
 class Metrics:
     """The figures of one process."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, token: str = "") -> None:
+        self._store, self._token = store, token
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "vrata_cloud_requests", "Requests answered.", ("api", "method", "status"), registry=self._registry
@@ -73,8 +74,11 @@ class Metrics:
         self._requests.labels(api, method, str(status)).inc()
         self._seconds.labels(api).observe(seconds)
 
-    async def serve(self, _request: Request) -> Response:
-        """GET /metrics."""
+    async def serve(self, request: Request) -> Response:
+        """GET /metrics; with a token, if the operator has set one."""
+        given = request.headers.get("authorization", "").encode()
+        if self._token and not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            return Response("send the token of --metrics-token-file as `Authorization: Bearer`\n", 401)
         for name, counts in (await self._store.read(_counts)).items():
             gauge = self._gauges[name]
             gauge.clear()

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-HEAD = "0012"  # the newest migration; `serve` compares it without importing Alembic
+HEAD = "0013"  # the newest migration; `serve` compares it without importing Alembic
 
 metadata = sa.MetaData(
     naming_convention={

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import socket
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from vrata.base.asgi import Limits, raise_descriptor_limit, serve_http
 from vrata.base.signals import until_signalled
+from vrata.base.tls import ServerTls
 from vrata.cloud.service import Service
 
 GRACE_S = 3  # how long running requests may take after SIGTERM
@@ -30,6 +31,8 @@ class Listeners:
     tenants: Sequence[socket.socket]
     agents: Sequence[socket.socket] = ()
     per_address: int = 256  # connections of tenants
+    tenants_tls: ServerTls | None = None  # None: plain HTTP
+    agents_tls: ServerTls | None = None
 
 
 async def run(service: Service, listeners: Listeners) -> None:
@@ -42,23 +45,37 @@ async def run(service: Service, listeners: Listeners) -> None:
         app, hosts = service.together(), None
     gc.collect()
     gc.freeze()  # modules and routes stay: a collection that looks through them takes 50 ms, in the middle of an answer
+    tls = listeners.tenants_tls.context if listeners.tenants_tls else None
     if hosts is None:
         stop = service.agents.hub.close
-        work = serve_http(app, listeners.tenants, lifespan="on", grace_s=GRACE_S, stopping=stop, limits=limits)
+        work = serve_http(app, listeners.tenants, tls=tls, lifespan="on", grace_s=GRACE_S, stopping=stop, limits=limits)
     else:
-        serving = serve_http(app, listeners.tenants, lifespan="off", grace_s=GRACE_S, limits=limits)
-        work = _both(serving, _Thread(hosts, listeners.agents, service))
+        serving = serve_http(app, listeners.tenants, tls=tls, lifespan="off", grace_s=GRACE_S, limits=limits)
+        work = _both(serving, _Thread(hosts, listeners, service))
     try:
-        await until_signalled(work)
+        async with _watched(listeners.tenants_tls):
+            await until_signalled(work)
     finally:
         service.close()
+
+
+@contextlib.asynccontextmanager
+async def _watched(tls: ServerTls | None) -> AsyncIterator[None]:
+    """New certificates are used meanwhile."""
+    watching = asyncio.ensure_future(tls.watch()) if tls else None
+    try:
+        yield
+    finally:
+        if watching:
+            watching.cancel()
 
 
 class _Thread:
     """The hosts' application in an event loop of its own."""
 
-    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], service: Service) -> None:
-        self._app, self._sockets, self._service = app, sockets, service
+    def __init__(self, app: ASGIApp, listeners: Listeners, service: Service) -> None:
+        self._app, self._sockets, self._service = app, listeners.agents, service
+        self._tls = listeners.agents_tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = threading.Event()
@@ -72,8 +89,10 @@ class _Thread:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._ready.set()
         stop = self._service.agents.hub.close
+        tls = self._tls.context if self._tls else None
         try:
-            await serve_http(self._app, self._sockets, lifespan="on", grace_s=GRACE_S, stopping=stop)
+            async with _watched(self._tls):
+                await serve_http(self._app, self._sockets, tls=tls, lifespan="on", grace_s=GRACE_S, stopping=stop)
         except asyncio.CancelledError:
             return
 

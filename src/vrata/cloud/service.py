@@ -60,7 +60,7 @@ class Service:
         self.agents = Agents(store, settings)
         store.changed, store.unsettled = self.agents.hub.changed, self.agents.hub.look_around
         store.reserved = reserved_addresses(settings)
-        self._metrics = Metrics(store)
+        self._metrics = Metrics(store, settings.metrics_token)
         store.happened, store.held = self._metrics.happened, self._metrics.held
         self._store, self._settings = store, settings
         self._hashing = SlowWork("hashing", hashing_threads())

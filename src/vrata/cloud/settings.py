@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vrata.base.pki import Pair
+
 # What Neutron and Octavia themselves start with; -1: no limit.
 NEUTRON_QUOTAS = (
     ("network", 100), ("subnet", 100), ("subnetpool", -1), ("port", 500), ("router", 10), ("floatingip", 50),
@@ -19,7 +21,9 @@ class Settings:
     public_url: str = ""  # empty: catalog addresses follow the request
     region: str = "RegionOne"
     endpoints: tuple[tuple[str, str], ...] = ()  # of services that others serve: type of service, address
-    host_secret: str = ""
+    host_secrets: tuple[str, ...] = ()  # shared by all hosts; each is good, so that they can be exchanged one by one
+    host_authority: Pair | None = None  # that signs certificates of hosts
+    metrics_token: str = ""  # who asks for /metrics must show it; empty: nobody must
     secret_keys: tuple[str, ...] = ()  # of the key manager: the first seals, all open
     password_cost: int = 14  # log2 of scrypt's N for new hashes
     token_life_s: int = 24 * 3600

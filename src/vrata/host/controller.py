@@ -56,6 +56,7 @@ class HostAgent:
                 self._take(last, group)
             group.create_task(self._follow(group))
             group.create_task(self._report())
+            group.create_task(self._cloud.renew())
 
     def _take(self, desired: DesiredSet, group: asyncio.TaskGroup) -> None:
         self._desired = desired

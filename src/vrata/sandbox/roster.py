@@ -85,7 +85,16 @@ def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
     for host in layout.of_role("host"):
         bridges = [word for network in (EXTERNAL, TENANT) for word in ("--bridge", f"{network}={network}")]
         url = f"http://{CLOUD_MGMT}:{AGENT_PORT}"
-        argv = ["host", "--name", host.name, "--cloud-url", url, "--secret-file", str(paths.root / "host-secret")]
+        argv = [
+            "host",
+            "--name",
+            host.name,
+            "--cloud-url",
+            url,
+            "--secret-file",
+            str(paths.root / "host-secret"),
+            "--insecure",
+        ]
         found.append(Part(host.name, host.name, (*argv, *bridges, "--state-dir", str(paths.state(host.name)))))
     if options.controllers is not False:
         everything = ("--everything",) if options.controllers else ()
@@ -111,7 +120,7 @@ def _cloud_part(options: Options, paths: Paths) -> Part:
     argv += ["--admin-password-file", str(paths.root / "admin-password")]
     argv += ["--advert-interval-ms", str(options.advert_interval_ms)]
     argv += ["--demo-password-file", str(paths.root / "demo-password")]
-    argv += ["--host-secret-file", str(paths.root / "host-secret")]
+    argv += ["--host-secret-file", str(paths.root / "host-secret"), "--insecure"]  # networks of this machine alone
     argv += ["--network-quota", "none"]  # one tenant, who tries things out
     argv += ["--host-timeout-s", "2"]  # one machine, no network that could lose a report: show a rebuild sooner
     return Part("cloud", "cloud", tuple(argv), listens_on_loopback=True)

@@ -105,6 +105,7 @@ class Lab:
         program = ["tests.support.mortal", str(self.death(host))] if self.mortal else ["vrata"]
         argv = ["nsenter", f"--net=/run/netns/{self.hosts[host].netns}", "--", sys.executable, "-m", *program, "host"]
         argv += ["--name", host, "--cloud-url", "http://172.31.0.2:8780", "--secret-file", str(secret)]
+        argv += ["--insecure"]
         argv += ["--bridge", "tenant=br-tenant", "--bridge", "external=br-external"]
         argv += ["--state-dir", str(self.state_dir(host))]
         with log:

@@ -105,6 +105,14 @@ heartbeats = sa.Table(  # apart from `hosts`: a sign of life waits for no transa
     sa.Column("beat", sa.BigInteger, nullable=False, server_default="0"), sa.Column("at", sa.Float, nullable=False),
     text("boot", 64), sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),  # of the last report
 )  # fmt: skip
+host_tokens = sa.Table(  # with which a host joins, once; of the token itself there is only a hash
+    "host_tokens", metadata, sa.Column("hash", sa.String(64), primary_key=True), text("host"),
+    sa.Column("ends", sa.Float, nullable=False),
+)  # fmt: skip
+host_revocations = sa.Table(  # certificates of this host that were issued until then are not accepted
+    "host_revocations", metadata, sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)  # fmt: skip
 departures = sa.Table(  # instances that are no more, until the host that had them reports without them
     "departures", metadata, sa.Column("instance_id", sa.String(64), primary_key=True), text("host", index=True),
 )  # fmt: skip

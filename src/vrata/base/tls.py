@@ -1,0 +1,85 @@
+"""TLS of the HTTP services: a context whose certificate can be exchanged while it serves."""
+
+import asyncio
+import contextlib
+import ssl
+from pathlib import Path
+
+import structlog
+
+from vrata.base.errors import VrataError
+from vrata.base.pki import Pair, is_pair
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 2.0  # how soon new files are used
+
+
+class ServerTls:
+    """Certificate and key out of files; new files are used for new connections, without a restart.
+
+    With `clients`, a file with the authority of clients' certificates, a client may show one; who must, the application
+    decides.
+    """
+
+    def __init__(self, certificate: Path, key: Path, clients: Path | None = None) -> None:
+        self._certificate, self._key = certificate, key
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        self._loaded = self._read()
+        self._load()
+        if clients is not None:
+            try:
+                self.context.load_verify_locations(clients)
+            except OSError as error:
+                remedy = "give the file of the hosts' authority"
+                raise VrataError(f"{clients}: {error.strerror or error}", remedy=remedy) from error
+            self.context.verify_mode = ssl.CERT_OPTIONAL
+
+    def look(self) -> bool:
+        """Use new files if there are any; whether there were. Those that cannot be used are left, with a warning."""
+        try:
+            found = self._read()
+            if found == self._loaded:
+                return False
+            self._loaded = found
+            self._load()
+        except VrataError as error:
+            log.warning("certificate_not_used", error=str(error))
+            return False
+        log.info("certificate_used", file=str(self._certificate))
+        return True
+
+    async def watch(self) -> None:
+        """Look for new files, for as long as the service runs.
+
+        In the event loop that accepts the connections: none is accepted between a new certificate and its key.
+        """
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.look()
+
+    def _read(self) -> tuple[bytes, bytes]:
+        found = []
+        for path in (self._certificate, self._key):
+            try:
+                found.append(path.read_bytes())
+            except OSError as error:
+                remedy = "give --tls-cert and --tls-key, or run `vrata cloud init`"
+                raise VrataError(f"{path}: {error.strerror}", remedy=remedy) from error
+        return found[0], found[1]
+
+    def _load(self) -> None:
+        with contextlib.suppress(ValueError):  # OpenSSL says it better below
+            if not is_pair(Pair(*self._loaded)):
+                raise VrataError(f"{self._key}: not the key of {self._certificate}", remedy="give the pair")
+        try:
+            for context in (
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+                self.context,
+            ):  # a failure leaves the first in pieces
+                context.load_cert_chain(self._certificate, self._key)
+        except (OSError, ssl.SSLError) as error:
+            remedy = "give a certificate chain and its key, in PEM, without a password"
+            raise VrataError(f"{self._certificate}, {self._key}: {error}", remedy=remedy) from error

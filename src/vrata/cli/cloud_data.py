@@ -1,0 +1,155 @@
+"""Where `vrata cloud` keeps its data: the options that say so, and files with one secret each."""
+
+import contextlib
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from vrata.base.errors import InvalidInput, VrataError
+from vrata.cli import types
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+DATABASE = click.option(
+    "--database",
+    type=types.DATABASE,
+    envvar="VRATA_DATABASE",
+    show_envvar=True,
+    help="SQLAlchemy URL, e.g. postgresql+psycopg://user@host/vrata. One with a password comes from the environment or "
+    "--database-file: everybody on the machine can read a command line.",
+)
+DATABASE_FILE = click.option("--database-file", type=FILE, help="File that holds the SQLAlchemy URL.")
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory of the SQLite database cloud.db."
+)
+
+
+HOST_CA = click.option("--host-ca", type=FILE, help="Certificate of the authority of hosts' certificates, in PEM.")
+
+
+def existing_url(database: str | None, database_file: Path | None, data_dir: Path | None) -> str:
+    """The address of a database that is there, and at the newest version."""
+    from vrata.cloud import migrate as migrations
+    from vrata.cloud import schema
+
+    if data_dir is not None and database_file is None and not (data_dir / "cloud.db").exists():
+        raise InvalidInput("--data-dir", str(data_dir), "name the directory that holds the cloud's database cloud.db")
+    url = database_url(database, database_file, data_dir)
+    found = migrations.current(url)
+    if found != schema.HEAD:
+        raise VrataError(
+            f"the database is at {found or 'base'}, not at {schema.HEAD}", remedy="run `vrata cloud migrate` first"
+        )
+    return url
+
+
+def database_url(database: str | None, database_file: Path | None, data_dir: Path | None) -> str:
+    """The database's address; a SQLite database is readable by its owner alone, whatever its directory is."""
+    if database is not None and _from_command_line("database"):
+        _refuse_secrets(database)
+    elif data_dir is not None or database_file is not None:
+        database = None  # of the environment: what is said on the command line counts
+    given = [one for one in (database, database_file, data_dir) if one is not None]
+    if len(given) != 1:
+        raise VrataError("which database?", remedy="give --database URL, --database-file FILE or --data-dir DIR")
+    os.umask(0o077)
+    if database_file is not None:
+        if not database_file.exists():
+            raise InvalidInput("--database-file", str(database_file), "name a file that holds the URL")
+        try:
+            return str(types.DATABASE.convert(secret_of(database_file), None, None))
+        except click.BadParameter as error:
+            raise InvalidInput("--database-file", str(database_file), f"what is in the file {error.message}") from error
+    if data_dir is None:
+        return str(database)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = data_dir.absolute() / "cloud.db"
+    for suffix in ("", "-wal", "-shm"):
+        keep_private(path.with_name(path.name + suffix))
+    return f"sqlite:///{path}"
+
+
+def _from_command_line(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+# What of a URL's query libpq takes as a secret, and what other drivers call so (PostgreSQL manual, 34.1.2).
+_SECRETS = frozenset(
+    {"password", "passwd", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
+)
+
+
+def _refuse_secrets(url: str) -> None:
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    named = sorted(_SECRETS & {name.lower() for name in parsed.query})
+    if parsed.password or named:
+        raise VrataError(
+            f"--database holds a password{f' ({named[0]})' if named else ''}, which everybody on this machine can read",
+            remedy="give the URL in VRATA_DATABASE or --database-file",
+        )
+
+
+def keep_private(path: Path) -> None:
+    """Mode 0600, if the file is there and ours."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+
+def random_secret() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def secret_of(path: Path, make: Callable[[], str] = random_secret) -> str:
+    """The file's content, made at first use."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(make() + "\n")
+        text = path.read_text().strip()
+    except OSError as error:
+        raise VrataError(f"{path}: {error.strerror}", remedy="name a file that can be made and read") from error
+    if not text:
+        raise VrataError(f"{path} is empty", remedy="write the secret into it, or remove it to have one made")
+    return text
+
+
+# What libpq takes as «over TLS, or not at all» (PostgreSQL manual, 34.1.2, `sslmode`).
+_OVER_TLS = frozenset({"require", "verify-ca", "verify-full"})
+
+
+def require_tls(url: str) -> None:
+    """VrataError if a PostgreSQL on another machine is asked in plain text."""
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    host = parsed.host or str(parsed.query.get("host", ""))
+    if parsed.get_backend_name() != "postgresql" or not host or host.startswith("/") or _is_loopback(host):
+        return
+    mode = parsed.query.get("sslmode", os.environ.get("PGSSLMODE", ""))
+    if mode not in _OVER_TLS:
+        raise VrataError(
+            f"PostgreSQL on {host} is asked without TLS (sslmode={mode or 'prefer'})",
+            remedy="add ?sslmode=verify-full&sslrootcert=FILE to the URL, or give --insecure",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def file_content(option: str, path: Path) -> bytes:
+    """VrataError names the option and why the file cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise VrataError(f"{option} {path}: {error.strerror}", remedy="name a file that can be read") from error
