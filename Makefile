@@ -46,6 +46,10 @@ bench-%:
 image: setup  ## The container image in dist/, with its SBOM; the same commit gives the same digest (as root, a minute)
 	@tools/image
 
+.PHONY: deb
+deb: setup  ## The Debian packages in dist/: vrata, vrata-cloud, vrata-host (a minute)
+	@tools/deb
+
 MINUTES ?= 30
 
 .PHONY: soak

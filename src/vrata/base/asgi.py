@@ -260,6 +260,12 @@ def _bounded(limits: Limits) -> type[HttpToolsProtocol]:
 
 
 class _Server(uvicorn.Server):
+    on_started: Callable[[], None] = staticmethod(lambda: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_started()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -283,11 +289,13 @@ async def serve_http(
     lifespan: Literal["on", "off", "auto"] = "auto",
     grace_s: int = 2,
     stopping: Callable[[], None] = lambda: None,
+    started: Callable[[], None] = lambda: None,
     limits: Limits | None = None,
 ) -> None:
     """Serve HTTP (HTTPS with a context, or a certificate and key file) until cancelled.
 
-    Requests under way then have `grace_s`. `stopping` is called at that moment: for answers that would wait longer.
+    Requests under way then have `grace_s`. `stopping` is called at that moment: for answers that would wait longer. `started` is
+    called when the first connection can be accepted.
     """
     protocol: Any = _bounded(limits or Limits())
     config = uvicorn.Config(
@@ -306,6 +314,7 @@ async def serve_http(
         backlog=BACKLOG,
     )
     server = _Server(config)
+    server.on_started = started
     serving = asyncio.ensure_future(server.serve(sockets=list(sockets)))
     try:
         await asyncio.shield(serving)

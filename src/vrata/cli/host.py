@@ -148,6 +148,7 @@ def join(*, name: str, cloud_url: str, token_file: TextIO, certificates: Path) -
 
 
 async def _serve(settings: Settings, urls: tuple[str, ...], credentials: Certificates | SharedSecret) -> None:
+    from vrata.base.manager import supervised
     from vrata.host.api import CloudClient
     from vrata.host.controller import HostAgent
     from vrata.host.store import HostStore
@@ -156,5 +157,6 @@ async def _serve(settings: Settings, urls: tuple[str, ...], credentials: Certifi
         agent = asyncio.ensure_future(HostAgent(settings, HostStore(Path(settings.state_dir)), cloud).run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, agent.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await agent
+        async with supervised():
+            with contextlib.suppress(asyncio.CancelledError):
+                await agent

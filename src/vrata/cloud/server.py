@@ -11,12 +11,14 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import uvloop
 from starlette.types import ASGIApp
 
 from vrata.base.asgi import Limits, raise_descriptor_limit, serve_http
+from vrata.base.manager import supervised
 from vrata.base.signals import until_signalled
 from vrata.base.tls import ServerTls
 from vrata.cloud.service import Service
@@ -45,15 +47,16 @@ async def run(service: Service, listeners: Listeners) -> None:
         app, hosts = service.together(), None
     gc.collect()
     gc.freeze()  # modules and routes stay: a collection that looks through them takes 50 ms, in the middle of an answer
+    ready = asyncio.Event()
     tls = listeners.tenants_tls.context if listeners.tenants_tls else None
+    tenants = partial(serve_http, app, listeners.tenants, tls=tls, grace_s=GRACE_S, limits=limits, started=ready.set)
     if hosts is None:
         stop = service.agents.hub.close
-        work = serve_http(app, listeners.tenants, tls=tls, lifespan="on", grace_s=GRACE_S, stopping=stop, limits=limits)
+        work = tenants(lifespan="on", stopping=stop)
     else:
-        serving = serve_http(app, listeners.tenants, tls=tls, lifespan="off", grace_s=GRACE_S, limits=limits)
-        work = _both(serving, _Thread(hosts, listeners, service))
+        work = _both(tenants(lifespan="off"), _Thread(hosts, listeners, service))
     try:
-        async with _watched(listeners.tenants_tls):
+        async with _watched(listeners.tenants_tls), supervised(ready):
             await until_signalled(work)
     finally:
         service.close()
