@@ -8,13 +8,13 @@ from vrata.sandbox.apiserver.fields import fill_defaults
 from vrata.sandbox.apiserver.resources import Resource
 
 
-def set_defaults(resource: Resource, obj: Obj) -> None:  # noqa: PLR0912 -- a table of kinds
+def set_defaults(resource: Resource, obj: Obj) -> None:  # noqa: PLR0912, PLR0915 -- a table of kinds
     """Fill in what Kubernetes fills in when it decodes this kind, in place."""
     if resource.crd:
         fill_defaults(resource.schema, obj)
         return
     spec = obj.get("spec")
-    if resource.kind in ("Service", "Deployment", "ReplicaSet", "Pod") and not isinstance(spec, dict):
+    if resource.kind in ("Service", "Deployment", "ReplicaSet", "DaemonSet", "Pod") and not isinstance(spec, dict):
         spec = obj["spec"] = {}
     fill_defaults(resource.schema, obj)
     match resource.kind:
@@ -29,6 +29,24 @@ def set_defaults(resource: Resource, obj: Obj) -> None:  # noqa: PLR0912 -- a ta
         case "ReplicaSet":
             _pod_spec((obj["spec"].get("template") or {}).get("spec"))
             obj.setdefault("status", {}).setdefault("replicas", 0)
+        case "DaemonSet":
+            strategy = obj["spec"].get("updateStrategy")
+            if (
+                isinstance(strategy, dict)
+                and strategy.get("type") == "RollingUpdate"
+                and "rollingUpdate" not in strategy
+            ):
+                strategy["rollingUpdate"] = {"maxUnavailable": 1, "maxSurge": 0}
+            _pod_spec((obj["spec"].get("template") or {}).get("spec"))
+            zero = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
+            obj["status"] = dict.fromkeys(zero, 0) | (obj.get("status") or {})
+        case "PodDisruptionBudget":
+            zero = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+            obj["status"] = dict.fromkeys(zero, 0) | (obj.get("status") or {})
+        case "RoleBinding" | "ClusterRoleBinding":
+            for subject in obj.get("subjects") or []:
+                if subject.get("kind") in ("User", "Group"):
+                    subject.setdefault("apiGroup", "rbac.authorization.k8s.io")
         case "Secret":
             _secret(obj)
         case "Namespace":

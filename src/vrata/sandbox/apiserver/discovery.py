@@ -10,8 +10,15 @@ _SUB_KINDS: Final = {
     "scale": ("autoscaling", "v1", "Scale"),
     "binding": ("", "v1", "Binding"),
     "eviction": ("policy", "v1", "Eviction"),
+    "token": ("authentication.k8s.io", "v1", "TokenRequest"),
 }
-_SUB_VERBS: Final = {"log": ["get"], "binding": ["create"], "eviction": ["create"], "finalize": ["update"]}
+_SUB_VERBS: Final = {
+    "log": ["get"],
+    "binding": ["create"],
+    "eviction": ["create"],
+    "token": ["create"],
+    "finalize": ["update"],
+}
 
 
 def version() -> Obj:

@@ -3,8 +3,8 @@
 Reads paths and queries, checks the token, decodes bodies, and hands on to `objects`, `deletion` and `reading`.
 """
 
-import hmac
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -15,10 +15,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from vrata.sandbox.apiserver import discovery, errors, logs, openapi, protobuf
+from vrata.sandbox.apiserver.access import Access
 from vrata.sandbox.apiserver.convert import from_storage
 from vrata.sandbox.apiserver.deletion import CRDS, Deleter, read_options
 from vrata.sandbox.apiserver.errors import ApiError, Obj
-from vrata.sandbox.apiserver.objects import Objects, Options, apply_patch
+from vrata.sandbox.apiserver.objects import NAMESPACES, Objects, Options, apply_patch
+from vrata.sandbox.apiserver.rbac import User, Wish, as_create, wish_of
 from vrata.sandbox.apiserver.reading import Query, Reader, View
 from vrata.sandbox.apiserver.resources import Resource
 from vrata.sandbox.apiserver.scale import read_scale, write_scale
@@ -27,11 +29,12 @@ from vrata.sandbox.apiserver.store import Record, encode
 log = structlog.get_logger()
 BODY_MAX: Final = 3 * 1024 * 1024  # as the API server's limit for one request
 _OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
+_APPLY: Final = "application/apply-patch+yaml"
 PATCHES: Final = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
+    _APPLY,
 )
 BODIES: Final = (
     "application/json",
@@ -55,11 +58,11 @@ class Target:
 class App:
     """The ASGI application."""
 
-    def __init__(self, objects: Objects, deleter: Deleter, reader: Reader, token: str) -> None:
+    def __init__(self, objects: Objects, deleter: Deleter, reader: Reader, access: Access) -> None:
         self._objects = objects
         self._deleter = deleter
         self._reader = reader
-        self._token = token.encode()
+        self._access = access
         self._store = objects.store
         self._registry = objects.registry
         self._documents: dict[tuple[int, str], bytes] = {}
@@ -85,25 +88,32 @@ class App:
         raw = body if isinstance(body, bytes) else encode(body)
         return Response(raw, code, headers, "application/json")
 
-    def _authorize(self, request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if not given and request.url.path.rstrip("/").startswith(_OPEN_PATHS):
-            return
-        kind, _, token = given.partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token):
-            raise errors.unauthorized()
-
     async def _answer(self, request: Request) -> Response:
-        self._authorize(request)
         path = request.url.path.rstrip("/") or "/"
+        user = None
+        if "authorization" in request.headers or not path.startswith(_OPEN_PATHS):
+            user = self._access.user(request.headers, self._objects.now())
         if request.method in ("GET", "HEAD"):
             found = self._static(path, request)
             if found is not None:
+                if user:
+                    self._access.check(user, Wish("get", path=path))
                 return found
         target = self._route(path)
         if request.method not in _METHODS:
             raise errors.method_not_allowed()
-        return await self._serve(request, target)
+        if user is None:
+            raise errors.unauthorized()
+        wish = self._wish(request, target)
+        self._access.check(user, wish)
+        return await self._serve(request, target, user, wish)
+
+    def _wish(self, request: Request, target: Target) -> Wish:
+        resource = target.resource
+        plural = f"{resource.plural}/{target.subresource}" if target.subresource else resource.plural
+        # A Namespace is in itself: a Role there may name it.
+        namespace = target.name if resource.storage == NAMESPACES else target.namespace
+        return wish_of(request.method, resource.group, plural, namespace, target.name, request.query_params)
 
     # ── discovery and the like ──────────────────────────────────────────────────────────────────────────────
 
@@ -178,7 +188,9 @@ class App:
             raise errors.no_such_path()
         return target
 
-    async def _serve(self, request: Request, target: Target) -> Response:
+    async def _serve(  # noqa: PLR0912 -- a table of verbs
+        self, request: Request, target: Target, user: User, wish: Wish
+    ) -> Response:
         query = dict(request.query_params)
         if request.method == "GET":
             return await self._read(request, target, query)
@@ -187,24 +199,29 @@ class App:
         body = await self._body(request)
         if target.subresource in ("binding", "eviction") and request.method == "POST":
             return self._pod_action(target, body)
+        if target.subresource == "token":
+            return self._issue_token(request, target, body)
         if target.subresource == "log":
             raise errors.method_not_allowed()
         if request.method == "DELETE":
             return self._delete(target, body, query, request)
-        options = self._options(request, query)
+        options = self._options(request, query, user)
         if target.subresource == "scale":
             return self._write_scale(request, target, body, options)
         view = self._view(request, query)
         code = 200
         match request.method:
             case "POST" if not target.name:
-                obj, code = self._post(target, body, options), 201
+                obj, code = self._post(target, body, options, user), 201
             case "PUT" if target.name:
                 obj = self._objects.update(
                     target.resource, target.namespace, target.name, body, target.subresource, options
                 )
             case "PATCH" if target.name:
                 media = self._patch_media(request, query)
+                key = (target.namespace if target.resource.namespaced else "", target.name)
+                if media == _APPLY and self._store.get(target.resource.storage, *key) is None:
+                    self._access.check(user, as_create(wish))
                 obj, created = self._objects.patch(
                     target.resource, target.namespace, target.name, media, body, target.subresource, options
                 )
@@ -217,16 +234,16 @@ class App:
             response.headers.append("Warning", f'299 - "{text}"')
         return response
 
-    def _post(self, target: Target, body: Any, options: Options) -> Obj:
+    def _post(self, target: Target, body: Any, options: Options, user: User) -> Obj:
         if target.resource.kind == "SelfSubjectAccessReview":
             review = self._objects.read(target.resource, body, options)
-            return review | {"status": {"allowed": True, "reason": "the token is the administrator's"}}
+            return review | {"status": self._access.review(user, review.get("spec") or {})}
         namespace = target.namespace
         if target.resource.namespaced and not namespace:
             raise errors.method_not_allowed()
         return self._objects.create(target.resource, namespace, body, options)
 
-    def _options(self, request: Request, query: dict[str, str]) -> Options:
+    def _options(self, request: Request, query: dict[str, str], user: User) -> Options:
         agent = request.headers.get("user-agent", "unknown").split("/")[0] or "unknown"
         applying = request.headers.get("content-type", "").startswith("application/apply-patch")
         manager = query.get("fieldManager") or ("" if applying else agent)
@@ -236,7 +253,8 @@ class App:
         validation = query.get("fieldValidation") or "Warn"
         if validation not in ("Strict", "Warn", "Ignore"):
             raise errors.bad_request(f'fieldValidation: Unsupported value: "{validation}"')
-        return Options(manager, dry == "All", validation, query.get("force") == "true")
+        check = partial(self._access.check_written, user)
+        return Options(manager, dry == "All", validation, query.get("force") == "true", check=check)
 
     def _patch_media(self, request: Request, query: dict[str, str]) -> str:
         media = request.headers.get("content-type", "").split(";")[0].strip()
@@ -343,6 +361,15 @@ class App:
             raise errors.bad_request("the body is not a Scale")
         new = self._objects.replace(resource, record, write_scale(resource, obj, scale), "scale", options, None)
         return self._represent(request, read_scale(resource, new))
+
+    def _issue_token(self, request: Request, target: Target, body: Any) -> Response:
+        if request.method != "POST":
+            raise errors.method_not_allowed()
+        account = self._objects.find(target.resource, target.namespace, target.name).load()
+        asked = body if isinstance(body, dict) else {}
+        status = self._access.issue(account, asked.get("spec") or {}, self._objects.now())
+        head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}}
+        return self._json(asked | head | {"status": status}, 201)
 
     def _pod_action(self, target: Target, body: Any) -> Response:
         record = self._objects.find(target.resource, target.namespace, target.name)

@@ -43,6 +43,7 @@ class Options:
     validation: str = "Warn"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    check: Callable[[str, Obj], None] = lambda _kind, _obj: None  # may raise: whether its writer may write it
 
 
 def gvk_text(resource: Resource) -> str:
@@ -157,6 +158,7 @@ class Objects:
         if resource.has_status and resource.kind not in ("Node", "Namespace"):
             obj.pop("status", None)
         self._complete(resource, obj, None)
+        options.check(resource.kind, obj)
         if managers is None:
             writer = managed.Writer(options.manager, "Update", resource.api_version)
             managers = managed.record_update(
@@ -275,6 +277,7 @@ class Objects:
         meta = new["metadata"]
         self._keep_identity(meta, before)
         self._complete(resource, new, old)
+        options.check(resource.kind, new)
         changed = self._substance(resource, new) != self._substance(resource, old)
         if resource.kind == "Deployment":  # whose controller copies its annotations to ReplicaSets
             changed = changed or meta.get("annotations") != before.get("annotations")

@@ -13,6 +13,8 @@ _JSON_TYPES = ("object", "array", "string", "integer", "number", "boolean")
 _PREFIXES = {
     "": "io.k8s.api.core.v1",
     "apps": "io.k8s.api.apps.v1",
+    "policy": "io.k8s.api.policy.v1",
+    "admissionregistration.k8s.io": "io.k8s.api.admissionregistration.v1",
     "networking.k8s.io": "io.k8s.api.networking.v1",
     "discovery.k8s.io": "io.k8s.api.discovery.v1",
     "coordination.k8s.io": "io.k8s.api.coordination.v1",
@@ -24,6 +26,7 @@ _PREFIXES = {
 # Types that are named otherwise here, where two groups have one of the same name.
 _RENAMED = {
     "CoreEventSeries": "EventSeries", "RbacSubject": "Subject",
+    "WebhookService": "ServiceReference",
     "SliceEndpoint": "Endpoint", "SliceEndpointConditions": "EndpointConditions", "SlicePort": "EndpointPort",
     "CrdNames": "CustomResourceDefinitionNames", "CrdPrinterColumn": "CustomResourceColumnDefinition",
     "CrdSpec": "CustomResourceDefinitionSpec", "CrdStatus": "CustomResourceDefinitionStatus",

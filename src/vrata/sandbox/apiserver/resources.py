@@ -105,19 +105,24 @@ def _builtin() -> tuple[Resource, ...]:
         _served("", "Endpoints", "endpoints", "ep"),
         _served("", "Secret", "secrets", selectable=frozenset(("type",))),
         _served("", "ConfigMap", "configmaps", "cm"),
-        _served("", "ServiceAccount", "serviceaccounts", "sa"),
+        _served("", "ServiceAccount", "serviceaccounts", "sa", subresources=("token",)),
         _served("", "Event", "events", "ev", selectable=_EVENT_FIELDS),
         _served("events.k8s.io", "Event", "events", "ev", selectable=_NEW_EVENT_FIELDS, storage_name="events"),
         _served("apps", "Deployment", "deployments", "deploy", subresources=scalable, **every, **counted),
         _served("apps", "ReplicaSet", "replicasets", "rs", subresources=scalable,
                 selectable=frozenset(("status.replicas",)), **every, **counted),
+        _served("apps", "DaemonSet", "daemonsets", "ds", subresources=status, **every, **counted),
+        # Kept and shown, not enforced: evictions delete.
+        _served("policy", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", subresources=status, **counted),
         _served("discovery.k8s.io", "EndpointSlice", "endpointslices", **counted),
         _served("networking.k8s.io", "Ingress", "ingresses", "ing", subresources=status, **counted),
         _served("networking.k8s.io", "IngressClass", "ingressclasses", namespaced=False, **counted),
         # Kept and shown, not enforced: in the sandbox every pod reaches every pod.
         _served("networking.k8s.io", "NetworkPolicy", "networkpolicies", "netpol", **counted),
         _served("coordination.k8s.io", "Lease", "leases"),
-        # Kept and shown, not enforced: who reaches the sandbox's API may do everything.
+        # Kept and shown, not asked.
+        _served("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations",
+                namespaced=False, categories=("api-extensions",), **counted),
         _served("rbac.authorization.k8s.io", "Role", "roles"),
         _served("rbac.authorization.k8s.io", "ClusterRole", "clusterroles", namespaced=False),
         _served("rbac.authorization.k8s.io", "RoleBinding", "rolebindings"),

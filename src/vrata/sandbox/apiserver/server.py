@@ -14,6 +14,7 @@ import structlog
 from vrata.base import clock
 from vrata.base.asgi import serve_http
 from vrata.base.signals import until_signalled
+from vrata.sandbox.apiserver.access import Access
 from vrata.sandbox.apiserver.collector import Collector
 from vrata.sandbox.apiserver.crd import resources_of
 from vrata.sandbox.apiserver.deletion import CRDS, Deleter
@@ -56,7 +57,7 @@ class Server:
         self.store.on_write.append(self._follow)
         self.collector = Collector(self.objects, deleter)
         self.reader = Reader(self.store, clock.now)
-        self.app = App(self.objects, deleter, self.reader, credentials.token)
+        self.app = App(self.objects, deleter, self.reader, Access(self.store, credentials.token))
 
     def _load(self) -> None:
         for record in self.store.scan("services"):

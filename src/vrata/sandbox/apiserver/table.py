@@ -141,6 +141,44 @@ def _replicaset(obj: Obj, now: datetime) -> Cells:
     ]  # fmt: skip
 
 
+def _daemonset(obj: Obj, now: datetime) -> Cells:
+    spec, status = _spec(obj), _status(obj)
+    names, images = _containers(spec.get("template"))
+    node_selector = (((spec.get("template") or {}).get("spec") or {}).get("nodeSelector")) or {}
+    counts = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled",
+              "numberAvailable")  # fmt: skip
+    return [
+        _name(obj), *(status.get(one, 0) for one in counts),
+        ",".join(f"{key}={value}" for key, value in sorted(node_selector.items())) or _NONE, _age(obj, now), names,
+        images, label_selector_text(spec.get("selector")),
+    ]  # fmt: skip
+
+
+def _budget(obj: Obj, now: datetime) -> Cells:
+    spec = _spec(obj)
+    amounts = [str(spec[one]) if one in spec else "N/A" for one in ("minAvailable", "maxUnavailable")]
+    return [_name(obj), *amounts, _status(obj).get("disruptionsAllowed", 0), _age(obj, now)]
+
+
+def _subjects(obj: Obj, kind: str) -> str:
+    found = [one for one in obj.get("subjects") or [] if one.get("kind") == kind]
+    return ", ".join(f"{one['namespace']}/{one['name']}" if one.get("namespace") else one["name"] for one in found)
+
+
+def _binding(obj: Obj, now: datetime) -> Cells:
+    role = obj.get("roleRef") or {}
+    subjects = [_subjects(obj, kind) for kind in ("User", "Group", "ServiceAccount")]
+    return [_name(obj), f"{role.get('kind')}/{role.get('name')}", _age(obj, now), *subjects]
+
+
+def _created(obj: Obj, _now: datetime) -> Cells:
+    return [_name(obj), obj["metadata"].get("creationTimestamp")]
+
+
+def _webhooks(obj: Obj, now: datetime) -> Cells:
+    return [_name(obj), len(obj.get("webhooks") or []), _age(obj, now)]
+
+
 def _ingress_points(status: Obj) -> str:
     points = (status.get("loadBalancer") or {}).get("ingress") or []
     return ",".join(point.get("ip") or point.get("hostname") or "" for point in points)
@@ -294,7 +332,17 @@ _COLUMNS: Final[dict[str, tuple[str, Row]]] = {
     ),
     "ServiceAccount": ("Name|Secrets#|Age", lambda o, now: [_name(o), len(o.get("secrets") or []), _age(o, now)]),
     "Lease": ("Name|Holder|Age", _lease),
-    "CustomResourceDefinition": ("Name|Created At", lambda o, _now: [_name(o), o["metadata"].get("creationTimestamp")]),
+    "DaemonSet": (
+        "Name|Desired#|Current#|Ready#|Up-to-date#|Available#|Node Selector|Age|Containers+|Images+|Selector+",
+        _daemonset,
+    ),
+    "PodDisruptionBudget": ("Name|Min Available|Max Unavailable|Allowed Disruptions#|Age", _budget),
+    "Role": ("Name|Created At", _created),
+    "ClusterRole": ("Name|Created At", _created),
+    "RoleBinding": ("Name|Role|Age|Users+|Groups+|ServiceAccounts+", _binding),
+    "ClusterRoleBinding": ("Name|Role|Age|Users+|Groups+|ServiceAccounts+", _binding),
+    "ValidatingWebhookConfiguration": ("Name|Webhooks#|Age", _webhooks),
+    "CustomResourceDefinition": ("Name|Created At", _created),
 }
 
 

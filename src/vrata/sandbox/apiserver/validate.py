@@ -47,7 +47,7 @@ def validate_object(  # noqa: PLR0912 -- a table of kinds
             causes += _pod_spec(spec, "spec")
             if old is not None:
                 causes += _pod_update(spec, before)
-        case "Deployment" | "ReplicaSet":
+        case "Deployment" | "ReplicaSet" | "DaemonSet":
             causes += _workload(resource.kind, obj, old)
         case "Service":
             causes += validate_service(obj, old)
@@ -57,6 +57,12 @@ def validate_object(  # noqa: PLR0912 -- a table of kinds
             causes += validate_ingress_class(spec, before if old else None)
         case "NetworkPolicy":
             causes += validate_network_policy(spec)
+        case "RoleBinding" | "ClusterRoleBinding":
+            causes += _binding(resource.kind, obj, old)
+        case "PodDisruptionBudget":
+            if None not in (spec.get("minAvailable"), spec.get("maxUnavailable")):
+                said = "minAvailable and maxUnavailable cannot be both set"
+                causes.append(invalid("spec", "PodDisruptionBudgetSpec", said))
         case "ConfigMap" | "Secret":
             causes += _data(resource.kind, obj, old)
         case "EndpointSlice":
@@ -247,6 +253,20 @@ def _pod_update(spec: Obj, before: Obj) -> list[Cause]:
         "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
     )
     return [forbidden_field("spec", said)]
+
+
+def _binding(kind: str, obj: Obj, old: Obj | None) -> list[Cause]:
+    causes = []
+    role = obj.get("roleRef") or {}
+    if old is not None and old.get("roleRef") != role:
+        causes.append(invalid("roleRef", role, "cannot change roleRef"))
+    kinds = ["Role", "ClusterRole"] if kind == "RoleBinding" else ["ClusterRole"]
+    if role.get("kind") not in kinds:
+        causes.append(not_supported("roleRef.kind", role.get("kind", ""), kinds))
+    for i, subject in enumerate(obj.get("subjects") or []):
+        if subject.get("kind") == "ServiceAccount" and not subject.get("namespace"):
+            causes.append(required(f"subjects[{i}].namespace"))
+    return causes
 
 
 def _percent(value: Any) -> int | None:

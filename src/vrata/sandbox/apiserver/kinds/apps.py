@@ -64,6 +64,35 @@ ReplicaSet
   metadata   ObjectMeta
   spec       ReplicaSetSpec
   status     ReplicaSetStatus
+RollingUpdateDaemonSet
+  maxUnavailable intstr = 1
+  maxSurge       intstr = 0
+DaemonSetUpdateStrategy
+  type          string enum=OnDelete|RollingUpdate = "RollingUpdate"
+  rollingUpdate RollingUpdateDaemonSet
+DaemonSetSpec
+  selector!            LabelSelector
+  template!            PodTemplateSpec
+  updateStrategy       DaemonSetUpdateStrategy = {}
+  minReadySeconds      int
+  revisionHistoryLimit int = 10
+DaemonSetStatus
+  currentNumberScheduled int = 0
+  numberMisscheduled     int = 0
+  desiredNumberScheduled int = 0
+  numberReady            int = 0
+  observedGeneration     long
+  updatedNumberScheduled int
+  numberAvailable        int
+  numberUnavailable      int
+  collisionCount         int
+  conditions             [Condition] map=type merge=type
+DaemonSet
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       DaemonSetSpec
+  status     DaemonSetStatus
 ScaleSpec
   replicas int
 ScaleStatus
@@ -238,6 +267,60 @@ ClusterRoleBinding
   metadata   ObjectMeta
   subjects   [RbacSubject]
   roleRef!   RoleRef
+PodDisruptionBudgetSpec
+  minAvailable               intstr
+  maxUnavailable             intstr
+  selector                   LabelSelector
+  unhealthyPodEvictionPolicy string enum=AlwaysAllow|IfHealthyBudget
+PodDisruptionBudgetStatus
+  observedGeneration long
+  disruptedPods      any
+  disruptionsAllowed int
+  currentHealthy     int
+  desiredHealthy     int
+  expectedPods       int
+  conditions         [Condition] map=type merge=type
+PodDisruptionBudget
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       PodDisruptionBudgetSpec
+  status     PodDisruptionBudgetStatus
+RuleWithOperations
+  operations  [string]
+  apiGroups   [string]
+  apiVersions [string]
+  resources   [string]
+  scope       string enum=*|Cluster|Namespaced = "*"
+WebhookService
+  namespace! string
+  name!      string
+  path       string
+  port       int = 443
+WebhookClientConfig
+  url      string
+  service  WebhookService
+  caBundle bytes
+MatchCondition
+  name!       string
+  expression! string
+ValidatingWebhook
+  name!                    string
+  clientConfig!            WebhookClientConfig
+  rules                    [RuleWithOperations]
+  failurePolicy            string enum=Fail|Ignore = "Fail"
+  matchPolicy              string enum=Equivalent|Exact = "Equivalent"
+  namespaceSelector        LabelSelector = {}
+  objectSelector           LabelSelector = {}
+  sideEffects!             string enum=None|NoneOnDryRun
+  timeoutSeconds           int = 10
+  admissionReviewVersions! [string]
+  matchConditions          [MatchCondition] map=name merge=name
+ValidatingWebhookConfiguration
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  webhooks   [ValidatingWebhook] map=name merge=name
 CrdNames
   plural!    string
   singular   string
@@ -290,9 +373,12 @@ ResourceAttributes
   name          string
   fieldSelector any
   labelSelector any
+NonResourceAttributes
+  path string
+  verb string
 SelfSubjectAccessReviewSpec
   resourceAttributes    ResourceAttributes
-  nonResourceAttributes any
+  nonResourceAttributes NonResourceAttributes
 SubjectAccessReviewStatus
   allowed!        bool
   denied          bool
@@ -304,6 +390,19 @@ SelfSubjectAccessReview
   metadata   ObjectMeta
   spec       SelfSubjectAccessReviewSpec
   status     SubjectAccessReviewStatus
+TokenRequestSpec
+  audiences         [string]
+  boundObjectRef    ObjectReference
+  expirationSeconds long = 3600
+TokenRequestStatus
+  token               string
+  expirationTimestamp time
+TokenRequest
+  apiVersion string
+  kind       string
+  metadata   ObjectMeta
+  spec       TokenRequestSpec
+  status     TokenRequestStatus
 """,
     core.TYPES,
 )

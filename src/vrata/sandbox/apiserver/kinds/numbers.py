@@ -136,6 +136,16 @@ ReplicaSetSpec 1=replicas 2=selector 3=template 4=minReadySeconds?
 ReplicaSetStatus 1=replicas 2=fullyLabeledReplicas? 3=observedGeneration? 4=readyReplicas? 5=availableReplicas?
   6=conditions 7=terminatingReplicas
 ReplicaSet 1=metadata 2=spec 3=status
+RollingUpdateDaemonSet 1=maxUnavailable 2=maxSurge
+DaemonSetUpdateStrategy 1=type? 2=rollingUpdate
+DaemonSetSpec 1=selector 2=template 3=updateStrategy 4=minReadySeconds? 6=revisionHistoryLimit
+DaemonSetStatus 1=currentNumberScheduled 2=numberMisscheduled 3=desiredNumberScheduled 4=numberReady
+  5=observedGeneration? 6=updatedNumberScheduled? 7=numberAvailable? 8=numberUnavailable? 9=collisionCount 10=conditions
+DaemonSet 1=metadata 2=spec 3=status
+PodDisruptionBudgetSpec 1=minAvailable 2=selector 3=maxUnavailable 4=unhealthyPodEvictionPolicy
+PodDisruptionBudgetStatus 1=observedGeneration? 3=disruptionsAllowed 4=currentHealthy 5=desiredHealthy 6=expectedPods
+  7=conditions
+PodDisruptionBudget 1=metadata 2=spec 3=status
 ScaleSpec 1=replicas?
 ScaleStatus 1=replicas 2=selector?
 Scale 1=metadata 2=spec 3=status
@@ -179,7 +189,11 @@ RoleBinding 1=metadata 2=subjects 3=roleRef
 ClusterRoleBinding 1=metadata 2=subjects 3=roleRef
 ResourceAttributes 1=namespace? 2=verb? 3=group? 4=version? 5=resource? 6=subresource? 7=name? 8=fieldSelector
   9=labelSelector
+NonResourceAttributes 1=path? 2=verb?
 SelfSubjectAccessReviewSpec 1=resourceAttributes 2=nonResourceAttributes
 SubjectAccessReviewStatus 1=allowed 2=reason? 3=evaluationError? 4=denied?
 SelfSubjectAccessReview 1=metadata 2=spec 3=status
+TokenRequestSpec 1=audiences 3=boundObjectRef 4=expirationSeconds
+TokenRequestStatus 1=token? 2=expirationTimestamp
+TokenRequest 1=metadata 2=spec 3=status
 """
