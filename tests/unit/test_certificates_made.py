@@ -8,6 +8,7 @@ import pytest
 from tests.support.pki import issue
 
 from vrata.haproxy.certificates import self_signed
+from vrata.ingress.webhook_certificate import issue as issue_pair
 from vrata.sandbox.apiserver import pki
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,20 @@ def _by_one_in_between(_: Path) -> tuple[str, str]:
     return leaf.cert_pem + middle.cert_pem + leaf.key_pem, authority.cert_pem
 
 
-@pytest.mark.parametrize("make", [_sandbox, _self_signed, _by_an_authority, _by_one_in_between])
+def _of_the_webhook(_: Path) -> tuple[str, str]:
+    pair = issue_pair(["a.example"])
+    return pair.certificate + pair.key, pair.authorities
+
+
+def _of_the_webhook_renewed(_: Path) -> tuple[str, str]:
+    before = issue_pair(["a.example"])
+    after = issue_pair(["a.example"], before.authorities)
+    return before.certificate + before.key, after.authorities
+
+
+@pytest.mark.parametrize(
+    "make", [_of_the_webhook, _of_the_webhook_renewed, _sandbox, _self_signed, _by_an_authority, _by_one_in_between]
+)
 def test_a_strict_client_takes_it(tmp_path: Path, make: Callable[[Path], tuple[str, str]]) -> None:
     own, trusted = make(tmp_path / "made")
     (tmp_path / "own.pem").write_text(own)

@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import socket
 import ssl
 import subprocess
 import sys
 import urllib.request
+from base64 import b64decode
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +67,77 @@ def test_it_says_what_is_wrong_before_it_is_taken_in(webhook: tuple[int, ssl.SSL
     answer = ask(webhook, bad)
     assert not answer["allowed"]
     assert "whitelist-source-range: 'anybody' is not valid" in answer["status"]["message"]
+
+
+NAME = "own-webhook"
+OWN = f"""
+apiVersion: v1
+kind: Secret
+metadata: {{name: {NAME}}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {{name: {NAME}}}
+webhooks:
+  - name: ingress.vrata.dev
+    admissionReviewVersions: [v1]
+    sideEffects: None
+    clientConfig: {{service: {{namespace: default, name: {NAME}, path: /validate}}}}
+"""
+
+
+def _bundle(kubernetes: Cluster) -> str:
+    found = kubernetes.get("validatingwebhookconfiguration", NAME)["webhooks"][0]["clientConfig"]
+    return b64decode(found.get("caBundle", "")).decode()
+
+
+def _own(kubernetes: Cluster, port: int) -> subprocess.Popen[bytes]:
+    argv = ["ingress", "webhook", "--port", str(port), "--kubeconfig", str(kubernetes.kubeconfig)]
+    argv += ["--tls-secret", f"default/{NAME}", "--webhook-configuration", NAME]
+    program = "from vrata.ingress import webhook_certificate as own; own.LOOK_S = 0.3; from vrata.cli.main import main; main()"
+    return subprocess.Popen([sys.executable, "-c", program, *argv], stderr=subprocess.DEVNULL)
+
+
+def test_two_replicas_make_one_certificate_that_the_configuration_trusts(kubernetes: Cluster, site: Site) -> None:
+    """Also where both start before Secret and configuration are there, and again after a restart."""
+    site.apply(CLASS)
+    ports = [free_port(), free_port()]
+    replicas = [_own(kubernetes, port) for port in ports]
+    try:
+        kubernetes.kubectl("apply", "-f", "-", stdin=OWN)
+        for port in ports:
+            wait_for(partial(_trusted, kubernetes, port), "it serves what the configuration trusts")
+        before = _bundle(kubernetes)
+        replicas[0].terminate()
+        assert replicas[0].wait(90) == 0
+        replicas[0] = _own(kubernetes, ports[0])
+        wait_for(lambda: _trusted(kubernetes, ports[0]), "so it does after a restart")
+        assert _bundle(kubernetes) == before
+        # One that is lost is made again; who served the one before ends, to serve it after the restart.
+        kubernetes.kubectl("patch", "secret", NAME, "--type=merge", "-p", '{"data": null}')
+        for replica in replicas:
+            assert replica.wait(90) == 0
+        assert _bundle(kubernetes) not in ("", before)
+        replicas = [_own(kubernetes, ports[0])]
+        wait_for(lambda: _trusted(kubernetes, ports[0]), "it serves the new one")
+    finally:
+        for replica in replicas:
+            replica.terminate()
+            assert replica.wait(90) == 0
+        kubernetes.kubectl("delete", "validatingwebhookconfiguration", NAME)
+        kubernetes.kubectl("delete", "secret", NAME)
+
+
+def _trusted(kubernetes: Cluster, port: int) -> bool:
+    """Whether who trusts the configuration's authorities shakes hands with it by the Service's name."""
+    authorities = _bundle(kubernetes)
+    if not authorities or not reachable(port):
+        return False
+    trust = ssl.create_default_context(cadata=authorities)
+    with (
+        contextlib.suppress(ssl.SSLError),
+        socket.create_connection(("localhost", port), 60) as plain,
+        trust.wrap_socket(plain, server_hostname=f"{NAME}.default.svc"),
+    ):
+        return True
+    return False
