@@ -29,6 +29,11 @@ test:  ## Everything, side by side, about 15 minutes on two cores: check, Octavi
 	@tools/setup test
 	@exec tools/isolated tools/test
 
+.PHONY: test-chart
+test-chart: setup  ## The Helm chart: the real helm, lint, rights of every part, install to uninstall in the sandbox (as root)
+	@python tools/helm
+	@exec tools/isolated $(BIN)/python -m pytest -q tests/chart
+
 .PHONY: demo
 demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers, failover
 	vrata demo

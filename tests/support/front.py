@@ -46,6 +46,7 @@ class Front:
     def __init__(self, backend: str, tls: ssl.SSLContext | None = None, *, trust: ssl.SSLContext | None = None) -> None:
         self.backend, self.tls, self.trust = backend, tls, trust
         self.seen: list[tuple[str, str, str]] = []
+        self.forbidden: list[tuple[str, str]] = []  # (method, path) of what was answered with 403
         self.spoils: list[Spoil] = []
         self.most_at_once = 0
         self.slow_s = 0.0
@@ -108,6 +109,8 @@ class Front:
         async with self._http.request(
             request.method, self.backend + request.raw_path, headers=headers, data=await request.read()
         ) as answer:
+            if answer.status == 403:
+                self.forbidden.append((request.method, request.path))
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
             if "watch" in request.query:
                 stream = web.StreamResponse(status=answer.status, headers=kept)

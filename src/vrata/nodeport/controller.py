@@ -130,9 +130,9 @@ class NodeProxy:
 
     async def run(self) -> None:
         """Work until cancelled; the rules stay when this process ends."""
-        await run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        await _switch_on("net.ipv4.ip_forward")
         try:
-            await run("sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1")
+            await _switch_on("net.ipv6.conf.all.forwarding")
         except CommandFailed as error:
             log.warning("IPv6 is not forwarded", error=str(error))
         async with asyncio.TaskGroup() as group:
@@ -366,6 +366,12 @@ class NodeProxy:
                 f"spec.healthCheckNodePort: {health.port} cannot be opened on node {self.node} ({error.strerror}); "
                 "free the port on the node or recreate the Service with another one",
             )
+
+
+async def _switch_on(setting: str) -> None:
+    """Write a kernel setting unless it is on: a container may read it and not write it."""
+    if (await run("sysctl", "-n", setting)).strip() != "1":
+        await run("sysctl", "-q", "-w", f"{setting}=1")
 
 
 def _seen_of(node: Node | None) -> object:
