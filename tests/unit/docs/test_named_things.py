@@ -67,6 +67,8 @@ def all_options(command: click.Command) -> set[str]:
 
 def wrong_command(line: str) -> str:
     """What is wrong with the first `vrata` of a line; empty if nothing is."""
+    if line.lstrip().startswith("helm "):  # the release's name
+        return ""
     try:
         words = shlex.split(re.split(r"[|;)]|2>", line.partition("vrata ")[2])[0])
     except ValueError:  # a quote that is closed elsewhere
