@@ -1,13 +1,12 @@
 """The README's stories, through kubectl: an address for a Service, an internal one, many names behind one balancer."""
 
 import json
-from importlib import resources
 
 import pytest
 
 from vrata.net.command import CommandFailed
 from vrata.sandbox.demo import story
-from vrata.sandbox.demo.manifests import echo_deployment, ingress, service
+from vrata.sandbox.demo.manifests import echo_deployment, ingress, ingress_controller, service
 from vrata.sandbox.demo.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -72,7 +71,7 @@ async def test_a_rolling_update_fails_no_request(stage: Stage) -> None:
 
 
 async def test_an_unknown_ingress_class_is_told_on_the_ingress(stage: Stage) -> None:
-    await stage.apply(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text())
+    await stage.apply(ingress_controller())
     stranger = ingress("stranger", {"x.example": "red"})
     stranger["spec"]["ingressClassName"] = "nginx"
     await stage.apply(stranger)

@@ -1,9 +1,6 @@
-"""deploy/provider.yaml: it grants what a provider at work asks of the API server, that and nothing more; its command runs."""
+"""The provider's manifest: it grants what a provider at work asks of the API server, that and nothing more; its command runs."""
 
-import base64
 import json
-import re
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,20 +9,16 @@ import pytest
 import yaml
 from tests.provider.conftest import node
 from tests.support.cloud import Cloud
-from tests.support.front import Front
 from tests.support.kubernetes import Cluster, own_cluster, wait_for
 from tests.support.provider import Replica
+from tests.support.rights import account, asked, unused
 
 from vrata.cli.provider import command
+from vrata.kube.manifests import manifest
 from vrata.provider.nodes.plan import UNINITIALIZED
 
-MANIFEST = Path(__file__).parents[2] / "deploy/provider.yaml"
+NAME, SYSTEM = "vrata-provider", "kube-system"
 DEADLINE_S = 60.0
-PATH = re.compile(
-    r"/apis?/(?:(?P<group>[a-z.0-9]+\.[a-z.0-9]+)/)?v1(?:/namespaces/(?P<namespace>[^/]+))?"
-    r"/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[a-z]+))?)?"
-)
-VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 NODE = node("worker-0", "10.10.0.20")
 SERVICES = """
 apiVersion: v1
@@ -38,35 +31,13 @@ kind: Service
 metadata: {name: broken, annotations: {loadbalancer.openstack.org/connection-limit: many}}
 spec: {type: LoadBalancer, ports: [{port: 80}]}
 """
-Right = tuple[str, str, str]  # group, resource with subresource, verb
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
-    found = list(yaml.safe_load_all(MANIFEST.read_text()))
+    found = list(yaml.safe_load_all(manifest("provider", "registry.example/vrata:any")))
     assert all(found)
     return found
-
-
-def granted(documents: list[dict[str, Any]]) -> set[Right]:
-    return {
-        (group, resource, verb)
-        for role in documents
-        if role["kind"] in ("Role", "ClusterRole")
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-
-
-def used(method: str, path: str, query: str) -> Right:
-    """The right that a request needs (Kubernetes documentation, «Determine the Request Verb»)."""
-    found = PATH.fullmatch(path)
-    assert found, path
-    verb = VERBS.get(method) or ("get" if found["name"] else "watch" if "watch=true" in query else "list")
-    resource = f"{found['resource']}/{found['sub']}" if found["sub"] else found["resource"]
-    return found["group"] or "", resource, verb
 
 
 def told(cluster: Cluster, name: str, times: int = 1) -> bool:
@@ -82,32 +53,26 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield own
 
 
-@pytest.fixture
-def watched(cluster: Cluster, tmp_path: Path) -> Iterator[tuple[Front, Path]]:
-    """A front before the API server, and a kubeconfig that leads through it."""
-    config = yaml.safe_load(cluster.kubeconfig.read_text())
-    reached = config["clusters"][0]["cluster"]
-    trust = ssl.create_default_context(cadata=base64.b64decode(reached.pop("certificate-authority-data")).decode())
-    front = Front(reached["server"], trust=trust).start()
-    reached["server"] = front.url
-    through = tmp_path / "through"
-    through.write_text(yaml.safe_dump(config))
-    yield front, through
-    front.stop()
-
-
 @pytest.mark.filterwarnings("ignore::openstack.warnings.OpenStackDeprecationWarning")
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # openstacksdk about itself
 def test_rights_are_exactly_those_that_are_used(
-    cluster: Cluster, watched: tuple[Front, Path], tmp_path: Path, documents: list[dict[str, Any]]
+    cluster: Cluster, tmp_path: Path, documents: list[dict[str, Any]]
 ) -> None:
-    front, kubeconfig = watched
+    """With the token of its ServiceAccount, which the API server refuses what no role grants."""
+    cluster.kubectl("apply", "-f", "-", stdin=manifest("provider", "registry.example/vrata:any"))
+    with account(cluster, SYSTEM, NAME, tmp_path) as (front, kubeconfig):
+        _a_life(cluster, kubeconfig, tmp_path)
+    assert not front.forbidden
+    assert unused(documents, NAME, asked(front)) == []
+
+
+def _a_life(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> None:
     behind = Cloud(tmp_path, None, "--noop")
     behind.start()
     started: list[Replica] = []
 
     def start() -> Replica:
-        started.append(Replica(tmp_path / "provider", behind, kubeconfig, "kube-system/vrata-provider"))
+        started.append(Replica(tmp_path / "provider", behind, kubeconfig, f"{SYSTEM}/{NAME}"))
         wait_for(started[-1].leads, "it leads", DEADLINE_S)
         return started[-1]
 
@@ -127,10 +92,6 @@ def test_rights_are_exactly_those_that_are_used(
         for replica in started:
             replica.end()
         behind.stop()
-
-    assert {used(*request) for request in front.seen} == granted(documents)
-    others = [one for one in front.seen if "/leases" in one[1] and "kube-system" not in one[1]]
-    assert not others, "a Role grants Leases in one namespace only"
 
 
 def _a_node_comes_and_goes(cluster: Cluster, behind: Cloud) -> None:
@@ -166,9 +127,10 @@ def test_every_role_is_bound_to_the_account_that_the_pods_have(documents: list[d
 def test_command_and_probes_fit_the_program(documents: list[dict[str, Any]]) -> None:
     (deployment,) = (one for one in documents if one["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    program, name, *arguments = container["command"]
+    program, name, *arguments = container["command"] + container["args"]
     given = command.make_context(name, arguments).params
     (role,) = (one for one in documents if one["kind"] == "Role")
+    assert given["controllers"] == "service,node,node-lifecycle"
 
     assert (program, name) == ("vrata", "provider")
     assert given["http_port"] == container["ports"][0]["containerPort"]

@@ -5,7 +5,6 @@ import secrets
 import socket
 import tempfile
 from contextlib import AsyncExitStack
-from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +14,7 @@ from vrata.base.errors import InvalidInput
 from vrata.cli import ingress_check, ingress_explain, ingress_webhook, types
 from vrata.cli.operations import telling
 from vrata.cli.running import run_until_signalled
-from vrata.kube import config
+from vrata.kube import config, manifests
 from vrata.kube.client import Kube
 
 LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody waits for the next one's
@@ -24,6 +23,7 @@ LEASE_DURATION_S = 15  # a dead replica's statuses stay true meanwhile: nobody w
 @click.group(invoke_without_command=True, epilog="Example: vrata ingress --publish-service vrata-ingress/vrata-ingress")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: $KUBECONFIG, the pod's service account.")
 @click.option("--manifest", is_flag=True, help="Print the manifest that installs the controller, and end.")
+@click.option("--image", type=types.IMAGE, metavar="NAME", help="Beside --manifest, required: the image of its pods.")
 @click.option(
     "--publish-service",
     type=types.KEY,
@@ -165,6 +165,7 @@ def command(
     header_count: int,
     directory: Path | None,
     *,
+    image: str | None,
     manifest: bool,
     ssl_passthrough: bool,
     shared_hosts: bool,
@@ -174,7 +175,7 @@ def command(
     if context.invoked_subcommand:
         return
     if manifest:
-        click.echo(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text(), nl=False)
+        click.echo(manifests.manifest("ingress", image), nl=False)
         return
     if not publish_service:
         raise InvalidInput("--publish-service", publish_service, "name the Service in front of it: NAMESPACE/NAME")

@@ -16,7 +16,7 @@ from vrata.cli import provider_plan, provider_sweep, types
 from vrata.cli.operations import telling
 from vrata.cli.provider_options import Given, given, with_cloud_options
 from vrata.cli.running import run_until_signalled
-from vrata.kube import config
+from vrata.kube import config, manifests
 from vrata.kube.client import Kube
 from vrata.provider.conf import Conf
 from vrata.provider.nodes.model import NodeSettings
@@ -57,6 +57,8 @@ log = structlog.get_logger(__name__)
     show_default=True,
     help="Seconds until the Lease of a stopped replica expires and another one takes over.",
 )
+@click.option("--manifest", is_flag=True, help="Print the manifest that installs two replicas, and end.")
+@click.option("--image", type=types.IMAGE, metavar="NAME", help="Beside --manifest, required: the image of its pods.")
 @click.option("--http-port", type=click.IntRange(0, 65535), help="Serve /healthz, /readyz and /metrics there.")
 @click.pass_context
 def command(
@@ -67,10 +69,16 @@ def command(
     lease: str | None,
     lease_duration_s: int,
     http_port: int | None,
+    *,
+    manifest: bool,
+    image: str | None,
     **options: Any,
 ) -> None:
     """Run the cloud provider: Services of type LoadBalancer get balancers and addresses."""
     if context.invoked_subcommand:
+        return
+    if manifest:
+        click.echo(manifests.manifest("provider", image), nl=False)
         return
     chosen, clusters = frozenset(controllers.split(",")), tuple(cluster_cidr.split(",")) if cluster_cidr else ()
     namespace, _, name = (lease or "").partition("/")

@@ -126,6 +126,11 @@ def _database(text: str) -> str:
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 NAME = matching("name", _NAME, "use letters, digits and _ . -, at most 63, a letter or digit first")
+IMAGE = matching(
+    "image",
+    r"(?=.{1,512}$)(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+    "write REPOSITORY@sha256:DIGEST, or REPOSITORY:TAG",
+)
 SANDBOX = matching("name", "[A-Za-z0-9][A-Za-z0-9-]{0,31}", "use 1 to 32 letters, digits and dashes")
 NODE = matching("name", r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", "use the name of a Node: letters, digits, . and -")
 KEY = matching("namespace/name", f"{_NAME}/[A-Za-z0-9][A-Za-z0-9_.-]{{0,252}}", "write NAMESPACE/NAME")

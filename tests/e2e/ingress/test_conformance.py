@@ -3,7 +3,6 @@ scenarios of SIG Network's ingress-controller-conformance: default backend, host
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.support.pki import issue
 
-from vrata.sandbox.demo.manifests import echo_deployment, service
+from vrata.sandbox.demo.manifests import echo_deployment, ingress_controller, service
 from vrata.sandbox.demo.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -59,7 +58,7 @@ def ingress(name: str, *rules: Json, class_name: str | None = "vrata", **spec: o
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(stage: Stage) -> Site:
-    await stage.apply(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text())
+    await stage.apply(ingress_controller())
     await stage.apply(*(echo_deployment(name, replicas=1) for name in SERVICES))
     await stage.apply(*(service(name, "ClusterIP") for name in SERVICES))
     for name in SERVICES:

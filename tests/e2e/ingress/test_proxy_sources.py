@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest_asyncio
 from vrata.kube.sources import SOURCES
 from vrata.provider.call import BALANCING, LBAAS
 from vrata.sandbox import model
-from vrata.sandbox.demo.manifests import echo_deployment, ingress, service
+from vrata.sandbox.demo.manifests import echo_deployment, ingress, ingress_controller, service
 from vrata.sandbox.demo.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -23,7 +22,7 @@ FRONT = "vrata-ingress"
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def address(stage: Stage) -> str:
     """Where the balancer answers, with an Ingress behind it."""
-    await stage.apply(resources.files("vrata.ingress").joinpath("manifest.yaml").read_text())
+    await stage.apply(ingress_controller())
     await stage.apply(
         echo_deployment("sources"), service("sources", "ClusterIP"), ingress("sources", {HOST: "sources"})
     )

@@ -87,9 +87,10 @@ def test_ingress_without_annotations_ends_with_0(tmp_path: Path) -> None:
 
 
 def test_controller_keeps_its_options() -> None:
-    result = CliRunner().invoke(command, ["--manifest"])
+    result = CliRunner().invoke(command, ["--manifest", "--image", "registry.example/vrata:1"])
     assert result.exit_code == 0
     assert "kind: Deployment" in result.stdout
+    assert "image: registry.example/vrata:1\n" in result.stdout
 
 
 def test_neither_files_nor_the_cluster_says_what_to_give() -> None:

@@ -14,7 +14,7 @@ CONF = "[Global]\nauth-url=https://k/v3\nusername=u\npassword=p\ntenant-name=t\n
 
 def settings(*arguments: str) -> Settings:
     parameters: dict[str, Any] = command.make_context("provider", list(arguments)).params
-    for name in ("controllers", "cluster_cidr", "lease", "lease_duration_s", "http_port"):
+    for name in ("controllers", "cluster_cidr", "lease", "lease_duration_s", "http_port", "manifest", "image"):
         del parameters[name]
     return given(**parameters).settings
 

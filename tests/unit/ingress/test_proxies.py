@@ -1,6 +1,5 @@
 """Whose PROXY headers are believed."""
 
-from importlib import resources
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ import yaml
 
 from vrata.ingress.plan import Desired, Observed, ReplaceProxies, plan_pass
 from vrata.ingress.proxies import EVERYBODY, rows_of_sources, sources_of
+from vrata.kube.manifests import manifest
 from vrata.kube.objects import Service
 from vrata.kube.sources import SOURCES, Sources
 
@@ -60,20 +60,20 @@ def test_a_change_is_one_step_and_no_change_is_none() -> None:
     assert plan_pass(Observed({}, (), {}, {}, proxies=dict(rows)), Desired(proxies=rows)) == []
 
 
-def manifest() -> dict[str, dict[str, Any]]:
-    text = resources.files("vrata.ingress").joinpath("manifest.yaml").read_text()
+def shipped() -> dict[str, dict[str, Any]]:
+    text = manifest("ingress", "vrata:any")
     return {one["kind"]: one for one in yaml.safe_load_all(text)}
 
 
 def test_the_manifests_service_leaves_pods_the_balancers_address() -> None:
     """Else nobody could tell the balancer from a pod that goes through a node port."""
-    service = msgspec.convert(manifest()["Service"], Service)
+    service = msgspec.convert(shipped()["Service"], Service)
     assert sources_of((), service) == (Sources(), None)
 
 
 def test_the_manifests_policy_lets_pods_reach_no_port_of_clients() -> None:
     """Every port of the container is named, and those of clients for nobody but what is outside the pods' network."""
-    found = manifest()
+    found = shipped()
     policy, template = found["NetworkPolicy"]["spec"], found["Deployment"]["spec"]["template"]
     assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert policy["policyTypes"] == ["Ingress"]

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from vrata.kube.manifests import manifest
+
+IMAGE = "vrata:sandbox"  # any will do: the sandbox's nodes run a container's command from this checkout
 Json = dict[str, Any]
 
 # Exactly as a user of the cloud would write it.
@@ -27,6 +30,11 @@ spec:
       name: https
       targetPort: httpn
 """
+
+
+def ingress_controller() -> str:
+    """As `vrata ingress --manifest` prints it."""
+    return manifest("ingress", IMAGE)
 
 
 def echo_deployment(name: str, replicas: int = 2, labels: dict[str, str] | None = None, version: str = "1") -> Json:

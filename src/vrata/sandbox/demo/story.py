@@ -4,11 +4,10 @@ import asyncio
 import json
 import statistics
 import time
-from importlib import resources
 
 from vrata.net import ip
 from vrata.sandbox import model, network
-from vrata.sandbox.demo.manifests import INTERNAL_SERVICE, echo_deployment, ingress, service
+from vrata.sandbox.demo.manifests import INTERNAL_SERVICE, echo_deployment, ingress, ingress_controller, service
 from vrata.sandbox.demo.stage import LBAAS, Json, Stage, check
 from vrata.sandbox.overview import resident_mib
 
@@ -85,8 +84,7 @@ async def internal_address(stage: Stage) -> None:
 
 async def one_balancer_for_many_names(stage: Stage) -> None:
     """Two host names through one Ingress controller and one balancer; the client's address stays true."""
-    manifest = resources.files("vrata.ingress").joinpath("manifest.yaml").read_text()
-    await stage.apply(manifest)
+    await stage.apply(ingress_controller())
     apps = ("red", "blue")
     await stage.apply(*(item for app in apps for item in (echo_deployment(app), service(app, "ClusterIP"))))
     await stage.apply(ingress("shops", {f"{app}.example": app for app in apps}))
@@ -197,8 +195,7 @@ async def rolling_update_under_load(stage: Stage) -> None:
 async def nothing_is_left(stage: Stage) -> None:
     """Everything deleted: nothing of it remains in the cloud or on the hosts; then the sandbox goes, too."""
     await stage.kubectl("delete", "service,deployment,ingress", "--all", "-n", "default", "--timeout=60s")
-    manifest = resources.files("vrata.ingress").joinpath("manifest.yaml").read_text()
-    await stage.kubectl("delete", "-f", "-", "--ignore-not-found", "--timeout=60s", stdin=manifest)
+    await stage.kubectl("delete", "-f", "-", "--ignore-not-found", "--timeout=60s", stdin=ingress_controller())
     async with stage.admin() as cloud:
 
         async def cloud_is_empty() -> bool:
