@@ -10,6 +10,7 @@ import pytest
 import yaml
 from tests.support.helm import CHART, EVERYTHING, GIVEN, helm, render
 
+from vrata import __version__
 from vrata.cli.main import cli
 
 Json = dict[str, Any]
@@ -131,6 +132,11 @@ def test_the_image_is_the_one_that_is_given(home: Path, everything: list[Json]) 
     assert {one["image"] for _, _, one in containers(untagged)} == {f"registry.example/vrata:{version}"}
 
 
+def test_the_chart_has_the_version_of_the_program() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
+
+
 def test_no_file_of_the_chart_names_a_repository() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert values["image"]["repository"] == values["image"]["digest"] == values["image"]["tag"] == ""
@@ -151,7 +157,7 @@ def test_pods_are_confined(everything: list[Json]) -> None:
             continue
         assert "add" not in context["capabilities"]
         assert own["runAsNonRoot"] is True
-        assert own["runAsUser"] == own["runAsGroup"] == 65534
+        assert own["runAsUser"] == own["runAsGroup"] == 65532
 
 
 def test_every_container_has_probes_resources_and_a_place_to_write(everything: list[Json]) -> None:

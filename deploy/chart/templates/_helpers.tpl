@@ -70,8 +70,8 @@ topologySpreadConstraints:
 {{- define "vrata.podSecurity" -}}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 65534
-  runAsGroup: 65534
+  runAsUser: 65532
+  runAsGroup: 65532
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- define "vrata.containerSecurity" -}}
