@@ -1,4 +1,4 @@
-"""`vrata workloads`: the sandbox's Deployment, ReplicaSet, placement and endpoint controllers."""
+"""`vrata workloads`: the sandbox's Deployment, ReplicaSet, DaemonSet, placement and endpoint controllers."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from vrata.kube.client import Kube
 @click.option("--kubeconfig", type=click.Path(path_type=Path), required=True)
 @click.option("--everything", is_flag=True, help="Run also those controllers that the cluster has itself.")
 def command(kubeconfig: Path, *, everything: bool) -> None:
-    """Run the sandbox's Deployment, ReplicaSet and EndpointSlice controllers.
+    """Run the sandbox's Deployment, ReplicaSet, DaemonSet and EndpointSlice controllers.
 
     What a kube-controller-manager or kube-scheduler of the cluster does is left to it.
     """

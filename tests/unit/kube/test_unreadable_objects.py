@@ -21,6 +21,7 @@ from vrata.sandbox.workloads import model as workloads
 SOURCE = Path(__file__).parents[3] / "src" / "vrata"
 WATCHED: dict[str, type[Any]] = {
     "ConfigMap": objects.ConfigMap,
+    "DaemonSet": workloads.DaemonSet,
     "Deployment": workloads.Deployment,
     "EndpointSlice": objects.EndpointSlice,
     "Ingress": objects.Ingress,

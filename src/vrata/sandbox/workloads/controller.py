@@ -20,9 +20,9 @@ from vrata.kube.events import About, Recorder
 from vrata.kube.informer import Informer
 from vrata.kube.objects import EndpointSlice, Node, ObjectMeta
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
-from vrata.sandbox.workloads import plan, slices
+from vrata.sandbox.workloads import daemons, plan, slices
 from vrata.sandbox.workloads.detection import Detection, Program
-from vrata.sandbox.workloads.model import Deployment, Pod, ReplicaSet, Service, controller_uid
+from vrata.sandbox.workloads.model import DaemonSet, Deployment, Pod, ReplicaSet, Service, controller_uid
 
 MANAGER = Program.CONTROLLER_MANAGER
 EXPECTATION_S = 5.0
@@ -55,7 +55,7 @@ class Expectations:
 
 
 class Workloads:
-    """Deployments, ReplicaSets, placement and endpoints of one cluster."""
+    """Deployments, ReplicaSets, DaemonSets, placement and endpoints of one cluster."""
 
     def __init__(self, kube: Kube, *, everything: bool = False) -> None:
         """`everything`: also what the cluster has controllers of its own for."""
@@ -63,27 +63,30 @@ class Workloads:
         self.events = Recorder(kube, "vrata-workloads")
         self.deployments = Informer(kube, resources.DEPLOYMENTS, Deployment)
         self.replica_sets = Informer(kube, resources.REPLICA_SETS, ReplicaSet)
+        self.daemon_sets = Informer(kube, resources.DAEMON_SETS, DaemonSet)
         self.pods = Informer(kube, resources.PODS, Pod)
         self.nodes = Informer(kube, resources.NODES, Node)
         self.services = Informer(kube, resources.SERVICES, Service)
         self.slices = Informer(kube, resources.ENDPOINT_SLICES, EndpointSlice)
         self.deployment_queue: WorkQueue[str] = WorkQueue()
         self.replica_set_queue: WorkQueue[str] = WorkQueue()
+        self.daemon_set_queue: WorkQueue[str] = WorkQueue()
         self.pod_queue: WorkQueue[str] = WorkQueue()
         self.service_queue: WorkQueue[str] = WorkQueue()
         self.expectations = Expectations()
         self._detection = None if everything else Detection(kube, self._left_changed)
         self._written: dict[str, dict[str, Any]] = {}  # kind and key -> body last written
+        self._informers: tuple[Informer[Any], ...] = (
+            self.deployments, self.replica_sets, self.daemon_sets, self.pods, self.nodes, self.services, self.slices,
+        )  # fmt: skip
         self._subscribe()
 
     def _subscribe(self) -> None:
-        informers: tuple[Informer[Any], ...] = (
-            self.deployments, self.replica_sets, self.pods, self.nodes, self.services, self.slices,
-        )  # fmt: skip
-        for informer in informers:
+        for informer in self._informers:
             informer.on_unreadable(self.events.unreadable)
         self.deployments.on_change(lambda old, new: self.deployment_queue.add(_metadata(old, new).key))
         self.replica_sets.on_change(lambda old, new: self._replica_set_changed(_metadata(old, new)))
+        self.daemon_sets.on_change(lambda old, new: self.daemon_set_queue.add(_metadata(old, new).key))
         self.pods.on_change(self._pod_changed)
         self.nodes.on_change(lambda _old, _new: self._node_changed())
         self.services.on_change(lambda old, new: self.service_queue.add(_metadata(old, new).key))
@@ -100,6 +103,8 @@ class Workloads:
         for owner in metadata.owner_references:
             if owner.controller and owner.kind == "ReplicaSet":
                 self.replica_set_queue.add(f"{metadata.namespace}/{owner.name}")
+            elif owner.controller and owner.kind == "DaemonSet":
+                self.daemon_set_queue.add(f"{metadata.namespace}/{owner.name}")
         if new is not None and not new.spec.node_name:
             self.pod_queue.add(metadata.key)
         for service in self.services.objects.values():
@@ -112,6 +117,8 @@ class Workloads:
         for pod in self.pods.objects.values():
             if not pod.spec.node_name:
                 self.pod_queue.add(pod.metadata.key)
+        for key in self.daemon_sets.objects:
+            self.daemon_set_queue.add(key)
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         found = new or old
@@ -121,14 +128,7 @@ class Workloads:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        informers: list[Informer[Any]] = [
-            self.deployments,
-            self.replica_sets,
-            self.pods,
-            self.nodes,
-            self.services,
-            self.slices,
-        ]
+        informers: list[Informer[Any]] = list(self._informers)
         informers += self._detection.informers if self._detection else ()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.events.run())
@@ -140,6 +140,7 @@ class Workloads:
                 await self._detection.begin()
             group.create_task(work(self.deployment_queue, self.reconcile_deployment))
             group.create_task(work(self.replica_set_queue, self.reconcile_replica_set))
+            group.create_task(work(self.daemon_set_queue, self.reconcile_daemon_set))
             group.create_task(work(self.service_queue, self.reconcile_service))
             group.create_task(work(self.pod_queue, self.reconcile_placement, workers=1))
 
@@ -152,6 +153,7 @@ class Workloads:
         log.info("left to the cluster's own controllers", programs=sorted(self._detection.left))
         of_informers: tuple[tuple[WorkQueue[str], Informer[Any]], ...] = (
             (self.deployment_queue, self.deployments), (self.replica_set_queue, self.replica_sets),
+            (self.daemon_set_queue, self.daemon_sets),
             (self.service_queue, self.services), (self.pod_queue, self.pods),
         )  # fmt: skip
         self._written.clear()
@@ -220,12 +222,41 @@ class Workloads:
         name = f"{replica_set.metadata.name}-{secrets.token_hex(3)[:5]}"
         self.expectations.expect(key, name)
         about = About.of("apps/v1", "ReplicaSet", replica_set.metadata)
+        await self._make_pod(about, plan.pod_body(replica_set, name))
+
+    async def _make_pod(self, about: About, body: dict[str, Any]) -> None:
+        metadata = body["metadata"]
         try:
-            await self.kube.create(resources.PODS, plan.pod_body(replica_set, name), replica_set.metadata.namespace)
+            await self.kube.create(resources.PODS, body, metadata["namespace"])
         except ApiError as error:
             self.events.warning(about, "FailedCreate", f"Error creating: {error}")
             raise
-        self.events.normal(about, "SuccessfulCreate", f"Created pod: {name}")
+        self.events.normal(about, "SuccessfulCreate", f"Created pod: {metadata['name']}")
+
+    async def reconcile_daemon_set(self, key: str) -> Requeue:
+        """One pod on each node that fits, and the status."""
+        daemon_set = self.daemon_sets.objects.get(key)
+        if self._leaves(MANAGER) or daemon_set is None:
+            return SETTLED
+        metadata, mark = daemon_set.metadata, f"DaemonSet {key}"  # a ReplicaSet may have the same name
+        pods = [pod for pod in self.pods.objects.values() if controller_uid(pod.metadata) == metadata.uid]
+        if self.expectations.unmet(mark, pods):
+            return Requeue(after_s=EXPECTATION_S / 5)
+        nodes = list(self.nodes.objects.values())
+        diff = daemons.plan_daemons(daemon_set, nodes, pods)
+        if not metadata.deletion_timestamp:
+            for node in diff.create:
+                name = f"{metadata.name}-{secrets.token_hex(3)[:5]}"
+                self.expectations.expect(mark, name)
+                body = daemons.daemon_pod(daemon_set, name, node)
+                await self._make_pod(About.of("apps/v1", "DaemonSet", metadata), body)
+            for pod in diff.delete:
+                self.expectations.expect(mark, f"-{pod.metadata.name}")
+                await self.kube.delete(resources.PODS, pod.metadata.name, pod.metadata.namespace)
+        status = daemons.daemon_status(daemon_set, nodes, pods)
+        if not status.items() <= daemon_set.status.items():
+            await self._patch_status(resources.DAEMON_SETS, metadata, status)
+        return SETTLED
 
     async def reconcile_placement(self, key: str) -> Requeue:
         """Bind a pod that has no node yet."""

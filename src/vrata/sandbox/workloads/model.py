@@ -86,6 +86,27 @@ class ReplicaSet(Projection, frozen=True):
     status: ReplicaSetStatus = ReplicaSetStatus()
 
 
+class DaemonRollingUpdate(Projection, frozen=True):
+    max_unavailable: IntOrPercent = 1
+
+
+class DaemonStrategy(Projection, frozen=True):
+    type: str = "RollingUpdate"
+    rolling_update: DaemonRollingUpdate = DaemonRollingUpdate()
+
+
+class DaemonSetSpec(Projection, frozen=True):
+    selector: LabelSelector
+    template: dict[str, Any]
+    update_strategy: DaemonStrategy = DaemonStrategy()
+
+
+class DaemonSet(Projection, frozen=True):
+    metadata: ObjectMeta
+    spec: DaemonSetSpec
+    status: dict[str, Any] = {}
+
+
 class ContainerPort(Projection, frozen=True):
     container_port: int
     name: str = ""
