@@ -251,6 +251,38 @@ def test_credentials_may_be_given_and_a_change_restarts_the_provider(home: Path,
     assert templates[0]["spec"]["template"]["metadata"] != templates[1]["spec"]["template"]["metadata"]
 
 
+@pytest.mark.parametrize(
+    ("networks", "blocks"),
+    [
+        ("10.1.0.0/16", [("0.0.0.0/0", ["10.1.0.0/16"])]),
+        ("fd00::/56", [("::/0", ["fd00::/56"])]),
+        ("10.1.0.0/16,fd00::/56", [("0.0.0.0/0", ["10.1.0.0/16"]), ("::/0", ["fd00::/56"])]),
+        ("", [("0.0.0.0/0", None), ("::/0", None)]),
+    ],
+)
+def test_clients_of_each_family_come_from_outside_the_pods_networks(
+    home: Path, networks: str, blocks: list[tuple[str, list[str] | None]]
+) -> None:
+    objects = render(
+        *GIVEN, "--set", f"ingress.podCidrs={{{networks}}}" if networks else "ingress.podCidrs=null", home=home
+    )
+    (policy,) = (
+        one for one in objects if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "vrata-ingress"
+    )
+    found = [entry["ipBlock"] for entry in policy["spec"]["ingress"][0]["from"]]
+    assert [(one["cidr"], one.get("except")) for one in found] == blocks
+
+
+def test_a_provider_on_the_nodes_network_runs_where_there_is_no_other_yet(home: Path) -> None:
+    """Its own tolerations stay."""
+    for on, count in (("true", 3), ("false", 2)):
+        objects = render(*GIVEN, "--set", f"provider.hostNetwork={on}", home=home)
+        (pod,) = (pod for name, pod, _ in containers(objects) if name == "vrata-provider")
+        keys = [one["key"] for one in pod["tolerations"]]
+        assert len(keys) == count
+        assert ("node.kubernetes.io/not-ready" in keys) is (on == "true")
+
+
 def test_parts_that_are_off_leave_nothing(home: Path) -> None:
     off = "provider.enabled=false,ingress.enabled=false"
     assert render("--set", off, home=home) == []

@@ -81,6 +81,20 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{- /* Everybody but pods: each family of which pods have networks, both if none is said. */}}
+{{- define "vrata.outside" -}}
+{{- $four := list }}{{- $six := list }}
+{{- range .Values.ingress.podCidrs }}
+{{- if contains ":" . }}{{ $six = append $six . }}{{ else }}{{ $four = append $four . }}{{ end }}
+{{- end }}
+{{- if or $four (not $six) }}
+- ipBlock: {cidr: 0.0.0.0/0{{ with $four }}, except: {{ toJson . }}{{ end }}}
+{{- end }}
+{{- if or $six (not $four) }}
+- ipBlock: {cidr: "::/0"{{ with $six }}, except: {{ toJson . }}{{ end }}}
+{{- end }}
+{{- end }}
+
 {{- define "vrata.container" -}}
 image: {{ include "vrata.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
