@@ -55,6 +55,10 @@ image: setup  ## The container image in dist/, with its SBOM; the same commit gi
 deb: setup  ## The Debian packages in dist/: vrata, vrata-cloud, vrata-host (a minute)
 	@tools/deb
 
+.PHONY: release
+release: setup  ## Everything that is published, in dist/: image, chart, packages, wheel, SBOM, checksums (as root, some minutes)
+	@tools/release
+
 MINUTES ?= 30
 
 .PHONY: soak
