@@ -373,18 +373,19 @@ def serve(
         store.close()
 
 
-def _found_schema(url: str) -> str | None:
-    """The database's version; VrataError if it is of a newer program."""
+def _found_schema(url: str) -> tuple[str | None, bool]:
+    """The database's version, and whether this program may use it; VrataError if it is of a newer program only."""
     from vrata.cloud import migrate as migrations
     from vrata.cloud import schema
 
     found = migrations.current(url)
-    if found is not None and found > schema.HEAD:
+    fits = migrations.fits(found, url)
+    if found is not None and found > schema.HEAD and not fits:
         raise VrataError(
             f"the database is at {found}, newer than this version knows ({schema.HEAD})",
             remedy="install the version that migrated it, or restore the backup from before",
         )
-    return found
+    return found, fits
 
 
 def _check(url: str, key_file: Path | None) -> None:
@@ -392,10 +393,10 @@ def _check(url: str, key_file: Path | None) -> None:
     from vrata.cloud import schema
     from vrata.cloud.keymanager.vault import Vault
 
-    found = _found_schema(url)
+    found, fits = _found_schema(url)
     if key_file and key_file.exists():
         Vault(tuple(secret_of(key_file).split()))
-    if found != schema.HEAD:
+    if not fits:
         click.echo(f"the database is at {found or 'base'}: `vrata cloud migrate` brings it to {schema.HEAD}")
     click.echo("the settings are valid")
 
@@ -404,8 +405,8 @@ def _bring_up_to_date(url: str) -> None:
     """SQLite is migrated; PostgreSQL, which others may use, must have been."""
     from vrata.cloud import schema
 
-    found = _found_schema(url)
-    if found == schema.HEAD:
+    found, fits = _found_schema(url)
+    if fits:
         return
     if not url.startswith("sqlite"):
         raise VrataError(

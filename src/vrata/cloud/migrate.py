@@ -24,12 +24,23 @@ def metadata() -> sa.MetaData:
 
 def current(url: str) -> str | None:
     """The version the database is at, None for an empty one."""
+    return _ask(url, "alembic_version", "SELECT version_num FROM alembic_version")
+
+
+def fits(found: str | None, url: str) -> bool:
+    """Whether this program may use a database of this version: its own, or a newer one that says so (migration 0013)."""
+    if found is None or found <= schema.HEAD:
+        return found == schema.HEAD
+    return (_ask(url, "databases", "SELECT least FROM databases") or found) <= schema.HEAD
+
+
+def _ask(url: str, table: str, query: str) -> str | None:
     engine = sa.create_engine(url)
     try:
         with engine.connect() as connection:
-            if not sa.inspect(connection).has_table("alembic_version"):
+            if not sa.inspect(connection).has_table(table):
                 return None
-            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+            version = connection.execute(sa.text(query)).scalar()
             return None if version is None else str(version)
     except sa.exc.DBAPIError as error:
         raise VrataError(f"database {shown(url)}: {_first_line(error)}", remedy="check --database") from error

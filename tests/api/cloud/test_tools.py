@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.support.cloud import Cloud, FakeHost
 
 from vrata.cloud import migrate, schema
@@ -69,3 +70,23 @@ def test_metrics_count_requests_and_load_balancers_and_name_no_tenant(cloud: Clo
     assert 'vrata_cloud_requests_total{api="network",method="GET",status="401"}' in text
     assert 'vrata_cloud_hosts{alive="true"}' in text
     assert "demo" not in text
+
+
+@pytest.mark.parametrize(("least", "status"), [("0013", 0), ("0099", 1)])
+def test_a_newer_database_is_used_if_it_says_that_older_programs_may(
+    new_database: Callable[[str], str], least: str, status: int
+) -> None:
+    """While replicas are upgraded one by one, one of the last version may start again."""
+    url = new_database(f"newer-{status}")
+    migrate.migrate(url)
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0099'"))
+        connection.execute(sa.text("UPDATE databases SET least = :least"), {"least": least})
+    engine.dispose()
+    command = [sys.executable, "-c", "from vrata.cli.main import main; main()", "cloud"]
+    environment = os.environ | {"VRATA_DATABASE": url}
+    for words in (["serve", "--check"], ["revoke-host", "nobody"]):
+        done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert status == 0 or "0099" in done.stderr

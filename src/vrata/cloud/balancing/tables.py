@@ -94,7 +94,8 @@ availability_zones = sa.Table(
 )  # fmt: skip
 databases = sa.Table(
     "databases", metadata, key(), number("revision_floor", nullable=False, default=0),
-)  # fmt: skip # one row: which database this is; no host's revision is below the floor
+    text("least", 16, default="0013"),
+)  # fmt: skip # one row: which database this is; no host's revision is below the floor; see migration 0013
 hosts = sa.Table(
     "hosts", metadata, sa.Column("name", sa.String(255), primary_key=True), data("physical_networks"), flag("alive"),
     number("revision", nullable=False, default=1), sa.Column("drained_at", sa.Float, nullable=True), data("refusal"),
