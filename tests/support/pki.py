@@ -52,10 +52,15 @@ def issue(
     *names: str,
     by: Identity | None = None,
     authority: bool = False,
-    key: rsa.RSAPrivateKey | None = None,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    identifiers: bool = True,
 ) -> Identity:
-    """A certificate for `names`, by an authority or by itself; with an elliptic key if none is given."""
-    return _issue(key or ec.generate_private_key(ec.SECP256R1()), common, names, by, authority=authority)
+    """A certificate for `names`, by an authority or by itself; with an elliptic key if none is given.
+
+    `identifiers`: whether it names its key and its issuer's, as nearly all do.
+    """
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    return _issue(key, common, names, by, authority=authority, identifiers=identifiers)
 
 
 def _issue(
@@ -65,6 +70,7 @@ def _issue(
     by: Identity | None,
     *,
     authority: bool,
+    identifiers: bool,
 ) -> Identity:
     now = datetime.now(UTC)
     builder = (
@@ -76,11 +82,12 @@ def _issue(
         .not_valid_before(now - DAY)
         .not_valid_after(now + 30 * DAY)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+    if identifiers:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     if authority:
         builder = builder.add_extension(_SIGNS, critical=True)
-    if by:  # RFC 5280, 4.2.1.1; Python 3.13's clients refuse a certificate without
+    if by and identifiers:  # RFC 5280, 4.2.1.1; Python 3.13's clients refuse a certificate without
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key())
         builder = builder.add_extension(issuer, critical=False)
     if names:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -31,6 +31,9 @@ from vrata.base.errors import InvalidInput
 # Text before, between and after blocks is allowed and common (RFC 7468, section 2): `openssl pkcs12` writes attributes.
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _CERTIFICATE = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
+# Clients take no more than 100 kB of certificates (OpenSSL, SSL_CTX_set_max_cert_list).
+MOST_CERTIFICATES = 200
+MOST_VERIFIED = 1000  # signatures in one chain
 # What the library says to bytes that somebody else has written: also of curves and kinds of keys that it does not know.
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
@@ -52,7 +55,9 @@ def bundle_of_pkcs12(payload: bytes) -> str:
         raise InvalidInput("secret", "(PKCS #12)", "store a PKCS #12 file that has no password") from error
     if store.key is None or store.cert is None:
         raise InvalidInput("secret", "(PKCS #12)", "put a certificate and its private key into the file")
-    return _pem(store.cert.certificate, [one.certificate for one in store.additional_certs], store.key)
+    given = [store.cert.certificate, *(one.certificate for one in store.additional_certs)]
+    leaf, *chain = _leaf_first(given, store.key)
+    return _pem(leaf, chain, store.key)
 
 
 def self_signed(name: str) -> str:
@@ -150,19 +155,66 @@ def _first_element(der: bytes) -> bytes:
     return der[: 2 + more + (int.from_bytes(der[2 : 2 + more], "big") if more else first)]
 
 
-def _leaf_first(given: list[x509.Certificate], key: PrivateKeyTypes) -> list[x509.Certificate]:
-    """The key's certificate, then each one's issuer; the order given, where it is not that of a chain."""
+def _leaf_first(given: Sequence[x509.Certificate], key: PrivateKeyTypes) -> list[x509.Certificate]:
+    """The key's certificate, then each one's issuer, then the others: each one that was given, once.
+
+    After a rotation, or with cross-signing, several have the issuer's name. Clients verify by key, so the order does, too.
+    """
     mine = _public(key)
-    leaf = next((one for one in given if _public(one) == mine), given[0])
-    ordered = [leaf]
+    known = list(dict.fromkeys(given))
+    leaf = next((one for one in known if _public(one) == mine), known[0])
+    if len(known) > MOST_CERTIFICATES:
+        raise InvalidInput(
+            "certificate", f"{len(known)} certificates", f"give the leaf and its chain, at most {MOST_CERTIFICATES}"
+        )
+    issuers = _issuers(known)
+    path = [leaf]
+    while above := [one for one in issuers[path[-1]] if one not in path]:
+        # Of several, the first one whose own issuer is there, too: cross-signed ones lead to different roots.
+        path.append(next((one for one in above if set(issuers[one]) - {one, *path}), above[0]))
+    return [*path, *(one for one in known if one not in path)]
+
+
+def _issuers(known: Sequence[x509.Certificate]) -> dict[x509.Certificate, list[x509.Certificate]]:
+    """The certificates that could have issued each, in the order given."""
+    named: dict[bytes, list[x509.Certificate]] = {}
     try:
-        left = {one.subject.public_bytes(): one for one in reversed(given) if one is not leaf}
-        while above := left.pop(ordered[-1].issuer.public_bytes(), None):
-            ordered.append(above)
+        for one in known:
+            named.setdefault(one.subject.public_bytes(), []).append(one)
+        above = {one: named.get(one.issuer.public_bytes(), []) for one in known}
     except _UNREADABLE as error:
         raise InvalidInput("certificate", "(secret)", "give certificates whose names can be read") from error
-    rest = [one for one in given if all(one is not other for other in ordered)] if left else []
-    return [*ordered, *rest]
+    own = {one: _key_identifier(one, x509.SubjectKeyIdentifier) for one in known}
+    told = {one: _key_identifier(one, x509.AuthorityKeyIdentifier) for one in known}
+    above = {
+        one: [issuer for issuer in found if not (told[one] and own[issuer]) or told[one] == own[issuer]]
+        for one, found in above.items()
+    }
+    if (
+        sum(map(len, above.values())) > MOST_VERIFIED
+    ):  # nobody's chain: such names and identifiers are made to cost time
+        return above
+    return {one: [issuer for issuer in found if _issued(one, issuer)] for one, found in above.items()}
+
+
+def _issued(one: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """By the signature, which proves it; the names are the same, and the key identifiers (RFC 5280, 4.2.1.1)."""
+    try:
+        one.verify_directly_issued_by(issuer)
+    except UnsupportedAlgorithm:  # a kind of key or digest that the library does not know: identifiers must do
+        return True
+    except (InvalidSignature, ValueError, TypeError):  # also a key of another kind than the signature's
+        return False
+    return True
+
+
+def _key_identifier(
+    one: x509.Certificate, kind: type[x509.AuthorityKeyIdentifier] | type[x509.SubjectKeyIdentifier]
+) -> bytes | None:
+    try:
+        return one.extensions.get_extension_for_class(kind).value.key_identifier
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, *_UNREADABLE):
+        return None
 
 
 def _public(of: object) -> bytes:
@@ -176,7 +228,7 @@ def _pem(leaf: x509.Certificate, chain: Sequence[x509.Certificate], key: Private
     if _public(leaf) != _public(key):
         raise InvalidInput("private_key", "(secret)", "give the key that belongs to the certificate")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return "".join(map(_text, dict.fromkeys((leaf, *chain)))) + secret  # each once, whatever was given twice
+    return "".join(map(_text, (leaf, *chain))) + secret
 
 
 def _text(certificate: x509.Certificate) -> str:

@@ -4,8 +4,15 @@ import itertools
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 
+import hypothesis
 import pytest
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import strategies as st
 from tests.support.pki import Identity, issue, revocation_list
 
 from vrata.base.errors import InvalidInput, VrataError
@@ -106,6 +113,66 @@ def test_a_chain_is_put_in_order(leaf: Identity, middle: Identity, authority: Id
         text = "".join(one.cert_pem for one in given).encode()
         pem = certificates.bundle(text, leaf.key_pem.encode(), None, None)
         assert pem == leaf.cert_pem + middle.cert_pem + authority.cert_pem + leaf.key_pem
+
+
+@cache
+def family() -> dict[str, Identity]:
+    """Two roots; an intermediate with an old key, of another kind, and a new one, by either root; one that is unrelated."""
+    root, other = issue("root", authority=True), issue("other root", authority=True)
+    middle = issue("middle", by=root, authority=True)
+    key = rsa.generate_private_key(65537, 2048)
+    return {
+        "leaf": issue("shop", "shop.example", by=middle),
+        "middle": middle,
+        "cross-signed": issue("middle", by=other, authority=True, key=middle.key),
+        "old key": issue("middle", by=root, authority=True),
+        "old key of another kind": issue("middle", by=root, authority=True, key=key),
+        "without identifiers": issue("middle", by=root, authority=True, identifiers=False),
+        "root": root,
+        "other root": other,
+        "unrelated": issue("stranger"),
+        "of the same name": issue("shop", "shop.example", by=middle),
+    }
+
+
+def issued_by(one: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        one.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+@hypothesis.given(st.lists(st.sampled_from(sorted(family())), max_size=14))
+def test_every_certificate_is_sent_once_and_the_first_ones_are_a_path(names: list[str]) -> None:
+    """As after a CA's change of keys, or with cross-signed intermediates: names alone say little about who issued what."""
+    members = family()
+    given_ones = [members[name].certificate for name in ("leaf", *names)]
+    leaf, key = members["leaf"], members["leaf"].key_pem.encode()
+    for rotated in range(min(len(given_ones), 4)):
+        shuffled = given_ones[rotated:] + given_ones[:rotated]
+        text = b"".join(one.public_bytes(Encoding.PEM) for one in shuffled)
+        others = [members[name] for name in names]
+        for pem in (certificates.bundle(text, key, None, None), certificates.bundle_of_pkcs12(leaf.pkcs12(*others))):
+            sent = x509.load_pem_x509_certificates(pem.encode())
+            assert sent[0] == leaf.certificate
+            assert len(sent) == len(set(sent))
+            assert set(sent) == set(given_ones)
+            path = next((at for at in range(1, len(sent)) if not issued_by(sent[at - 1], sent[at])), len(sent))
+            assert not [one for one in sent[path:] if issued_by(sent[path - 1], one)], names
+            roots = {members[name].certificate for name in ("root", "other root")}
+            whole = {"middle", "root"} <= {*names} or {"cross-signed", "other root"} <= {*names}
+            assert not whole or sent[path - 1] in roots, names
+
+
+def test_a_chain_that_is_made_to_cost_time_does_not(leaf: Identity) -> None:
+    alike = [issue("shop", identifiers=False) for _ in range(certificates.MOST_CERTIFICATES - 1)]
+    text = leaf.cert_pem + "".join(one.cert_pem for one in alike)
+    began = time.process_time()
+    assert certificates.bundle(text.encode(), leaf.key_pem.encode(), None, None) == text + leaf.key_pem
+    assert time.process_time() - began < 1.0
+    with pytest.raises(InvalidInput, match="at most 200"):
+        certificates.bundle((text + issue("one more").cert_pem).encode(), leaf.key_pem.encode(), None, None)
 
 
 @pytest.mark.parametrize("block", [b"-----BEGIN A-----", b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN " * 3])
