@@ -30,6 +30,9 @@ from vrata.base.errors import InvalidInput
 
 # Text before, between and after blocks is allowed and common (RFC 7468, section 2): `openssl pkcs12` writes attributes.
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_LINE_END = re.compile(rb"[\r\n]")
+_BLANK = b" \t\v\f\xef\xbb\xbf"  # also a byte order mark
+_DATA = re.compile(rb"[A-Za-z0-9+/=]*[ \t\v\f]*")
 _CERTIFICATE = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 # Clients take no more than 100 kB of certificates (OpenSSL, SSL_CTX_set_max_cert_list).
 MOST_CERTIFICATES = 200
@@ -124,15 +127,25 @@ def _key(payload: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
 
 
 def _labelled(part: str, payload: bytes) -> list[tuple[bytes, bytes]]:
-    """Labels and blocks, in time that grows with the payload. InvalidInput for one that does not end: something was cut off."""
-    found, at = [], 0
-    while begins := _BEGIN.search(payload, at):
-        last = b"-----END " + begins[1] + b"-----"
-        ends = payload.find(last, begins.end())
-        if ends < 0 or _BEGIN.search(payload, begins.end(), ends):
-            raise InvalidInput(part, begins[0].decode(), "store the whole PEM: this block has no END line")
-        at = ends + len(last)
-        found.append((begins[1], payload[begins.start() : at]))
+    """Labels and blocks, in time that grows with the payload. InvalidInput for one that does not end: something was cut off.
+
+    A BEGIN within a line of text is text (RFC 7468, section 2), and so is one that text follows on its line.
+    """
+    found = []
+    begins, before = list(_BEGIN.finditer(payload)), 0
+    for number, begin in enumerate(begins):
+        after = begins[number + 1].start() if number + 1 < len(begins) else len(payload)
+        line = _LINE_END.split(payload[before : begin.start()])[-1]
+        before = begin.end()
+        last = b"-----END " + begin[1] + b"-----"
+        ends = payload.find(last, begin.end(), after)
+        rest = _LINE_END.split(payload[begin.end() : after if ends < 0 else ends], maxsplit=1)
+        if line.strip(_BLANK) or (len(rest) == 2 and not _DATA.fullmatch(rest[0])):
+            continue
+        if ends < 0:
+            raise InvalidInput(part, begin[0].decode(), "store the whole PEM: this block has no END line")
+        before = ends + len(last)
+        found.append((begin[1], payload[begin.start() : before]))
     return found
 
 

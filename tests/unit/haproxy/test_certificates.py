@@ -54,7 +54,10 @@ def test_a_pkcs12_file_is_the_same_bundle(leaf: Identity, middle: Identity) -> N
 
 
 AROUND = ["Bag Attributes\n    localKeyID: 01\nsubject=CN = shop\n", "\ufeff", "Certificate:\n    Data:\n", "\r\n\r\n  ",
-          "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"]  # fmt: skip
+          "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n",
+          "Subject: -----BEGIN CERTIFICATE----- x\n", "# what is after -----BEGIN PRIVATE KEY-----\n",
+          "-----BEGIN CERTIFICATE----- goes here:\n", "between -----BEGIN X509 CRL----- and -----END X509 CRL-----\n",
+          "not -----BEGIN CERTIFICATE----- nor -----BEGIN PRIVATE KEY-----\r"]  # fmt: skip
 
 
 @pytest.mark.parametrize("before", AROUND)
@@ -92,6 +95,15 @@ def test_what_was_given_twice_is_sent_once(leaf: Identity, middle: Identity) -> 
     assert certificates.bundle_of_pkcs12(leaf.pkcs12(leaf, middle, middle)) == expected
     alone = issue("alone.example")
     assert certificates.bundle(alone.cert_pem.encode() * 2, alone.key_pem.encode(), None, None).count("BEGIN") == 2
+
+
+def test_pem_is_read_however_its_lines_end(leaf: Identity, middle: Identity) -> None:
+    """As editors, templates and command lines leave it."""
+    expected = leaf.cert_pem + middle.cert_pem + leaf.key_pem
+    for end in ("\r\n", "\r", " \n", "\n    ", " "):
+        chain, key = ("".join(texts).replace("\n", end) for texts in ([leaf.cert_pem, middle.cert_pem], [leaf.key_pem]))
+        for glued in (chain, chain.replace(f"-----{end}-----BEGIN", "----------BEGIN")):
+            assert certificates.bundle(glued.encode(), key.encode(), None, None) == expected
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200, -30])
@@ -175,7 +187,11 @@ def test_a_chain_that_is_made_to_cost_time_does_not(leaf: Identity) -> None:
         certificates.bundle((text + issue("one more").cert_pem).encode(), leaf.key_pem.encode(), None, None)
 
 
-@pytest.mark.parametrize("block", [b"-----BEGIN A-----", b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN " * 3])
+BEGINNINGS = [b"-----BEGIN A-----", b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN " * 3, b"x -----BEGIN A-----",
+              b"-----BEGIN A----- x\n", b"-----BEGIN A----- ", b"\n" * 9 + b"-----BEGIN A----- x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", BEGINNINGS)
 def test_a_megabyte_of_beginnings_takes_no_time(leaf: Identity, block: bytes) -> None:
     payload = block * (1_000_000 // len(block))
     began = time.process_time()
