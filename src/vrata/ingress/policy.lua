@@ -369,13 +369,12 @@ end
 
 -- ingress-nginx, «Client Certificate Authentication». A connection is of the authority whose certificates were asked for
 -- when it was made, for the name that the client gave then; another host's requests are not for it.
-local function check_client(txn, policy, headers)
-  local host = (first(headers, "host") or ""):lower():match("^[^:]*")
+local function check_client(txn, policy)
   local used = txn.f:ssl_c_used()
   used = used == true or used == 1
   local wrong = used and txn.f:ssl_c_verify() or 0
   if txn:get_var("txn.scheme") == "https"
-    and (txn:get_var("sess.name") ~= host or txn:get_var("sess.authority") ~= policy["client-authority"]) then
+    and (txn:get_var("sess.name") ~= txn:get_var("txn.name") or txn:get_var("sess.authority") ~= policy["client-authority"]) then
     return refuse(txn, 421, "this connection was made for another name")
   end
   local missing, invalid = policy.client == "on" and not used, policy.client ~= "optional_no_ca" and wrong ~= 0
@@ -713,7 +712,7 @@ core.register_action("policy", {"http-req"}, guard("txn.policy_done", function(t
   if (policy.deny and contains(policy.deny, source)) or (policy.allow and not allowed and not (policy.any and doors)) then
     return refuse(txn, 403, "this address may not enter")
   end
-  if policy.client then check_client(txn, policy, headers) end
+  if policy.client then check_client(txn, policy) end
   if policy.hsts then txn:set_var("txn.hsts", policy.hsts) end
   if policy["cors-origins"] then allow_origin(txn, policy, headers, method) end
   if policy.redirect then
@@ -799,7 +798,8 @@ local HOP_BY_HOP = members("connection,content-length,expect,keep-alive,proxy-co
 -- What `Connection` may name without effect: the connection's own, what says where a request goes and ends.
 local KEPT = members("close,keep-alive,upgrade,host,content-length,transfer-encoding")
 
--- Headers that `Connection` names are for this hop only (RFC 9110, 7.6.1): nobody behind it may see what others do not.
+-- Headers that `Connection` names are for this hop only (RFC 9110, 7.6.1): nobody behind it may see what others do not. Of
+-- itself only what a WebSocket needs is left.
 core.register_action("one_hop", {"http-req"}, function(txn)
   local headers, named_here = txn.http:req_get_headers(), {}
   for _, text in ipairs(all(headers, "connection")) do
@@ -808,6 +808,8 @@ core.register_action("one_hop", {"http-req"}, function(txn)
   for name in pairs(headers) do
     if named_here[name] then txn.http:req_del_header(name) end
   end
+  txn.http:req_del_header("connection")
+  if named_here.upgrade ~= nil and headers.upgrade then txn.http:req_add_header("connection", "Upgrade") end
 end)
 
 -- Headers as HAProxy's own client sends them on.

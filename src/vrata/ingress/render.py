@@ -259,8 +259,11 @@ frontend {scheme} from all
   # Without its settings no pod changes to HTTP/2 (RFC 7540, 3.2.1), where no rule would hold; a pod that speaks it already
   # would get a tunnel instead of the request.
 {"".join(f"  {line}{chr(10)}" for line in ONLY_WEBSOCKETS)}\
-  # HAProxy has taken `close` and `keep-alive` off already.
+  # Of this connection only (RFC 9110, 7.6.1); gRPC needs `TE: trailers`. HAProxy has taken `close` and `keep-alive` off already.
   http-request lua.one_hop if {{ req.hdr(connection) -m found }}
+  http-request del-header keep-alive
+  http-request del-header proxy-connection
+  http-request del-header te if {{ req.hdr(te) -m found }} !{{ req.fhdr(te) -i trailers }}
 {dropped_headers(settings.forwarded)}\
   http-request add-header X-Forwarded-For %[{client}]
   http-request add-header X-Forwarded-Host %[req.hdr(host)]
@@ -508,8 +511,8 @@ _SLOTS = f"""\
 backend {REDIRECT} from all
   # TLS of a host that is passed through was ended here: for another name of the same certificate, or another Host.
   http-request return status 421 content-type text/plain string "{MISDIRECTED}" if {{ ssl_fc }}
-  # Without the client's port, which is of HTTP.
-  http-request redirect location https://%[req.hdr(host),host_only]%[pathq] code 308
+  # Without the client's port, which is of HTTP, and without a dot at the end, which $host has neither.
+  http-request redirect location https://%[req.hdr(host),host_only,rtrim(.)]%[pathq] code 308
 
 backend {NOT_HERE} from all
   http-request return status 404 content-type text/plain string "{NOT_FOUND}"

@@ -64,6 +64,53 @@ def test_nothing_but_a_websocket_becomes_a_tunnel(site: Site, h2_pod: int, metho
     assert (body in ("", b"", None)) == (method == "HEAD")
 
 
+@pytest.mark.parametrize(
+    ("said", "received"),
+    [
+        ({"Connection": "X-Own, keep-alive", "Keep-Alive": "timeout=5"}, {}),
+        ({"Proxy-Connection": "keep-alive", "TE": "gzip", "Connection": "close, X_Own"}, {}),
+        ({"TE": "trailers"}, {"te": "trailers"}),
+        ({"Upgrade": "h2c"}, {}),
+    ],
+)
+def test_pods_see_nothing_of_the_clients_connection(site: Site, said: dict[str, str], received: dict[str, str]) -> None:
+    """RFC 9110, 7.6.1."""
+    site.apply(ingress("hop", ("hop.example", "Prefix", "/", "web")))
+    site.until("hop.example", "/", "one")
+    seen = site.request("GET", "hop.example", "/", said)[2]["headers"]
+    kept = {name.lower(): values[0] for name, values in seen.items()}
+    hop_by_hop = {"connection", "keep-alive", "proxy-connection", "te", "upgrade", "x-own"}
+    assert {name: kept[name] for name in hop_by_hop & kept.keys()} == received
+
+
+def test_of_connection_a_websocket_has_what_it_needs(site: Site) -> None:
+    """With any spelling and beside other names, as browsers write it."""
+    with socket.create_server(("127.0.0.1", 0)) as pod:
+        site.apply(
+            service("raw"),
+            endpoint("raw", "raw", pod.getsockname()[1]),
+            ingress("raw", ("raw.example", "Prefix", "/", "raw")),
+        )
+        pod.settimeout(1)
+        said = "GET / HTTP/1.1\r\nHost: raw.example\r\nConnection: keep-alive, upgrade, X-Own\r\nUpgrade: websocket\r\n"
+        said += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+        def heard() -> str:
+            with socket.create_connection(("127.0.0.1", site.http), 60) as client:
+                client.sendall(said.encode())
+                try:
+                    connection, _ = pod.accept()
+                except TimeoutError:
+                    return ""
+                with connection:
+                    return connection.recv(65536).decode().lower()
+
+        asked = wait_for(heard, "the pod is asked")
+    lines = [line for line in asked.split("\r\n") if line.startswith("connection:")]
+    assert lines == ["connection: upgrade"]
+    assert "upgrade: websocket" in asked
+
+
 @pytest.fixture
 def grpc_pod() -> Iterator[int]:
     """A gRPC service: an answer, a stream of answers, a refusal; its port."""

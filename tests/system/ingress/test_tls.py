@@ -1,6 +1,5 @@
 """HTTPS: the certificate of each name, its rotation, what is said of a bad one; all without a reload."""
 
-import http.client
 import subprocess
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -44,10 +43,9 @@ def test_a_request_over_http_is_sent_to_https_with_its_path(site: Site) -> None:
         ingress("redirected", ("redirected.example", "Prefix", "/", "web"), tls={"redirected": ["redirected.example"]}),
     )
     site.until("redirected.example", "/", "308")
-    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=60)
-    connection.request("GET", "/a/b?c=d", headers={"Host": "redirected.example"})
-    assert connection.getresponse().getheader("location") == "https://redirected.example/a/b?c=d"
-    connection.close()
+    for name in ("", ":80", ".", ".:8080"):
+        _, headers, _ = site.request("GET", f"redirected.example{name}", "/a/b?c=d")
+        assert headers["location"] == "https://redirected.example/a/b?c=d"
     wait_for(lambda: site.encrypted("redirected.example")[0] == 200, "HTTPS answers")
     assert "https" in str(site.encrypted("redirected.example")[1]["headers"]).lower()
 

@@ -53,6 +53,8 @@ def test_only_who_shows_a_certificate_of_the_authority_comes_in(site: Site) -> N
     for nobody in (None, STRANGER, ALONE):
         assert status(site, "mutual.trust.example", nobody) == 400
     assert status(site, "mutual.trust.example", CLIENT, name="another.example") == 421
+    for written in ("mutual.trust.example.", "Mutual.Trust.Example:443", "mutual.trust.example.:443"):
+        assert status(site, written, CLIENT, name="mutual.trust.example") == 200
     assert site.pod("mutual.trust.example") == "308"
     assert site.worker() == worker
 
