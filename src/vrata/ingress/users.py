@@ -1,10 +1,12 @@
 """Users and their passwords' hashes, as htpasswd writes them (Apache's manual, «Password Formats»; ingress-nginx, `auth-secret`).
 
 A Secret has them under `auth`, a line each (`auth-file`), or a key each (`auth-map`). Lines that begin with # are comments,
-and so is what follows a second colon (nginx, ngx_http_auth_basic_module).
+and so is what follows a second colon; of a user's lines the first one counts (nginx, ngx_http_auth_basic_module). A line that
+cannot be verified keeps out nobody but its own user.
 """
 
 import base64
+import codecs
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -22,15 +24,17 @@ _HASH = re.compile(
     re.ASCII,
 )
 MOST = 10_000
+MOST_TOLD, LONGEST_NAME = 5, 64
 LONGEST_PASSWORD = 256  # bytes: crypt's kinds read all of it again in each round
 
 
 @dataclass(frozen=True)
 class Users:
-    """Hashes by name; the version is another one whenever anything of it is."""
+    """Hashes by name; the version is another one whenever anything of it is. `wrong`: what is wrong with other lines."""
 
     hashes: dict[str, str] = field(repr=False)
     version: str
+    wrong: tuple[str, ...] = ()
 
 
 def is_users(key: SecretKey) -> bool:
@@ -39,30 +43,70 @@ def is_users(key: SecretKey) -> bool:
 
 
 def users_in(key: SecretKey, secret: Secret) -> Users | tuple[str, str]:
-    """The users of a Secret, or why there are none (reason, message)."""
-    lines = secret.data.values() if key.endswith(MAP) else [secret.data.get("auth", "")]
+    """The users of a Secret, or why there are none (reason, message).
+
+    Problems name lines and users, if anything of it is a list of users at all, and never a hash: more people read events
+    than Secrets.
+    """
     name = key.partition(";")[0]
     try:
-        texts = [base64.b64decode(line, validate=True).decode() for line in lines]
+        entries = _entries(key, secret)
     except ValueError:
-        return "InvalidSecret", f"Secret {name!r} is no text; make it of htpasswd's output"
-    if key.endswith(MAP):
-        pairs = list(zip(secret.data, (text.strip() for text in texts), strict=True))
-    else:
-        lines = [line.strip() for line in texts[0].splitlines()]
-        pairs = [(user, rest) for user, _, rest in (line.partition(":") for line in lines if line[:1] != "#") if user]
-    pairs = [(user, rest.partition(":")[0]) for user, rest in pairs]
-    if not pairs or len(pairs) > MOST:
+        return "InvalidSecret", f"Secret {name!r} is not base64; make it of htpasswd's output"
+    if not entries or len(entries) > MOST:
         where = "a key for each user" if key.endswith(MAP) else "the key `auth`, a line for each user"
         return "InvalidSecret", f"Secret {name!r} has no users, or more than {MOST}; it needs {where}"
-    for number, (_, text) in enumerate(pairs, 1):
-        if not _HASH.fullmatch(text):
-            # No word of it: more people read events than Secrets, and this one may be something else altogether.
-            costly = "more than 50,000 rounds of sha-crypt, a bcrypt cost of more than 12"
-            wrong = f"user {number} has no hash that is known, or a costly one ({costly}); use htpasswd -B or -s"
-            return "InvalidSecret", f"Secret {name!r}: {wrong}"
-    whole = "\0".join(f"{user}:{text}" for user, text in sorted(pairs))
-    return Users(dict(pairs), hashlib.blake2s(whole.encode(), digest_size=12).hexdigest())
+    hashes: dict[str, str] = {}
+    known: set[str] = set()
+    wrong = []
+    for at, user, text in entries:
+        if user and text and user not in known and _HASH.fullmatch(text):
+            hashes[user] = text
+        else:
+            wrong.append((at, user, "an earlier line is for the same user" if user in known else _WRONG))
+        known |= {user} if user else set()
+    if not hashes:
+        return "InvalidSecret", f"Secret {name!r}, {wrong[0][0]}, and all others: {_WRONG}"
+    said = [f"Secret {name!r}, {at}{_named(user)}: {why}" for at, user, why in wrong[:MOST_TOLD]]
+    said += [f"Secret {name!r}: {len(wrong) - MOST_TOLD} more lines are wrong"] if len(wrong) > MOST_TOLD else []
+    whole = "\0".join(f"{user}:{text}" for user, text in sorted(hashes.items()))
+    return Users(hashes, hashlib.blake2s(whole.encode(), digest_size=12).hexdigest(), tuple(said))
+
+
+_WRONG = (
+    "this user cannot come in: no hash that is known, or a costly one (more than 50,000 rounds of sha-crypt, a bcrypt cost of"
+    " more than 12); use htpasswd -B or -s"
+)
+
+
+def _entries(key: SecretKey, secret: Secret) -> list[tuple[str, str | None, str | None]]:
+    """Where it is, user, hash; None for what is not there or no text. ValueError if the Secret is not base64."""
+    if key.endswith(MAP):
+        values = {user: _text(base64.b64decode(value, validate=True)) for user, value in secret.data.items()}
+        return [
+            (f"key {number}", user, text and text.strip().partition(":")[0])
+            for number, (user, text) in enumerate(values.items(), 1)
+        ]
+    found: list[tuple[str, str | None, str | None]] = []
+    whole = base64.b64decode(secret.data.get("auth", ""), validate=True).removeprefix(codecs.BOM_UTF8)
+    for number, line in enumerate(re.split(rb"\r\n|\r|\n", whole), 1):
+        text = _text(line)
+        if text is not None and (not text.strip() or text.strip().startswith("#")):
+            continue
+        user, colon, rest = (text or "").strip().partition(":")
+        found.append((f"line {number}", user if colon and user else None, rest.partition(":")[0] if colon else None))
+    return found
+
+
+def _text(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except ValueError:
+        return None
+
+
+def _named(user: str | None) -> str:
+    return f" (user {user[:LONGEST_NAME]!r})" if user else ""
 
 
 def is_right(users: Users, user: str, password: str) -> bool:

@@ -130,8 +130,9 @@ class Wanted:
     def _version(self, key: SecretKey) -> str | None:
         """Of the users of a Secret; None if nobody may enter."""
         found = self.secrets.get(key)
-        wrong = self.table.told(key, *found) if isinstance(found, tuple) else ()
-        self.telling.found(f"secret {key}", wrong)
+        said = [found] if isinstance(found, tuple) else []
+        said += [("InvalidSecret", line) for line in found.wrong] if isinstance(found, Users) else []
+        self.telling.found(f"secret {key}", [problem for one in said for problem in self.table.told(key, *one)])
         return found.version if isinstance(found, Users) and key in self.table.named else None
 
     def _proxies(self, streams: Iterable[Port]) -> Mapping[str, str]:

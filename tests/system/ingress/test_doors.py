@@ -52,6 +52,28 @@ def test_who_has_a_password_may_enter(site: Site) -> None:
     wait_for(lambda: status("two") == 503, "nobody may enter any more")
 
 
+def test_a_line_that_cannot_be_verified_keeps_out_its_own_user_only(site: Site) -> None:
+    serve(site, "lines.example", {"auth-type": "basic", "auth-secret": "lines"})
+    made = users("lines", ann="one", cid="three")
+    first, last = made["stringData"]["auth"].splitlines()
+    made["stringData"]["auth"] = f"{first}\nno colon\nbob:{{SSHA}}c2VjcmV0\n; note: x\ndan:\n{last}\n"
+    site.apply(made)
+
+    def status(user: str, password: str) -> int:
+        credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+        return site.request("GET", "lines.example", "/", {"Authorization": f"Basic {credentials}"})[0]
+
+    wait_for(lambda: status("ann", "one") == 200, "the first one comes in")
+    assert [status("cid", "three"), status("bob", "secret"), status("dan", ""), status("ann", "x")] == [
+        200,
+        401,
+        401,
+        401,
+    ]
+    wait_for(lambda: "line 3 (user 'bob'): this user cannot come in" in site.events(), "an event names the line")
+    assert "c2VjcmV0" not in site.events()
+
+
 INSIDE, OUTSIDE = "127.0.0.0/8", "10.0.0.0/8"  # clients of these tests are of the former
 ANN = {"Authorization": f"Basic {base64.b64encode(b'ann:one').decode()}"}
 

@@ -74,10 +74,68 @@ def test_what_is_no_list_says_what_to_do(text: str) -> None:
 @pytest.mark.parametrize("use", [FILE, MAP])
 def test_what_is_wrong_is_said_without_a_word_of_the_secret(use: str) -> None:
     """Whoever may write an Ingress may not read every Secret of the namespace, but its events."""
-    for text in ("hunter2", f"hunter2:{HASHES['sha']}\nhunter3:hunter4", "\xff"):
+    for text in ("hunter2", "hunter3:hunter4", "\xff", "hunter2\nhunter3:hunter4:hunter5"):
         found = users_in(SecretKey(f"team/users{use}"), secret(auth=text, hunter1=text))
         assert isinstance(found, tuple)
         assert "hunter" not in found[1]
+
+
+COSTLY = f"$2y$14${'.' * 53}"
+UNVERIFIABLE = [
+    "bob:{SSHA}5en6G6MezRroT3XKqkdPOmY/BfRzYWx0", "bob:rqXexS6ZhobKA", "bob:{PLAIN}hunter2", f"bob:{COSTLY}", "bob:",
+    "hunter2", "; note: x", ":hunter2", "bob: {SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", f"bob:$5$rounds=999999$a${'.' * 43}",
+]  # fmt: skip
+LINES = st.lists(
+    st.sampled_from(UNVERIFIABLE) | st.text(st.characters(exclude_characters="\r\n", codec="utf-8")), max_size=8
+)
+
+
+@given(LINES, LINES, st.sampled_from(["\n", "\r\n"]))
+def test_a_line_that_cannot_be_verified_keeps_nobody_else_out(before: list[str], after: list[str], end: str) -> None:
+    """nginx judges line by line."""
+    users = of_file(end.join([*before, f"ann:{HASHES['sha']}", *after]))
+    assert isinstance(users, Users)
+    assert is_right(users, "ann", "secret")
+    assert not is_right(users, "bob", "hunter2")
+    assert "hunter2" not in "".join(users.wrong)
+
+
+@pytest.mark.parametrize("line", UNVERIFIABLE)
+def test_the_line_is_told_with_its_number_and_user_and_never_the_hash(line: str) -> None:
+    users = of_file(f"ann:{HASHES['sha']}\n\n{line}\n")
+    assert isinstance(users, Users)
+    (said,) = users.wrong
+    user, colon, text = line.partition(":")
+    assert "line 3" in said
+    assert (f"user {user!r}" in said) == bool(colon and user)
+    assert len(text) < 5 or text.strip() not in said
+
+
+def test_of_two_lines_of_a_user_the_first_one_counts() -> None:
+    users = of_file(f"ann:{HASHES['sha']}\nann:{made('other')['ldap_sha1']}\nbob:{{PLAIN}}x\nbob:{HASHES['sha']}")
+    assert isinstance(users, Users)
+    assert users.hashes == {"ann": HASHES["sha"]}
+    assert ["line 2" in users.wrong[0], "line 3" in users.wrong[1], "line 4" in users.wrong[2]] == [True] * 3
+
+
+def test_bytes_that_are_no_text_are_a_line_of_their_own() -> None:
+    data = {"auth": base64.b64encode(b"\xef\xbb\xbfann:" + HASHES["sha"].encode() + b"\nm\xfcller:x\n").decode()}
+    for use, entries in (
+        (FILE, data),
+        (MAP, {"ann": base64.b64encode(HASHES["sha"].encode()).decode(), "bob": "/w=="}),
+    ):
+        made_of = Secret(metadata=ObjectMeta(name="users", namespace="team"), data=entries)
+        users = users_in(SecretKey(f"team/users{use}"), made_of)
+        assert isinstance(users, Users)
+        assert is_right(users, "ann", "secret")
+        assert len(users.wrong) == 1
+
+
+def test_many_wrong_lines_are_told_in_a_few() -> None:
+    users = of_file("bob:x\n" * 100 + f"ann:{HASHES['sha']}")
+    assert isinstance(users, Users)
+    assert len(users.wrong) == 6
+    assert "95 more" in users.wrong[-1]
 
 
 @given(st.text(), st.text())

@@ -292,7 +292,8 @@ _DIFFERS = {
     "slow-start": "of Vrata only: so long does a new pod take to get its full share",
     "ssl-passthrough": "of a controller started with --ssl-passthrough; over HTTP the host leads to HTTPS",
     "temporal-redirect": "as permanent-redirect",
-    "auth-secret": "of the Ingress' own namespace; hashes of htpasswd -B, -s, -m and crypt's, no plain text",
+    "auth-secret": "of the Ingress' own namespace; hashes of htpasswd -B, -s, -m and crypt's; users of other lines get 401, "
+    "and an event names them",
     "auth-type": "basic only; digest leaves the Ingress out",
     "backend-protocol": "without AJP and FCGI",
     "canary": "for Ingresses of its own namespace",
