@@ -224,12 +224,22 @@ _ENDS = ("(/|$)", "(?:/|$)", "(/.*)?$", "(/.*|$)")  # the path ends there, or a 
 
 
 def cookie_at(options: Options, path: str) -> Policy:
-    """The path of the affinity's cookie where none is said: the rule's, so that two Services of a host have one each."""
+    """The path of the affinity's cookie where none is said: the rule's, so that two Services of a host have one each.
+
+    Browsers compare it with the path as they write it (RFC 6265, 5.1.4), so it ends at the last `/` before a character that
+    cannot stand in an attribute, or that browsers write as %XX in a path (WHATWG URL, «path percent-encode set»).
+    """
     affinity = options.affinity
     if not (affinity and affinity.kind) or affinity.cookie_path:
         return NO_POLICY
-    path = path.rstrip("/") or "/"  # `/a/` also serves `/a`
-    return _line({"cookie-at": quote(path, safe="/%:@!$&'()*+,=~")})  # nothing in it ends the attribute
+    kept = _COOKIE_PATH.match(path)
+    assert kept  # of nothing at least
+    if kept[0] != path:
+        path = path[: kept[0].rfind("/") + 1]
+    return _line({"cookie-at": path.rstrip("/") or "/"})  # `/a/` also serves `/a`
+
+
+_COOKIE_PATH = re.compile(r"[A-Za-z0-9/_.~%:@!$&'()*+,=-]*", re.ASCII)
 
 
 def plain_start(pattern: str) -> str:

@@ -298,9 +298,10 @@ def test_affinity_by_a_cookie(site: Site, echoes: Echoes) -> None:
     assert attributes == ["Path=/", "Max-Age=60", "HttpOnly"]
     assert "127" not in cookie
     # Two Services of one host: a browser keeps one cookie for each, for each has its rule's path.
-    paths = (("sticky.example", "Prefix", "/", "both"), ("sticky.example", "Prefix", "/b;c", "both"))
+    paths = (("sticky.example", "Prefix", "/", "both"), ("sticky.example", "Prefix", "/b/c;d", "both"))
     site.apply(ingress("sticky", *paths, annotations=asked))
-    wait_for(lambda: "Path=/b%3Bc" in site.request("GET", "sticky.example", "/b;c/d")[1]["set-cookie"], "its own path")
+    # A path with `;` cannot be said, and browsers ask for it as it is: the folder around it matches.
+    wait_for(lambda: "Path=/b; " in site.request("GET", "sticky.example", "/b/c;d/e")[1]["set-cookie"], "its own path")
     assert "; Path=/; " in site.request("GET", "sticky.example", "/b")[1]["set-cookie"]
     assert site.request_encrypted("sticky.example")[1]["set-cookie"].endswith("; Secure")
     for _ in range(6):

@@ -1,7 +1,7 @@
 """What annotations ask for becomes one line of words, and nothing that anybody writes becomes more than one of them."""
 
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ from vrata.ingress.places import (
     policy_name,
     rows_of_policy,
 )
-from vrata.ingress.policy import canary_of, join, plain_start, policy_of, redirect_to
+from vrata.ingress.policy import canary_of, cookie_at, join, plain_start, policy_of, redirect_to
 
 LINE = re.compile(r"([a-z-]+=[A-Za-z0-9/:*,._~%-]*( |\Z))*", re.ASCII)
 
@@ -161,3 +161,36 @@ def test_what_a_pattern_begins_with_is_the_folder_of_all_its_paths(pattern: str,
     for path in ("/a", "/a/x", "/ax", "/a1", "/b/x", "/x/a", "/x/ab", "/api/v1/x", "/a/bbc", "/aaa"):
         if compiled.match(path):
             assert path == start or path.startswith(start.rstrip("/") + "/")
+
+
+def cookie_path_of(path: str) -> str:
+    options, _ = parse_annotations("team/web", {NGINX + "affinity": "cookie"})
+    name, _, value = cookie_at(options, path).partition("=")
+    assert name == "cookie-at"
+    return unquote(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "cookie_path"),
+    [("/", "/"), ("/a", "/a"), ("/a/", "/a"), ("/a;b", "/"), ("/x/a;b/c", "/x"), ("/x/a|b", "/x"), ("/x/[a]", "/x"),
+     ("/x/a\"b", "/x"), ("/x/\u00fc", "/x"), ("/x/a b", "/x"), ("/x/{a}", "/x"),
+     ("/a%3Bb", "/a%3Bb"), ("/a@b:c", "/a@b:c"), (";", "/")],
+)  # fmt: skip
+def test_a_cookies_path_is_one_that_clients_send_it_back_for(path: str, cookie_path: str) -> None:
+    assert cookie_path_of(path) == cookie_path
+
+
+WRITTEN = "".join(char for char in map(chr, range(33, 127)) if char not in '"#<>?`{}^|[]\\')  # as they are, in a path
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF)).map("/".__add__))
+def test_any_rules_cookie_comes_back_to_it(path: str) -> None:
+    """RFC 6265, 5.2.4 (attributes end at `;`) and 5.1.4 (what a path matches), with paths as browsers write them."""
+    cookie_path = cookie_path_of(path)
+    asked = quote(path, safe=WRITTEN)
+    assert cookie_path == cookie_path.partition(";")[0]
+    assert cookie_path.isascii()
+    assert asked == cookie_path or asked.startswith(cookie_path.rstrip("/") + "/")
+    deepest = len(cookie_path.rstrip("/").split("/"))
+    safe = [one for one in path.rstrip("/").split("/")[deepest:] if one]
+    assert not safe or not set(safe[0]) <= set(WRITTEN) - {";"}
