@@ -24,8 +24,11 @@ How each is read by ingress-nginx (the parser of its source, by name or as a reg
 is not said. An empty value is none, there and here, except lists of networks: there it keeps everybody out, here it leaves the
 Ingress out. Blanks and line breaks around a value or an item of a list, and empty items, mean nothing.
 
-| annotation | ingress-nginx | its default | here | default here |
-|---|---|---|---|---|
+The last column names values that ingress-nginx takes and that are not taken here; all others are, as long as names have at most
+128 characters and texts 256. Of numbers and times beyond the bounds the bound counts, which an event says.
+
+| annotation | ingress-nginx | its default | here | default here | not taken here |
+|---|---|---|---|---|---|
 """
 # Where the default is not that of a field of Options.
 _DEFAULTS = {
@@ -58,7 +61,8 @@ def _values(name: str) -> str:
     row = TABLE[name]
     supported = row.support is not Support.NO
     here = said(row.parse) if supported else "not supported"
-    cells = (f"`{name}`", f"`{parser}`" if parser else "", default, here, _default(row) if supported else "")
+    own = _default(row) if supported else ""
+    cells = (f"`{name}`", f"`{parser}`" if parser else "", default, here, own, row.refuses)
     return f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |\n"
 
 

@@ -4,8 +4,8 @@ They take what ingress-nginx takes, in its spellings (`vrata.ingress.annotations
 them, blanks and line breaks around items of a list, names of hosts in any case.
 
 What comes out is a number, a member of a closed set, an address, or text of printable ASCII without quotes,
-backslash, braces, `%[`, newline or NUL; brackets only around the IPv6 address of a URL. Only `regex` and `rewrite_path`
-allow more, and say what.
+backslash, braces, `%[`, newline or NUL; brackets and apostrophes only in the address of a redirect. Only `regex` and
+`rewrite_path` allow more, and say what.
 """
 
 import ipaddress
@@ -31,25 +31,32 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = rf"{_LABEL}(?:\.{_LABEL})*"
 _HOST = re.compile(rf"(?:\*\.)?{_NAME}", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,;=:@%?#-]*", re.ASCII)
+# Hosts of addresses may have `_`: browsers, and nginx, take them.
+_LABELS = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5]))))"
-_AUTHORITY = rf"{_NAME}(?::{_PORT})?"
+_AUTHORITY = rf"{_LABELS}(?::{_PORT})?"
 _WITH_PORT = re.compile(_AUTHORITY, re.ASCII)
 _BEGINNING = re.compile(
     r"\A([a-z]+://|\$scheme://)((?:(?!\$(?:request_)?uri)[^/?#])*)([?#])?", re.ASCII | re.IGNORECASE
 )
-_ORIGIN = re.compile(rf"(?:[a-z]+://)?(?:\*\.)?{_AUTHORITY}", re.ASCII)
+_ORIGIN = re.compile(r"(?:[a-z]{1,32}://)?(?:\*\.)?[a-z0-9.-]{0,253}(?::[0-9]{1,19})?", re.ASCII)
 _URL = re.compile(rf"https?://({_AUTHORITY})(?:\$request_uri|/[A-Za-z0-9/._~!&()*+,;=:@%?#$-]*)?", re.ASCII)
+_OF_LOCATION = r"[A-Za-z0-9/._~!&'()*+,;=:@%?#$|\[\]-]*"
 _LOCATION = re.compile(
-    rf"(?:https?|\$scheme)://(?:{_NAME}\.?|\[(?P<address>[0-9a-f:.]{{2,45}})\])(?::{_PORT})?"
-    r"(?:(?:\$(?:request_)?uri|/)[A-Za-z0-9/._~!&()*+,;=:@%?#$-]*)?",
+    rf"(?:https?|\$scheme)://(?:{_LABELS}\.?|\[(?P<address>[0-9a-f:.]{{2,45}})\])(?::{_PORT})?"
+    rf"(?:(?:\$(?:request_)?uri|/){_OF_LOCATION})?",
     re.ASCII,
 )
+_LOCATION_PATH = re.compile(rf"/{_OF_LOCATION}", re.ASCII)
+_COOKIE_PATH = re.compile(r"/[A-Za-z0-9/._~!$&()*+,=:@%?#-]*", re.ASCII)
+_TEMPLATE = re.compile(r"[A-Za-z0-9/._~!&()*+,;=:@%?#$|-]{1,2048}", re.ASCII)
 _WRONG_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VARIABLE_HOST = re.compile(r"https?://[^/]*\$(?!request_uri)", re.ASCII)
 _OBJECT = re.compile(rf"(?:{_LABEL}/)?{_NAME}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9 !#$&()*+,./:;<=>?@^_|~-]{1,256}", re.ASCII)
-_SIZE = re.compile(r"([0-9]{1,12}) *([bkmg]?)", re.ASCII | re.IGNORECASE)
-_TIME = re.compile(r"[+]?([0-9]{1,7})(ms|s|m|h)?", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,1000}) *([bkmg]?)", re.ASCII | re.IGNORECASE)
+_TIME = re.compile(r"[+]?([0-9]{1,19})(ms|s|m|h)?", re.ASCII)
+MOST_BYTES = 2**53  # Lua counts them without a loss
 _ESCAPE = r"\\[wdsWDSbB]|\\[^A-Za-z0-9\s]"
 _ATOM = rf"(?:{_ESCAPE}|\[\^?(?:{_ESCAPE}|[^\\\[\]])+\]|[^\\\[\](){{}}*+?|^$])"
 _TIMES = r"(?:[*+?]\??|\{[0-9]{1,3}(?:,[0-9]{0,3})?\})"
@@ -61,6 +68,14 @@ LONGEST_MATCHED = 1024  # characters of what a regular expression is tried on
 MOST_STEPS = 2 * LONGEST_MATCHED**2  # about a millisecond
 _VARIABLE = re.compile(r"\$([A-Za-z0-9_]*)", re.ASCII)
 VARIABLES = ("host", "scheme", "request_uri", "escaped_request_uri", "uri", "args")
+
+
+@dataclass(frozen=True)
+class Nearest(Generic[T]):
+    """What counts instead of a value that is out of bounds, and the words for it."""
+
+    value: T
+    said: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,19 @@ def number(least: int, most: int) -> Grammar[int]:
     return parse
 
 
+def within(least: int, most: int) -> Grammar[int | Nearest[int]]:
+    """A whole number as Go reads it; one that is out of bounds counts as the nearest one."""
+
+    @takes(f"a whole number; below {least:,} and above {most:,} the bound counts")
+    def parse(text: str) -> int | Nearest[int]:
+        if not re.fullmatch(r"[+-]?[0-9]{1,19}", text, re.ASCII):
+            raise ValueError(f"write a whole number from {least} to {most}")
+        found = min(max(int(text), least), most)
+        return found if found == int(text) else Nearest(found, f"is out of bounds, {found} counts")
+
+    return parse
+
+
 def numbers(*allowed: int) -> Grammar[int]:
     one_of = number(min(allowed), max(allowed))
 
@@ -138,7 +166,7 @@ def size_bytes(text: str) -> int:
     if not match:
         raise ValueError("write a size such as 512k, 8m or 1g")
     power = "bkmg".index(match[2].lower() or "b")
-    return int(match[1]) * (1 << (10 * power))
+    return min(int(match[1]) << (10 * power), MOST_BYTES)
 
 
 @takes("a number and a size")
@@ -148,16 +176,14 @@ def buffers(text: str) -> tuple[int, int]:
     return number(1, 1_000_000)(count), size_bytes(size)
 
 
-@takes("a number of seconds, or one with ms, s, m or h")
-def time_ms(text: str) -> int:
+@takes("a number of seconds, or one with ms, s, m or h; of more than 24 days 24 count")
+def time_ms(text: str) -> int | Nearest[int]:
     """Milliseconds; a bare number is seconds, as nginx has it."""
     match = _TIME.fullmatch(text)
-    time = (
-        int(match[1]) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}[match[2] or "s"] if match else MAX_TIME_MS + 1
-    )
-    if time > MAX_TIME_MS:
+    if not match:
         raise ValueError("write a time in seconds, such as 60; at most 24 days")
-    return time
+    time = int(match[1]) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}[match[2] or "s"]
+    return time if time <= MAX_TIME_MS else Nearest(MAX_TIME_MS, "is more than HAProxy takes, 24 days count")
 
 
 def _matching(pattern: re.Pattern[str], said: str, *, fold: bool = False) -> Grammar[str]:
@@ -180,6 +206,13 @@ host = _matching(_HOST, "a DNS name", fold=True)
 authority = _matching(_WITH_PORT, "a DNS name, perhaps with a port from 1 to 65535", fold=True)
 path = _matching(_PATH, "a path that begins with / in printable ASCII without quotes, blanks or braces")
 object_name = _matching(_OBJECT, "name or namespace/name of an object")
+cookie_path = _matching(
+    _COOKIE_PATH, "a path that begins with / in printable ASCII without quotes, blanks, braces or ;"
+)
+text_with_variables = _matching(_TEMPLATE, "printable ASCII without quotes, backslash, braces, brackets or blanks")
+_location_path = _matching(
+    _LOCATION_PATH, "a path that begins with / in printable ASCII without double quotes, blanks or braces"
+)
 plain = _matching(_PLAIN, "printable ASCII without quotes, backslash, braces, brackets or %")
 _url = _matching(_URL, "http:// or https://, a DNS name, and a path without quotes, blanks or braces")
 
@@ -204,13 +237,11 @@ def location(text: str) -> object:
     """Where a redirect leads: an absolute URL or a path, with variables of nginx; of the host only $host may be a part."""
     if not text.isascii():
         raise ValueError("write it in ASCII: hosts as xn--..., other characters as %C3%BC")
-    unknown = [name for name in _VARIABLE.findall(text) if name not in VARIABLES]
-    if unknown:
-        raise ValueError(f"${unknown[0]} is not known; use only ${', $'.join(VARIABLES)}")
+    _know_variables(text)
     if _WRONG_ESCAPE.search(text):
         raise ValueError("write two hexadecimal digits after each %, and % itself as %25")
     if text.startswith("/") and not text.startswith("//"):
-        return path(text)
+        return _location_path(text)
     text = _tidy(text)
     begins = _BEGINNING.match(text)
     if begins and set(_VARIABLE.findall(begins[2])) - {"host"}:
@@ -219,7 +250,7 @@ def location(text: str) -> object:
         _LOCATION.fullmatch(f"{begins[1]}{begins[2].replace('$host', 'x')}{text[begins.end(2) :]}") if begins else None
     )
     if not found or len(text) > MAX_TEXT:
-        remedy = "and a path without quotes, brackets, blanks or braces"
+        remedy = "and a path without double quotes, blanks or braces"
         raise ValueError(f"write http:// or https://, a DNS name or [IPv6 address], perhaps a port, {remedy}")
     if found["address"]:
         try:
@@ -227,6 +258,19 @@ def location(text: str) -> object:
         except ValueError:
             raise ValueError("write an IPv6 address between [ and ]") from None
     return text
+
+
+def _know_variables(text: str) -> None:
+    unknown = [name for name in _VARIABLE.findall(text) if name not in VARIABLES]
+    if unknown:
+        raise ValueError(f"${unknown[0]} is not known; use only ${', $'.join(VARIABLES)}")
+
+
+@takes("text without quotes, braces and blanks, with the variables $host, $scheme, $request_uri, $uri, $args")
+def template_of_header(text: str) -> object:
+    """A header's value, with variables of nginx."""
+    _know_variables(text)
+    return text_with_variables(text)
 
 
 @takes("http://, https://, $scheme://, or one with $host or a DNS name, and a path; off")
@@ -273,9 +317,16 @@ def template(text: str) -> object:
     return text
 
 
+@takes("a path that begins with /, without variables")
+def fixed_path(text: str) -> object:
+    if "$" in text:
+        raise ValueError("variables and groups are not known; write the path itself")
+    return path(text)
+
+
 @takes("a path, also without / at its beginning")
 def prefix(text: str) -> object:
-    path(text if text.startswith("/") else f"/{text}")
+    fixed_path(text if text.startswith("/") else f"/{text}")
     return text
 
 
@@ -287,7 +338,7 @@ def hsts(text: str) -> object:
     return text
 
 
-@takes("*, null, or a scheme, a DNS name and perhaps a port; its first label may be *; without a scheme it is nobody's")
+@takes("*, null, or a scheme, a name and perhaps a port; its first label may be *; what no browser writes is nobody's")
 def origin(text: str) -> object:
     """An origin of CORS; browsers write them in lower case, and with a scheme."""
     found = text.lower() if text.isascii() else text
@@ -323,13 +374,36 @@ def switch(text: str) -> bool:
     return text == "on"
 
 
-def listed(item: Parser, most: int = 1024, *, separator: str | None = ",") -> Grammar[tuple[object, ...]]:
-    """A list; white space around items, and empty ones, are dropped. Without a separator white space is one."""
-    name = "," if separator else "blanks"
+METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT")
 
-    @takes(f"at most {most:,} with {name} between, each {said(item)}")
+
+@takes("a method in letters, the usual ones in any case, or *")
+def method(text: str) -> str:
+    """Of HTTP, also of an extension such as WebDAV; those are case-sensitive (RFC 9110, 9.1)."""
+    if text != "*" and not re.fullmatch("[A-Za-z]{1,64}", text, re.ASCII):
+        raise ValueError("write methods in letters")
+    return text.upper() if text.upper() in METHODS else text
+
+
+def words(*known: str, said: str = "") -> Grammar[tuple[str, ...]]:
+    """Words of a closed set, in their order, once each; nginx needs no blanks between."""
+    one = "|".join(sorted(map(re.escape, known), key=len, reverse=True))
+
+    @takes(said or f"some of {', '.join(known)}")
+    def parse(text: str) -> tuple[str, ...]:
+        if not re.fullmatch(rf"(?:(?:{one})\s*)+", text.strip(), re.ASCII):
+            raise ValueError(f"write some of {' '.join(known)}, with blanks between")
+        return tuple(dict.fromkeys(re.findall(one, text)))
+
+    return parse
+
+
+def listed(item: Parser, most: int = 1024, *, blanks: bool = False) -> Grammar[tuple[object, ...]]:
+    """A list; white space around items, and empty ones, are dropped. `blanks`: they separate, too."""
+
+    @takes(f"at most {most:,} with , {'or blanks ' if blanks else ''}between, each {said(item)}")
     def parse(text: str) -> tuple[object, ...]:
-        parts = [part.strip() for part in text.split(separator)]
+        parts = [part.strip() for part in (re.split(r"[,\s]", text) if blanks else text.split(","))]
         parts = [part for part in parts if part]
         if not parts:
             raise ValueError("write at least one item")
@@ -452,12 +526,15 @@ def tls_versions(text: str) -> tuple[str, str]:
     """The oldest and the newest of a list without gaps."""
     remedy = f"write some of {' '.join(TLS_VERSIONS)}, with a blank between, and none left out between two"
     try:
-        found = sorted({TLS_VERSIONS.index(word) for word in text.split()})
+        found = sorted(TLS_VERSIONS.index(word) for word in _versions(text))
     except ValueError:
         raise ValueError(remedy) from None
-    if not found or found != list(range(found[0], found[-1] + 1)):
+    if found != list(range(found[0], found[-1] + 1)):
         raise ValueError(remedy)
     return TLS_VERSIONS[found[0]], TLS_VERSIONS[found[-1]]
+
+
+_versions = words(*TLS_VERSIONS)
 
 
 @takes("OpenSSL's names of ciphers with : between")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from vrata.ingress.annotations import options as o
+from vrata.ingress.annotations.grammar import Nearest
 from vrata.ingress.annotations.table import TABLE, Row, Support
 from vrata.ingress.model import Problem
 
@@ -16,6 +17,14 @@ SWITCHES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "cors": ("enable-cors", bool),
     "backend_tls": ("backend-protocol", lambda protocol: str(protocol).endswith("S")),
 }
+# Without at least one of these, some do nothing.
+_AUTH, _TLS = ("auth-type", "auth-secret"), ("auth-tls-secret", "auth-tls-verify-client")
+NEEDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("auth-realm", "auth-secret-type"), _AUTH),
+    **dict.fromkeys(("auth-tls-verify-depth", "auth-tls-pass-certificate-to-upstream", "auth-tls-match-cn"), _TLS),
+    **dict.fromkeys(("auth-signin", "auth-method", "auth-response-headers", "auth-proxy-set-headers"), ("auth-url",)),
+}
+ADJUSTED = "AdjustedAnnotation"
 NETWORKS = {"allowlist-source-range", "whitelist-source-range", "denylist-source-range"}
 GROUPS: dict[str, type[Any]] = {
     "rewrite": o.Rewrite,
@@ -64,7 +73,7 @@ def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.O
             problem = _take(ingress, key, text, row, groups)
             if problem:
                 problems.append(problem)
-                refused = refused or row.closed
+                refused = refused or (row.closed and problem.reason != ADJUSTED)
     values: dict[str, Any] = {group: GROUPS[group](**fields) for group, fields in groups.items()}
     return o.Options(refused=refused, **values), tuple(problems)
 
@@ -72,7 +81,8 @@ def parse_annotations(ingress: str, annotations: Mapping[str, str]) -> tuple[o.O
 def _switched_off(annotations: Mapping[str, str]) -> set[tuple[str, str]]:
     """Group and field of annotations that do nothing, whatever they say, for another one is needed to switch them on."""
     by_name = _by_name(annotations)
-    off = set()
+    rows = (TABLE[name] for name, needed in NEEDS.items() if not by_name.keys() & {*needed})
+    off = {(row.group, row.field) for row in rows}
     for group, (switch, starts) in SWITCHES.items():
         row = TABLE[switch]
         try:
@@ -102,7 +112,11 @@ def _take(ingress: str, key: str, text: str, row: Row, groups: dict[str, dict[st
             del groups[row.group]
         effect = "the Ingress is left out" if row.closed else "it has no effect"
         return Problem(ingress, "InvalidAnnotation", f"{key}: {text[:80]!r} is not valid, {effect}; {error}")
+    adjusted = None
+    if isinstance(value, Nearest):
+        adjusted = Problem(ingress, ADJUSTED, f"{key}: {text.strip()[:80]!r} {value.said}")
+        value = value.value
     if row.field in fields and fields[row.field] != value:
         return Problem(ingress, "InvalidAnnotation", f"{key}: an older name says otherwise; keep one of the two")
     fields[row.field] = value
-    return None
+    return adjusted

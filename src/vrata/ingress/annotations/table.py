@@ -33,6 +33,7 @@ class Row:
     parse: g.Parser
     support: Support = Support.AS_IS
     note: str = ""
+    refuses: str = ""  # values that ingress-nginx takes and this does not
     closed: bool = False  # a bad value leaves the whole Ingress out, since leaving out the value would open a door
 
 
@@ -44,11 +45,10 @@ def _no(note: str, *names: str, closed: bool = False) -> list[Row]:
     return [Row(n, Scope.INGRESS, "", "", g.refused, Support.NO, note, closed=closed) for n in names]
 
 
-_DAYS_365_S = 365 * 86_400
+_MOST = 2**31 - 1
 _NETWORKS = g.listed(g.cidr, 20_000)  # an object of Kubernetes takes 256 kB of annotations
-_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "*")
 _BALANCES = ("round_robin", "ewma", "chash", "chashsubset", "sticky_balanced", "sticky_persistent")
-_RETRY = g.choice(
+_RETRY = g.words(
     "error", "timeout", "invalid_header", "non_idempotent", "off",
     *(f"http_{code}" for code in (500, 502, 503, 504, 403, 404, 429)),
 )  # fmt: skip
@@ -56,7 +56,7 @@ _RETRY = g.choice(
 ROWS: tuple[Row, ...] = (
     *_rows(
         Scope.ROUTE, "rewrite",
-        ("rewrite-target", "target", g.template), ("app-root", "app_root", g.path),
+        ("rewrite-target", "target", g.template), ("app-root", "app_root", g.fixed_path),
         ("x-forwarded-prefix", "forwarded_prefix", g.prefix), ("upstream-vhost", "upstream_vhost", g.authority),
     ),
     *_rows(Scope.HOST, "rewrite", ("use-regex", "use_regex", g.boolean)),
@@ -73,21 +73,21 @@ ROWS: tuple[Row, ...] = (
         Scope.ROUTE, "canary",
         ("canary", "enabled", g.boolean), ("canary-by-header", "header", g.token),
         ("canary-by-header-value", "header_value", g.plain), ("canary-by-header-pattern", "header_pattern", g.searched_regex),
-        ("canary-by-cookie", "cookie", g.token), ("canary-weight", "weight", g.number(0, 1_000_000)),
-        ("canary-weight-total", "weight_total", g.number(1, 1_000_000)),
+        ("canary-by-cookie", "cookie", g.token), ("canary-weight", "weight", g.within(0, _MOST)),
+        ("canary-weight-total", "weight_total", g.within(1, _MOST)),
         closed=True,  # a canary without its rules would be a second main Ingress and take all the requests
     ),
     *_rows(
         Scope.BACKEND, "affinity",
         ("affinity", "kind", g.choice("cookie")), ("affinity-mode", "mode", g.choice("balanced", "persistent")),
         ("affinity-canary-behavior", "canary_behavior", g.choice("sticky", "legacy")),
-        ("session-cookie-name", "cookie_name", g.token), ("session-cookie-path", "cookie_path", g.path),
+        ("session-cookie-name", "cookie_name", g.token), ("session-cookie-path", "cookie_path", g.cookie_path),
         ("session-cookie-domain", "cookie_domain", g.cookie_domain),
         ("session-cookie-samesite", "cookie_samesite", g.choice("None", "Lax", "Strict", fold=True)),
         ("session-cookie-secure", "cookie_secure", g.boolean),
         ("session-cookie-conditional-samesite-none", "cookie_conditional", g.boolean),
-        ("session-cookie-max-age", "cookie_max_age_s", g.number(-_DAYS_365_S, 10 * _DAYS_365_S)),
-        ("session-cookie-expires", "cookie_expires_s", g.number(-_DAYS_365_S, 10 * _DAYS_365_S)),
+        ("session-cookie-max-age", "cookie_max_age_s", g.within(-_MOST, _MOST)),
+        ("session-cookie-expires", "cookie_expires_s", g.within(-_MOST, _MOST)),
         ("session-cookie-change-on-failure", "change_on_failure", g.boolean),
     ),
     *_rows(
@@ -98,8 +98,8 @@ ROWS: tuple[Row, ...] = (
         ("service-upstream", "service_upstream", g.boolean),
         ("proxy-connect-timeout", "connect_timeout_ms", g.time_ms), ("proxy-send-timeout", "send_timeout_ms", g.time_ms),
         ("proxy-read-timeout", "read_timeout_ms", g.time_ms),
-        ("proxy-next-upstream", "retry_on", g.listed(_RETRY, 12, separator=None)),
-        ("proxy-next-upstream-tries", "retry_tries", g.number(0, 100)),
+        ("proxy-next-upstream", "retry_on", _RETRY),
+        ("proxy-next-upstream-tries", "retry_tries", g.within(0, 100)),
         ("connection-proxy-header", "connection", g.choice("keep-alive", "close", fold=True)),
         ("slow-start", "slow_start_ms", g.time_ms),
     ),
@@ -108,17 +108,18 @@ ROWS: tuple[Row, ...] = (
         ("proxy-ssl-secret", "secret", g.object_name), ("proxy-ssl-verify", "verify", g.switch),
         ("proxy-ssl-name", "name", g.host), ("proxy-ssl-server-name", "send_name", g.switch),
         ("proxy-ssl-protocols", "versions", g.tls_versions), ("proxy-ssl-ciphers", "ciphers", g.ciphers),
-        ("proxy-ssl-verify-depth", "depth", g.number(-1, 1_000_000)),
+        ("proxy-ssl-verify-depth", "depth", g.within(-1, _MOST)),
         closed=True,
     ),
     *_rows(
         Scope.ROUTE, "cors",
         ("enable-cors", "enabled", g.boolean),
         ("cors-allow-origin", "origins", g.listed(g.origin, 64)),
-        ("cors-allow-methods", "methods", g.listed(g.choice(*_METHODS, fold=True))),
-        ("cors-allow-headers", "headers", g.listed(g.token, 128)),
-        ("cors-expose-headers", "expose", g.listed(g.token, 128)), ("cors-allow-credentials", "credentials", g.boolean),
-        ("cors-max-age", "max_age_s", g.number(-1, _DAYS_365_S)),
+        ("cors-allow-methods", "methods", g.listed(g.method, blanks=True)),
+        ("cors-allow-headers", "headers", g.listed(g.token, 128, blanks=True)),
+        ("cors-expose-headers", "expose", g.listed(g.token, 128, blanks=True)),
+        ("cors-allow-credentials", "credentials", g.boolean),
+        ("cors-max-age", "max_age_s", g.within(-1, _MOST)),
         closed=True,  # the defaults (any origin, with credentials) are wider than what was asked for
     ),
     *_rows(
@@ -129,9 +130,9 @@ ROWS: tuple[Row, ...] = (
     ),
     *_rows(
         Scope.ROUTE, "rate_limit",
-        ("limit-rps", "per_second", g.number(0, 1_000_000)), ("limit-rpm", "per_minute", g.number(0, 1_000_000)),
-        ("limit-connections", "connections", g.number(0, 1_000_000)),
-        ("limit-burst-multiplier", "burst_multiplier", g.number(0, 1000)),
+        ("limit-rps", "per_second", g.within(0, 1_000_000)), ("limit-rpm", "per_minute", g.within(0, 1_000_000)),
+        ("limit-connections", "connections", g.within(0, 1_000_000)),
+        ("limit-burst-multiplier", "burst_multiplier", g.within(0, 1000)),
         ("limit-whitelist", "exempt", _NETWORKS), ("limit-allowlist", "exempt", _NETWORKS),
     ),
     *_rows(
@@ -144,20 +145,20 @@ ROWS: tuple[Row, ...] = (
         Scope.ROUTE, "external_auth",
         ("auth-url", "url", g.service_url), ("auth-signin", "signin", g.location),
         ("auth-method", "method", g.choice("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")),
-        ("auth-response-headers", "response_headers", g.listed(g.token, 64)),
+        ("auth-response-headers", "response_headers", g.listed(g.token, 64, blanks=True)),
         ("auth-proxy-set-headers", "proxy_headers", g.object_name),
         closed=True,
     ),
     *_rows(
         Scope.ROUTE, "external_auth",
-        ("auth-request-redirect", "redirect", g.location), ("auth-signin-redirect-param", "signin_param", g.parameter),
+        ("auth-request-redirect", "redirect", g.template_of_header), ("auth-signin-redirect-param", "signin_param", g.parameter),
         ("auth-always-set-cookie", "always_cookie", g.boolean),
     ),
     *_rows(
         Scope.HOST, "client_tls",
         ("auth-tls-secret", "secret", g.object_name),
         ("auth-tls-verify-client", "verify", g.choice("on", "off", "optional", "optional_no_ca")),
-        ("auth-tls-verify-depth", "depth", g.number(-1, 1_000_000)),
+        ("auth-tls-verify-depth", "depth", g.within(-1, _MOST)),
         ("auth-tls-pass-certificate-to-upstream", "pass_certificate", g.boolean),
         ("auth-tls-match-cn", "name_pattern", g.common_name),
         closed=True,
@@ -175,7 +176,7 @@ ROWS: tuple[Row, ...] = (
         ("proxy-request-buffering", "request_buffering", g.switch),
         ("client-body-buffer-size", "request_buffer_bytes", g.size_bytes),
         ("proxy-buffering", "response_buffering", g.switch), ("proxy-buffer-size", "response_buffer_bytes", g.size_bytes),
-        ("proxy-buffers-number", "response_buffers", g.number(1, 1_000_000)),
+        ("proxy-buffers-number", "response_buffers", g.within(1, _MOST)),
         ("proxy-busy-buffers-size", "busy_buffers_bytes", g.size_bytes),
         ("proxy-max-temp-file-size", "file_bytes", g.size_bytes),
         ("client-header-buffer-size", "header_bytes", g.size_bytes), ("large-client-header-buffers", "headers", g.buffers),
@@ -247,7 +248,7 @@ _DIFFERS = {
     "affinity-mode": "always persistent: a client stays as long as its pod is there",
     "auth-method": "without CONNECT and TRACE",
     "auth-proxy-set-headers": "of the Ingress' own namespace; of nginx's variables those of permanent-redirect; 503 without it",
-    "auth-request-redirect": "as permanent-redirect",
+    "auth-request-redirect": "of nginx's variables those of permanent-redirect",
     "auth-tls-error-page": "an address or path, with 302; variables as of permanent-redirect",
     "auth-tls-match-cn": "the whole name has to match, not its beginning; no repeated groups, look-around or back-references",
     "auth-tls-verify-depth": "not limited: name the very authorities that may sign",
@@ -265,6 +266,9 @@ _DIFFERS = {
     "load-balance": "always round robin; upstream-hash-by and affinity are for the rest",
     "mirror-request-body": "of up to 32 kB; a longer one is not sent along",
     "mirror-target": "HAProxy itself sends the copy, a hundred at a time; more are left out",
+    "permanent-redirect-code": "another one counts as 301, as one below 300 or above 308 does there",
+    "temporal-redirect-code": "another one counts as 302, as one below 300 or above 308 does there",
+    "canary-weight-total": "also below 100, where 100 counts there",
     "permanent-redirect": "an address or path; of nginx's variables $host, $scheme, $request_uri, $uri and $args",
     "proxy-connect-timeout": "of pods with TLS 5 s, handshake included, or 75 s if it says more; of others 0.5 s",
     "proxy-body-size": "413 by Content-Length; a body that does not say its length passes, for it is sent on as it comes, and "
@@ -278,8 +282,8 @@ _DIFFERS = {
     "ssl-prefer-server-ciphers": "always",
     "proxy-next-upstream": "a connection that fails is always tried elsewhere; of the rest only `off` has an effect",
     "proxy-next-upstream-tries": "1 means `off`; else four",
-    "proxy-read-timeout": "the longer of the two; WebSockets may rest an hour, or longer if this says so",
-    "proxy-send-timeout": "the longer of the two",
+    "proxy-read-timeout": "the longer of the two, at most 24 days; WebSockets may rest an hour, or longer if this says so",
+    "proxy-send-timeout": "the longer of the two, at most 24 days",
     "proxy-ssl-ciphers": "up to TLS 1.2, as with nginx; without @ commands",
     "proxy-ssl-protocols": "TLSv1 to TLSv1.3, without gaps; without SSLv2 and SSLv3",
     "proxy-ssl-verify-depth": "not limited: name the very authorities that may sign",
@@ -303,11 +307,57 @@ _DIFFERS = {
     "upstream-hash-by": "one of five variables, no text around them",
     "upstream-vhost": "a name, perhaps with a port, no variables",
 }
-TABLE = {
-    row.name: replace(
-        row,
-        support=Support.DIFFERENTLY if row.name in _DIFFERS else row.support,
-        note=_DIFFERS.get(row.name, row.note),
-    )
-    for row in ROWS
+_OBJECTS = "what is no name of an object"
+_ADDRESSES = "what is no address or path, other variables"
+_NAMES = "what is no DNS name"
+# Of values that ingress-nginx takes (`vrata.ingress.annotations.source`), by name: a law compares the two.
+_REFUSES = {
+    **dict.fromkeys(
+        ("auth-proxy-set-headers", "auth-secret", "auth-tls-secret", "custom-headers", "proxy-ssl-secret"), _OBJECTS
+    ),
+    **dict.fromkeys(
+        ("permanent-redirect", "temporal-redirect", "auth-signin", "proxy-redirect-from", "proxy-redirect-to"),
+        _ADDRESSES,
+    ),
+    **dict.fromkeys(("mirror-host", "proxy-cookie-domain", "proxy-ssl-name", "session-cookie-domain"), _NAMES),
+    **dict.fromkeys(("server-alias", "upstream-vhost"), f"{_NAMES}: regular expressions, variables"),
+    **dict.fromkeys(
+        ("canary-by-cookie", "canary-by-header", "session-cookie-name"),
+        "/ and :, which no name of a header or cookie has",
+    ),
+    **dict.fromkeys(
+        ("proxy-connect-timeout", "proxy-read-timeout", "proxy-send-timeout"),
+        "negative ones, with which nginx does not start",
+    ),
+    **dict.fromkeys(("auth-response-headers", "cors-allow-headers"), "a list without a name"),
+    **dict.fromkeys(
+        ("permanent-redirect-code", "temporal-redirect-code"), "300, 304, 305, 306, and what is no code of a redirect"
+    ),
+    **dict.fromkeys(("session-cookie-expires", "session-cookie-max-age"), "what is no whole number"),
+    **dict.fromkeys(("app-root", "proxy-cookie-path", "session-cookie-path"), "what does not begin with /, variables"),
+    "auth-method": "CONNECT, TRACE",
+    "auth-signin-redirect-param": "/ : ? & =, which a parameter's name needs as %XX",
+    "auth-tls-error-page": "names of locations (@name), hosts without a scheme",
+    "auth-tls-match-cn": "expensive expressions",
+    "auth-type": "digest",
+    "auth-url": "a host with variables, other schemes",
+    "backend-protocol": "FCGI",
+    "canary-by-header-pattern": "expensive expressions",
+    "cors-allow-origin": "origins without a comma between",
+    "custom-http-errors": "codes below 400 and above 599",
+    "mirror-target": "paths, a host with variables",
+    "proxy-ssl-ciphers": "a list of which OpenSSL has none",
+    "rewrite-target": "what begins with neither / nor a group, variables",
+    "upstream-hash-by": "other variables, text",
+    "x-forwarded-prefix": "variables, groups",
 }
+
+
+def _compared(row: Row) -> Row:
+    """With its differences: what it does, else which values it does not take."""
+    refuses = _REFUSES.get(row.name, "")
+    note = _DIFFERS.get(row.name) or (f"not taken: {refuses}" if refuses else "")
+    return replace(row, support=Support.DIFFERENTLY, note=note, refuses=refuses) if note else row
+
+
+TABLE = {row.name: _compared(row) for row in ROWS}

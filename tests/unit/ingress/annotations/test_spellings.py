@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from tests.unit.ingress.objects import make_ingress
 
 from vrata.ingress.annotations.options import Options
-from vrata.ingress.annotations.parse import GROUPS, NETWORKS, NGINX, parse_annotations
+from vrata.ingress.annotations.parse import ADJUSTED, GROUPS, NETWORKS, NGINX, parse_annotations
 from vrata.ingress.annotations.source import SOURCE
 from vrata.ingress.annotations.table import TABLE, Support
 from vrata.ingress.claims import read_ingress
@@ -33,7 +33,20 @@ SPELLINGS = [
     ("cors-allow-headers", "X-One, X-Two,", ("X-One", "X-Two")),
     ("cors-allow-methods", "get,\n  post", ("GET", "POST")),
     ("cors-allow-origin", "https://Shop.Example, null, app://x.example,", ("https://shop.example", "null", "app://x.example")),
+    ("auth-request-redirect", "$request_uri", "$request_uri"),
+    ("auth-response-headers", "X-A X-B", ("X-A", "X-B")),
+    ("cors-allow-headers", "X-A X-B", ("X-A", "X-B")),
+    ("cors-allow-methods", "GET, PROPFIND, MKCOL", ("GET", "PROPFIND", "MKCOL")),
+    ("cors-allow-methods", "PUT GET POST", ("PUT", "GET", "POST")),
+    ("cors-expose-headers", "X-A X-B", ("X-A", "X-B")),
+    ("cors-max-age", "99999999", 99_999_999),
     ("custom-http-errors", "404,503,", (404, 503)),
+    ("permanent-redirect", "https://x/?a[]=1&b=it's", "https://x/?a[]=1&b=it's"),
+    ("permanent-redirect", "https://my_host.example/a|b", "https://my_host.example/a|b"),
+    ("proxy-next-upstream", "errortimeout", ("error", "timeout")),
+    ("session-cookie-expires", "2147483647", 2_147_483_647),
+    ("session-cookie-max-age", "999999999", 999_999_999),
+    ("temporal-redirect", "/login?x='a'", "/login?x='a'"),
     ("custom-http-errors", "404, 503", (404, 503)),
     ("limit-whitelist", "10.0.0.0/8,\n  192.0.2.0/24,", ("10.0.0.0/8", "192.0.2.0/24")),
     ("mirror-host", "Copies.Example:8080", "copies.example:8080"),
@@ -137,21 +150,98 @@ def test_a_new_path_has_a_slash_at_its_beginning(path: str, *, served: bool) -> 
     assert [one.reason for one in claims.problems] == ([] if served else ["InvalidPath"])
 
 
-# Its parsers by name (parser/validators.go); an item with a blank in it is refused later there.
+# Its parsers by name (parser/validators.go), as regular expressions.
+_CHARS = r"[a-zA-Z0-9._~/:\-"
 THEIRS = {
+    "BasicCharsRegex": rf"{_CHARS}]*",
+    "CharsWithSpace": rf"{_CHARS} ]*",
+    "HeadersVariable": r"[A-Za-z0-9_, -]*",
+    "IsValidRegex": rf"{_CHARS}^$\[\](){{}}*+?|&=\\]*",
+    "IsValidRegex, trimmed": rf"{_CHARS}^$\[\](){{}}*+?|&=\\]*",
+    "IsValidRegex of each, trimmed": rf"{_CHARS}^$\[\](){{}}*+?|&=\\]*",
+    "RegexPathWithCapture": rf"/?{_CHARS}$]*",
     "SizeRegex": r"(?i)\d+[bkmg]?",
-    "HeadersVariable": r"[A-Za-z0-9-_,]*",
+    "URLIsValidRegex": rf"{_CHARS}?&=]*",
+    "URLWithNginxVariableRegex": rf"{_CHARS}?&=$]*",
+    "strconv.Atoi": r"[+-]?\d{1,18}",
+    "strconv.ParseBool": "1|t|T|TRUE|true|True|0|f|F|FALSE|false|False",
+    "a DNS label": "[a-z]([-a-z0-9]{0,20}[a-z0-9])?",
+    "CN= and a regular expression": rf"CN={_CHARS}^$\[\](){{}}*+?|&=]*",
 }
+_LIKELY = (
+    *(
+        "https://a_b.example/it",
+        "http://a.example",
+        "/a/b",
+        "/",
+        "/$a",
+        "a.example",
+        "team/users",
+        "X-A X-B",
+        "X-A, X-B",
+    ),
+    *(", ", "-5", "99999999999"),
+)
 
 
-@pytest.mark.parametrize("name", [name for name in SUPPORTED if SOURCE[name][0] in THEIRS])
+def theirs(name: str) -> st.SearchStrategy[str]:
+    """Values that the source's parser takes."""
+    parser = SOURCE[name][0]
+    if parser.startswith("net.ParseCIDR"):
+        networks = st.ip_addresses().flatmap(lambda one: st.sampled_from([str(one), f"{one}/{one.max_prefixlen - 3}"]))
+        return st.lists(networks, min_size=1, max_size=5).map(", ".join)
+    if parser.startswith("one of "):
+        options, _, fold = parser.removeprefix("one of ").partition(", in any case")
+        return st.sampled_from(options.split(", ")).map(lambda one: one.upper() if fold else one)
+    expression = re.compile(THEIRS.get(parser, parser.removeprefix("^").removesuffix("$")), re.ASCII)
+    likely = [one for one in _LIKELY if expression.fullmatch(one)]
+    made = st.from_regex(expression, fullmatch=True).filter(lambda one: len(one) < 100)
+    return made | st.sampled_from(likely) if likely else made
+
+
+def is_taken(name: str, text: str) -> bool:
+    options, problems = parse_annotations("team/web", {NGINX + name: text})
+    return not options.refused and all(one.reason == ADJUSTED for one in problems)
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+@settings(max_examples=40)
 @given(data=st.data())
-def test_what_its_parser_takes_is_taken(name: str, data: st.DataObject) -> None:
-    text = data.draw(
-        st.from_regex(re.compile(THEIRS[SOURCE[name][0]], re.ASCII), fullmatch=True).filter(lambda one: len(one) < 12)
+def test_what_its_parser_takes_is_taken_or_named_as_a_difference(name: str, data: st.DataObject) -> None:
+    text = data.draw(theirs(name))
+    if not TABLE[name].refuses:
+        assert is_taken(name, text), text
+
+
+@pytest.mark.parametrize("name", [name for name in SUPPORTED if TABLE[name].refuses])
+def test_no_difference_is_named_that_is_none(name: str) -> None:
+    found = find(
+        theirs(name),
+        lambda text: not is_taken(name, text) and text.strip() != "",
+        settings=settings(max_examples=500, phases=[Phase.generate], database=None),
     )
-    _, problems = parse_annotations("team/web", {NGINX + name: text})
-    assert not problems or not text.strip(", ")
+    assert not is_taken(name, found)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("proxy-read-timeout", "31536000", 24 * 86_400_000),
+        ("proxy-send-timeout", "2147483647", 24 * 86_400_000),
+        ("proxy-connect-timeout", "99999999", 24 * 86_400_000),
+        ("canary-weight", "-5", 0),
+        ("limit-rps", "-1", 0),
+        ("limit-burst-multiplier", "99999", 1000),
+        ("proxy-next-upstream-tries", "1000", 100),
+    ],
+)
+def test_what_is_out_of_bounds_counts_as_the_bound_and_is_told(name: str, text: str, value: int) -> None:
+    options, (problem,) = parse_annotations("team/web", {NGINX + name: text})
+    row = TABLE[name]
+    assert getattr(getattr(options, row.group), row.field) == value
+    assert not options.refused
+    assert problem.reason == ADJUSTED
+    assert "count" in problem.message
 
 
 def test_every_annotation_of_its_source_has_a_verdict() -> None:
@@ -178,7 +268,7 @@ def test_every_annotation_of_its_source_has_a_verdict() -> None:
         ("https://h/$hostname", "$hostname is not known"),
         ("https://${host}/", "is not known"),
         ("//h/x", "write http"),
-        ("https://h/a?b=[1]", "without quotes, brackets"),
+        ('https://h/a?b="1"', "without double quotes"),
     ],
 )
 def test_a_redirect_that_could_lead_elsewhere_is_told_with_its_remedy(text: str, remedy: str) -> None:
