@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import click
 import msgspec
-import yaml
 
 from vrata.base.errors import InvalidInput, VrataError
+from vrata.cli.manifests import read_manifests
 from vrata.ingress.annotations.parse import NGINX, OURS
 from vrata.ingress.annotations.table import TABLE
 from vrata.ingress.claims import read_ingress
@@ -92,20 +92,27 @@ def read_cluster(kubeconfig: Path | None) -> list[Found]:
 def read_files(names: tuple[str, ...]) -> list[Found]:
     """The Ingresses in manifests."""
     texts = [one for name in names for one in read_texts(name)]
-    return [_found(body) for file, text in texts for body in read_ingresses(file, text)]
+    read = (one for file, text in texts for one in read_manifests(file, text))
+    return [_found(*one) for one in read if str(one.body.get("kind")).lower() == "ingress"]
 
 
-def _found(body: dict[str, Any]) -> Found:
+def _found(body: dict[str, Any], twice: tuple[str, ...]) -> Found:
     torn: list[str] = []
+    if body.get("kind") != "Ingress":
+        torn.append(f"kind: {body['kind']!r} is not served by any API server; write Ingress")
+        body = {**body, "kind": "Ingress"}
     if body.get("apiVersion") != API_VERSION:
         said = f"apiVersion: {body.get('apiVersion')!r} is not served by any API server"
         torn.append(f"{said}; write {API_VERSION}, with pathType and backend.service")
     written = _mapping(body, "metadata", torn)
-    name, namespace = str(written.get("name")), str(written.get("namespace") or "default")
+    name, namespace = (
+        str(written.get("name") or written.get("generateName")),
+        str(written.get("namespace") or "default"),
+    )
     annotations = _texts(written, "annotations", torn)
     _texts(written, "labels", torn)
     metadata = IngressMeta(name, namespace, annotations=annotations)
-    torn = torn or refusals(_INGRESSES, body)
+    torn = [*twice, *(torn or refusals(_INGRESSES, body))]
     try:
         return Found(Ingress(metadata, msgspec.convert(body.get("spec") or {}, IngressSpec)), torn=tuple(torn))
     except msgspec.ValidationError as error:
@@ -157,13 +164,20 @@ def report(found: Found, claims: Claims, refused: Iterable[str]) -> dict[str, An
         row = TABLE.get(key.removeprefix(NGINX).removeprefix(OURS)) if key.startswith((NGINX, OURS)) else None
         if row:
             verdicts.append({"annotation": key, "verdict": str(row.support), "note": row.note})
-    said = [*found.torn, *(problem.message for problem in claims.problems), *refused]
+    told = {text.partition(": ")[0] for text in found.torn}
+    own = [problem.message for problem in claims.problems if not _is_told(problem.message.partition(": ")[0], told)]
+    said = list(dict.fromkeys([*found.torn, *own, *refused]))
     return {
         "ingress": found.ingress.metadata.key,
         "left_out": claims.left_out,
         "annotations": verdicts,
         "problems": said,
     }
+
+
+def _is_told(field: str, told: set[str]) -> bool:
+    """Whether the API server says something of this field, or of one that it is a part of: once is enough."""
+    return any(field == one or field.startswith((f"{one}.", f"{one}[")) for one in told)
 
 
 def read_texts(name: str) -> list[tuple[str, str]]:
@@ -176,18 +190,6 @@ def read_texts(name: str) -> list[tuple[str, str]]:
         return [(str(one), one.read_text()) for one in (files if path.is_dir() else [path])]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput("--filename", name, f"name text files that can be read ({error})") from error
-
-
-def read_ingresses(file: str, text: str) -> list[dict[str, Any]]:
-    """The Ingresses among the documents of a text, in Lists, too."""
-    try:
-        documents = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise InvalidInput("--filename", file, f"give YAML or JSON manifests ({said})") from error
-    items = (one.get("items", [one]) for one in documents)
-    flat = [item for some in items if isinstance(some, list) for item in some]
-    return [one for one in flat if isinstance(one, dict) and one.get("kind") == "Ingress"]
 
 
 def _print(reports: list[dict[str, Any]]) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 import msgspec
-import yaml
 
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.cli import types
+from vrata.cli.manifests import read_manifests
 from vrata.cli.provider_options import given, with_cloud_options
 from vrata.kube import config
 from vrata.kube.client import Kube
@@ -62,14 +62,11 @@ def command(filename: Path, namespace: str, **options: Any) -> None:
 
 def read_services(text: str, namespace: str) -> list[Service]:
     """The Services among manifests, in lists, too; InvalidInput if there is none or one is not well formed."""
-    try:
-        documents = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
-    except yaml.YAMLError as error:
-        raise InvalidInput("--filename", str(error), "give YAML or JSON manifests") from error
-    flat = [item for one in documents for item in (one.get("items") or [] if one.get("kind") == "List" else [one])]
     found = []
-    for body in flat:
+    for body, twice in read_manifests("(its text)", text):
         if body.get("kind") == "Service":
+            if twice:
+                raise InvalidInput("--filename", "(its text)", twice[0])
             try:
                 service = msgspec.convert(body, Service)
             except msgspec.ValidationError as error:

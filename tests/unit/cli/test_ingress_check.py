@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -179,6 +180,18 @@ GOOD = f"{HEAD}\nmetadata: {{name: web}}\n" + RULES.replace("BACKEND", "{service
         ("name: web, port", "name: Web, port", '.backend.service.name: Invalid value: "Web": a lowercase'),
         ("number: 80", "number: 0", ".backend: Required value: port name or number is required"),
         ("number: 80", "number: 70000", "port.number: Invalid value: 70000: must be between 1 and 65535"),
+        ("number: 80", "name: ABC", '.port.name: Invalid value: "ABC": must contain only alpha-numeric characters'),
+        (
+            "number: 80",
+            "name: longer-than-fifteen",
+            '.port.name: Invalid value: "longer-than-fifteen": must be no more than',
+        ),
+        ("number: 80", "name: '80'", '.port.name: Invalid value: "80": must contain at least one letter'),
+        ("number: 80", "name: a--b", '.port.name: Invalid value: "a--b": must not contain consecutive hyphens'),
+        ("number: 80", "name: a-", '.port.name: Invalid value: "a-": must not begin or end with a hyphen'),
+        ("kind: Ingress", "kind: ingress", "kind: 'ingress' is not served by any API server; write Ingress"),
+        ("spec: {", "metadata: {name: b}\nspec: {", "line 4: the key 'metadata' is there twice"),
+        ("path: /,", "path: /, path: /b,", "the key 'path' is there twice"),
         ("path: /,", "path: x,", 'paths[0].path: Invalid value: "x": must be an absolute path'),
         ("spec: {", "spec: {ingresClassName: a, ", 'unknown field "spec.ingresClassName"; correct or remove it'),
         ("path: /,", "path: /, bakend: {},", 'unknown field "spec.rules[0].http.paths[0].bakend"'),
@@ -195,3 +208,52 @@ def test_what_the_api_server_refuses_is_said_in_its_words(tmp_path: Path, right:
     result = CliRunner().invoke(command, ["check", "-f", str(manifest)])
     assert result.exit_code == 1, result.exception
     assert told in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "field"),
+    [
+        ("a.example", "'*.*.example'", "spec.rules[0].host"),
+        ("path: /,", "path: x,", "spec.rules[0].http.paths[0].path"),
+        ("name: web, port", "name: Web_1, port", "spec.rules[0].http.paths[0].backend.service.name"),
+        ("service: {name: web, port: {number: 80}}", "serviceName: web", "spec.rules[0].http.paths[0].backend:"),
+        ("spec: {", "spec: {tls: [{hosts: [a_b.example]}], ", "spec.tls[0].hosts[0]"),
+        ("spec: {", "spec: {tls: [{hosts: [a.example], secretName: X y}], ", "spec.tls[0].secretName"),
+        ("{name: web}", "{name: web, ownerReferences: [{kind: X}]}", "metadata.ownerReferences[0].uid"),
+    ],
+)
+def test_a_fault_is_told_once_whoever_finds_it(tmp_path: Path, right: str, wrong: str, field: str) -> None:
+    (tmp_path / "web.yaml").write_text(GOOD.replace(right, wrong, 1))
+    result = CliRunner().invoke(command, ["check", "-f", str(tmp_path)])
+    told = [line for line in result.stdout.splitlines() if field in line and "unknown field" not in line]
+    assert len(told) == 1, result.stdout
+    assert "backend.resource" not in result.stdout
+
+
+@pytest.mark.parametrize("kind", ["IngressList", "List"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_ingresses_in_lists_are_read(tmp_path: Path, kind: str, *, nested: bool) -> None:
+    """Of a list of Ingresses the items need not say what they are (`kubectl get -o yaml` of old versions)."""
+    item: dict[str, Any] = {"metadata": {"name": "a", "annotations": {"nginx.ingress.kubernetes.io/limit-rps": "5"}}}
+    item["spec"] = {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}
+    if kind == "List":
+        item |= {"kind": "Ingress", "apiVersion": "networking.k8s.io/v1"}
+    whole: dict[str, Any] = {
+        "kind": kind,
+        "apiVersion": "v1" if kind == "List" else "networking.k8s.io/v1",
+        "items": [item],
+    }
+    if nested:
+        whole = {"kind": "List", "apiVersion": "v1", "items": [{"kind": "Secret"}, whole]}
+    (tmp_path / "list.json").write_text(json.dumps(whole))
+    result = CliRunner().invoke(command, ["check", "-f", str(tmp_path), "--output", "json"])
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads(result.stdout)
+    assert report["ingress"] == "default/a"
+    assert len(report["annotations"]) == 1
+
+
+def test_merged_mappings_have_no_key_twice(tmp_path: Path) -> None:
+    merged = GOOD.replace("metadata: {name: web}", "metadata: {<<: {name: b, labels: {a: b}}, name: web}")
+    (tmp_path / "web.yaml").write_text(merged)
+    assert CliRunner().invoke(command, ["check", "-f", str(tmp_path)]).exit_code == 0

@@ -25,4 +25,7 @@ def refusals(resource: Resource, body: dict[str, Any]) -> list[str]:
         meta["name"] = "generated"
     set_defaults(resource, obj)
     causes = dict.fromkeys(validate_object(resource, obj, None))
+    required = "Required value"  # of a field of which something else is said, too, it says nothing new
+    fields = {cause.field for cause in causes if not cause.message.startswith(required)}
+    causes = {one: None for one in causes if one.field not in fields or not one.message.startswith(required)}
     return said + [f"{cause.field}: {cause.message}" for cause in causes]

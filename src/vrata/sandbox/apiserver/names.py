@@ -40,6 +40,18 @@ CONFIG_KEY_SAID: Final = (
 )
 
 
+def port_name_said(name: str) -> list[str]:
+    """Why this is no name of a port (IANA service name, RFC 6335, section 5.1), each reason."""
+    wrong = {
+        "must be no more than 15 characters": len(name) > 15,
+        "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)": not re.match(r"[-a-z0-9]+\Z", name),
+        "must contain at least one letter (a-z)": not re.search("[a-z]", name),
+        "must not contain consecutive hyphens": "--" in name,
+        "must not begin or end with a hyphen": name.startswith("-") or name.endswith("-"),
+    }
+    return [said for said, is_wrong in wrong.items() if is_wrong]
+
+
 def label_key_said(key: str) -> str:
     """Why this is no key of a label or annotation (`prefix/name`); empty if it is one."""
     prefix, slash, name = key.rpartition("/")

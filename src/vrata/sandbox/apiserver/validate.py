@@ -17,6 +17,7 @@ from vrata.sandbox.apiserver.names import (
     VALUE,
     VALUE_SAID,
     label_key_said,
+    port_name_said,
 )
 from vrata.sandbox.apiserver.resources import Resource
 from vrata.sandbox.apiserver.selectors import label_selector_matches
@@ -190,8 +191,7 @@ def _container(container: Obj, at: str, volumes: set[Any]) -> list[Cause]:
         elif not 0 < number < 65536:
             causes.append(invalid(f"{at}.ports[{j}].containerPort", number, "must be between 1 and 65535, inclusive"))
         if name := port.get("name"):
-            if not re.match(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?!-))*\Z", name) or len(name) > 15 or name.endswith("-"):
-                causes.append(invalid(f"{at}.ports[{j}].name", name, _port_name_said(name)))
+            causes += [invalid(f"{at}.ports[{j}].name", name, said) for said in port_name_said(name)]
             if name in port_names:
                 causes.append(duplicate(f"{at}.ports[{j}].name", name))
             port_names.add(name)
@@ -207,14 +207,6 @@ def _container(container: Obj, at: str, volumes: set[Any]) -> list[Cause]:
         if isinstance(found, dict):
             causes += _probe(found, f"{at}.{probe}", ready=probe == "readinessProbe")
     return causes
-
-
-def _port_name_said(name: str) -> str:
-    if len(name) > 15:
-        return "must be no more than 15 characters"
-    if not re.search("[a-z]", name):
-        return "must contain at least one letter (a-z)"
-    return "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
 
 
 def _probe(probe: Obj, at: str, *, ready: bool) -> list[Cause]:

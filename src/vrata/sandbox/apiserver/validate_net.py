@@ -21,6 +21,7 @@ from vrata.sandbox.apiserver.names import (
     SUBDOMAIN_SAID,
     WILDCARD_SAID,
     label_key_said,
+    port_name_said,
 )
 
 _PORT_SAID = "must be between 1 and 65535, inclusive"
@@ -149,13 +150,8 @@ def _service_ports(spec: Obj) -> list[Cause]:
         target = port.get("targetPort")
         if isinstance(target, int) and not _is_port(target):
             causes.append(invalid(f"{at}.targetPort", target, _PORT_SAID))
-        elif isinstance(target, str) and (
-            len(target) > 15 or not re.match(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*\Z", target)
-        ):
-            said = "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
-            if len(target) > 15:
-                said = "must be no more than 15 characters"
-            causes.append(invalid(f"{at}.targetPort", target, said))
+        elif isinstance(target, str):
+            causes += [invalid(f"{at}.targetPort", target, said) for said in port_name_said(target)]
         key = (port.get("protocol"), port.get("port"))
         if key in seen:
             # The key as Kubernetes' internal type prints it.
@@ -273,6 +269,8 @@ def _backend(backend: Obj, at: str) -> list[Cause]:
         causes.append(invalid(at, "", "cannot set both port name & port number"))
     elif number and not _is_port(number):
         causes.append(invalid(f"{at}.service.port.number", number, _PORT_SAID))
+    elif text:
+        causes += [invalid(f"{at}.service.port.name", text, said) for said in port_name_said(text)]
     return causes
 
 
@@ -312,6 +310,8 @@ def _policy_port(port: Obj, at: str) -> list[Cause]:
     first, last = port.get("port"), port.get("endPort")
     if isinstance(first, int) and not _is_port(first):
         causes.append(invalid(f"{at}.port", first, _PORT_SAID))
+    if isinstance(first, str):
+        causes += [invalid(f"{at}.port", first, said) for said in port_name_said(first)]
     if last is not None and not isinstance(first, int):
         causes.append(
             invalid(f"{at}.endPort", last, "may not be specified when `port` is not specified or non-numeric")
