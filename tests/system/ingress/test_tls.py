@@ -1,6 +1,9 @@
 """HTTPS: the certificate of each name, its rotation, what is said of a bad one; all without a reload."""
 
+import socket
+import ssl
 import subprocess
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support.kubernetes import wait_for
@@ -141,3 +144,31 @@ def test_a_controller_that_starts_again_forgets_certificates_nobody_wants_any_mo
     wait_for(lambda: site.certificate("left.example") == "no certificate for this name", "it is forgotten")
     assert site.certificate("stays.example") == "stays"
     assert site.worker() == worker
+
+
+def test_clients_verify_a_chain_with_a_rotated_and_a_cross_signed_issuer(site: Site) -> None:
+    """Issuers of one name: with an old key, with the one that signed, and with that one by another root."""
+    root, other = issue("root", authority=True), issue("other root", authority=True)
+    middle = issue("middle", by=root, authority=True)
+    crossed = issue("middle", by=other, authority=True, key=middle.key)
+    old = issue("middle", by=root, authority=True)
+    leaf = issue("chain", "chain.example", by=middle)
+    # A client of OpenSSL takes the first issuer that fits: the order given decides which root it has to have.
+    for chain, trusted in (((leaf, old, middle, crossed), root), ((old, crossed, leaf, middle), other)):
+        made = secret("chain", leaf)
+        made["stringData"]["tls.crt"] = "".join(one.cert_pem for one in chain)
+        site.apply(made, ingress("chain", ("chain.example", "Prefix", "/", "web"), tls={"chain": ["chain.example"]}))
+        context = ssl.create_default_context(cadata=trusted.cert_pem)
+        wait_for(partial(verifies, site, context), "clients verify it")
+
+
+def verifies(site: Site, context: ssl.SSLContext) -> bool:
+    """Whether a client that knows the root takes what is sent."""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", site.https), 60) as raw,
+            context.wrap_socket(raw, server_hostname="chain.example"),
+        ):
+            return True
+    except ssl.SSLCertVerificationError:
+        return False
