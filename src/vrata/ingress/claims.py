@@ -244,9 +244,10 @@ class _Reading:
         key, options = self.ingress.metadata.key, self.options
         wrong = self._trust_pods(options.backend_tls or BackendTls())
         auth, client = options.basic_auth, options.client_tls
-        if self.through and (auth or client or options.access or options.external_auth):
+        guarded = (auth and auth.is_asked_for) or (client and client.is_asked_for)
+        if self.through and (guarded or options.access or options.external_auth):
             wrong = "ssl-passthrough: nobody here sees who asks, so nobody can be kept out; remove it, or the guards"
-        if auth and not self._canary:
+        if auth and auth.is_asked_for and not self._canary:
             if auth.kind is None or auth.secret is None:
                 wrong = "auth-type, auth-secret: one needs the other"
             else:
@@ -254,7 +255,7 @@ class _Reading:
         told, external = self._told_auth_service(), options.external_auth
         if told and external:
             wrong = wrong or self._name_secret("auth-proxy-set-headers", external.proxy_headers or "", told)
-        if client and client.verify != "off" and not self._canary:
+        if client and client.is_asked_for and client.verify != "off" and not self._canary:
             self._authority = authority_of(key, client)
             if client.secret is None or self._authority is None:
                 wrong = "auth-tls-secret: nobody says who signs certificates; name a Secret with ca.crt"

@@ -72,7 +72,7 @@ def policy_of(ingress: str, options: Options) -> Policy:
     authority = authority_of(ingress, options.client_tls)
     if options.client_tls and authority:
         words |= {
-            "client": options.client_tls.verify,
+            "client": options.client_tls.verify or "on",
             "client-authority": secret_digest(authority),
             "client-pass": options.client_tls.pass_certificate,
             "client-name": options.client_tls.name_pattern,

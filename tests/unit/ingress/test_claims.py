@@ -275,3 +275,36 @@ def test_an_auth_service_is_not_asked_without_the_headers_that_it_is_to_be_told(
     assert "auth-set=X-Team:blue" in unquote(claim.route.policy).split()
     assert "auth-unready" not in claim.route.policy
     assert "another namespace" in told(**words | {"auth_proxy_set_headers": "team/told"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"auth_realm": "x"},
+        {"auth_secret_type": "auth-map"},
+        {"auth_tls_pass_certificate_to_upstream": "true"},
+        {"auth_tls_verify_depth": "3"},
+        {"auth_tls_error_page": "https://e.example/"},
+        {"auth_tls_verify_client": "off"},
+    ],
+)
+def test_what_keeps_nobody_out_by_itself_has_no_effect_by_itself(words: dict[str, str]) -> None:
+    claims = asked(**words)
+    assert not claims.left_out
+    assert not claims.problems
+    assert claims.hosts["a.example"][0].route.policy == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"auth_type": "basic"},
+        {"auth_secret": "users"},
+        {"auth_tls_verify_client": "on"},
+        {"auth_tls_verify_client": "optional"},
+        {"auth_tls_match_cn": "CN=a"},
+        {"auth_tls_match_cn": "CN=a", "auth_tls_verify_client": "off"},
+    ],
+)
+def test_a_guard_that_is_not_complete_leaves_the_ingress_out(words: dict[str, str]) -> None:
+    assert asked(**words).left_out

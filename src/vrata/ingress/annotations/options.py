@@ -133,6 +133,11 @@ class BasicAuth:
     form: str | None = None
     realm: str | None = None
 
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether it keeps anybody out: a realm, or the form of a list, does not."""
+        return self.kind is not None or self.secret is not None
+
 
 @dataclass(frozen=True)
 class ExternalAuth:
@@ -153,11 +158,16 @@ class ClientTls:
     """Who may enter by certificate."""
 
     secret: str | None = None
-    verify: str = "on"
+    verify: str | None = None  # on
     depth: int = 1
     pass_certificate: bool = False
     name_pattern: str | None = None
     error_page: str | None = None
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether it keeps anybody out: what is done with a certificate does not."""
+        return self.secret is not None or self.name_pattern is not None or self.verify not in {None, "off"}
 
 
 @dataclass(frozen=True)
