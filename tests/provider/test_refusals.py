@@ -75,6 +75,57 @@ async def test_what_is_refused_holds_up_nothing_else_of_its_service(ground: Grou
     await ground.served("web")
 
 
+@pytest.mark.parametrize(
+    "bad", [{"health-monitor-delay": "0"}, {"timeout-client-data": "x"}, {"connection-limit": "x"}, {"lb-method": "NO"}]
+)
+async def test_a_port_moves_beside_an_annotation_that_is_refused(ground: Ground, bad: dict[str, str]) -> None:
+    """Its listener was deleted and no other one made."""
+    await ground.apply("web", annotations=INTERNAL)
+    await ground.served("web")
+    [(name, value)] = bad.items()
+    await ground.apply("web", annotations=INTERNAL | {PREFIX + name: value}, ports=[{"name": "p", "port": 8081}])
+    await ground.told("web", "SyncLoadBalancerFailed", name)
+    balancer = await ground.balancer("web")
+    await _until_ports(ground, balancer["id"], {("TCP", 8081)})
+    [listener] = await ground.read("listeners", loadbalancer_id=balancer["id"])
+    assert len(await ground.read(f"pools/{listener['default_pool_id']}/members")) == len(NODES)
+
+
+async def test_a_protocol_that_the_cloud_refuses_takes_no_port_away(ground: Ground, admin: Cloud) -> None:
+    """The listener went before its successor was refused, and was not put back."""
+    await ground.apply("web", annotations=INTERNAL)
+    await ground.served("web")
+    balancer = await ground.balancer("web")
+    [before] = await ground.read("listeners", loadbalancer_id=balancer["id"])
+    used = len(await ground.read("listeners"))
+    [project] = await admin.find("identity", "/v3/projects", "projects", name="demo")
+    path = f"/v2.0/lbaas/quotas/{project['id']}"
+    await admin.request("PUT", BALANCING, path, body={"quota": {"pool": used}})
+    try:
+        wanted = INTERNAL | {PREFIX + "x-forwarded-for": "true"}
+        await ground.apply("web", annotations=wanted)
+        await ground.told("web", "SyncLoadBalancerFailed", "Quota has been met")
+        assert [one["id"] for one in await ground.read("listeners", loadbalancer_id=balancer["id"])] == [before["id"]]
+    finally:
+        await admin.request("PUT", BALANCING, path, body={"quota": {"pool": -1}})
+    await ground.apply("web", annotations=wanted | {PREFIX + "lb-method": "NOPE"})
+    await _until_ports(ground, balancer["id"], {("HTTP", 80)})
+    await ground.served("web")
+
+
+async def _until_ports(ground: Ground, balancer_id: str, wanted: set[tuple[str, int]]) -> None:
+    found: set[tuple[str, int]] = set()
+    for _ in range(300):
+        found = {
+            (one["protocol"], one["protocol_port"])
+            for one in await ground.read("listeners", loadbalancer_id=balancer_id)
+        }
+        if found == wanted:
+            return
+        await ground.rest()
+    assert found == wanted
+
+
 async def test_an_address_that_cannot_be_had_costs_none_that_is_had(ground: Ground) -> None:
     """The floating IP was deleted before the POST of its successor failed."""
     await ground.apply("web")

@@ -33,6 +33,8 @@ class Applied:
 
     answers: tuple[Json, ...] = ()
     refused: CloudError | None = None
+    made_room: Call | None = None  # this one's `room` was carried out in its place
+    put_back: Call | None = None  # this one was refused, and its `otherwise` was not
 
 
 def is_busy(error: CloudError) -> bool:
@@ -52,7 +54,7 @@ async def apply_plan(cloud: Cloud, calls: Iterable[Call], later: Iterable[Call])
     answers: list[Json] = []
     refused: CloudError | None = None
     try:
-        answers += [await apply_call(cloud, call) for call in address]
+        answers += [await _apply_in_place(cloud, call) for call in address]
     except CloudError as error:
         if not _is_of_the_call(error):
             raise
@@ -64,10 +66,31 @@ async def apply_plan(cloud: Cloud, calls: Iterable[Call], later: Iterable[Call])
         except CloudError as error:
             if not _is_of_the_call(error):
                 raise
+            if call.room and error.status == NO_ROOM:
+                return Applied((*answers, await apply_call(cloud, call.room)), refused, made_room=call)
+            if call.otherwise:
+                answers.append(await apply_call(cloud, call.otherwise))
+                return Applied(tuple(answers), refused or error, put_back=call)
             refused = refused or error
     if refused:
         raise refused
     return Applied(tuple(answers))
+
+
+async def _apply_in_place(cloud: Cloud, call: Call) -> Json:
+    """Room is made only once the cloud has nothing else against the call; what made room comes back if it has after all."""
+    try:
+        return await apply_call(cloud, call)
+    except CloudError as error:
+        if not call.room or error.status != NO_ROOM:
+            raise
+    await apply_call(cloud, call.room)
+    try:
+        return await apply_call(cloud, call)
+    except CloudError:
+        if call.otherwise:
+            await apply_call(cloud, call.otherwise)
+        raise
 
 
 def _is_of_the_call(error: CloudError) -> bool:

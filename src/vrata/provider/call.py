@@ -14,7 +14,11 @@ LBAAS = "/v2.0/lbaas"
 
 @dataclass(frozen=True)
 class Call:
-    """`service` is a type of the catalog. `instead`: bodies to try one after the other if the cloud has no room (409)."""
+    """`service` is a type of the catalog. `instead`: bodies to try one after the other if the cloud has no room (409).
+
+    `room`: what makes room, if the place is taken (409). `otherwise`: what brings back what was there, if the cloud
+    refuses this after room was made.
+    """
 
     service: str
     method: str
@@ -23,6 +27,8 @@ class Call:
     body: Json | None = field(default=None, hash=False)
     params: tuple[tuple[str, str], ...] = ()
     instead: tuple[Json, ...] = field(default=(), hash=False)
+    room: "Call | None" = None
+    otherwise: "Call | None" = None
 
     @property
     def resource(self) -> str:

@@ -23,6 +23,7 @@ from vrata.kube.informer import Informer
 from vrata.kube.objects import EndpointSlice, Namespace, Node, Service
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
 from vrata.provider import rows as reading
+from vrata.provider import swaps
 from vrata.provider.adopt import address_hints, is_guest
 from vrata.provider.annotations import ALLOWS, TARGET, restricted_annotation
 from vrata.provider.apply import apply_call, apply_plan, is_busy
@@ -33,7 +34,7 @@ from vrata.provider.drift import DriftCheck
 from vrata.provider.error_policy import ErrorPolicy, not_allowed
 from vrata.provider.lookups import Lookups
 from vrata.provider.members import Nodes, is_serving
-from vrata.provider.model import ADDRESS, NEWEST, PLACE, PROTOCOL, Desired, Observed, Problem, Settings, World
+from vrata.provider.model import ADDRESS, NEWEST, PLACE, PROTOCOL, Desired, Observed, Problem, Settings, Swaps, World
 from vrata.provider.observe import observe_floating_ports, observe_service, observe_version
 from vrata.provider.pending import PendingBalancers
 from vrata.provider.plan import Plan, plan_ensure, plan_remove, status_entries
@@ -96,6 +97,7 @@ class Provider:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by load balancer
         self._of_service: dict[str, dict[str, EndpointSlice]] = {}  # by key of the Service
         self._warned_empty: set[str] = set()
+        self._swaps: dict[str, Swaps] = {}
         self.informers: tuple[Informer[Any], ...] = (self.services, self.nodes, self.slices)
         for informer in self.informers:
             informer.on_unreadable(self.events.unreadable)
@@ -228,6 +230,7 @@ class Provider:
             self._settled.pop(key, None)
             self._following.discard(key)
             self._warned_empty.discard(key)
+            self._swaps.pop(key, None)
             self.service_events.forget(key)
             return SETTLED
         try:
@@ -314,6 +317,8 @@ class Provider:
             return SETTLED  # nobody would be there to clean up after
         seen = reading.world(rows, wanted, address_hints(wanted, service))
         wanted, world = await self._complete(service, wanted, seen)
+        key = service.metadata.key
+        world = replace(world, swaps=self._swaps.get(key, Swaps()))
         plan = self._plan(service, wanted, world)
         if plan.problem:
             self.service_events.failed(service, plan.problem)
@@ -330,6 +335,7 @@ class Provider:
             world = replace(world, balancer=replace(made, provisioning_status="PENDING_CREATE"))
             plan = replace(plan_ensure(wanted, world), notes=plan.notes)
             applied = await apply_plan(self.cloud, plan.calls, plan.later)
+        self._swaps[key] = swaps.after(world.swaps, wanted, world.balancer, applied.made_room, applied.put_back)
         if applied.refused:
             self._refused(service, applied.refused)
         self.service_events.notes(service, (*wanted.notes, *plan.notes))

@@ -292,9 +292,11 @@ class _Ports:
         sticky = self.service.spec.session_affinity == "ClientIP"
         return Pool(
             protocol=(self.proxy if tcp else None) or behind,
-            algorithm=self.problems.guard(self._algorithm, "lb_algorithm", default=""),
+            algorithm=self.problems.guard(self._algorithm, "lb_algorithm", default=self._usual_algorithm()),
             members=self._members(port),
-            monitor=self.problems.guard(lambda: self._monitor(port), "healthmonitor", default=None),
+            monitor=self.problems.guard(
+                lambda: self._monitor(port), "healthmonitor", default=self._default_monitor(port)
+            ),
             persistence="SOURCE_IP" if sticky else None,
             persistence_timeout_s=self._affinity_s(tcp=tcp) if sticky else None,
         )
@@ -306,6 +308,9 @@ class _Ports:
             text = f"spec.ports: {port.protocol}/{port.port} has no nodePort and so no members; allow node ports, or "
             self.notes.append(Note("NoNodePort", f"{text}set the annotation {TARGET}: pod"))
         return node_members(self.nodes, port, monitor_port=self.health_port, subnet_id=self.subnet_id)
+
+    def _usual_algorithm(self) -> str:
+        return self.settings.algorithm if self.settings.algorithm in ALGORITHMS else ALGORITHMS[0]
 
     def _algorithm(self) -> str:
         if self.ovn:
@@ -353,22 +358,38 @@ class _Ports:
 
     def _monitor(self, port: ServicePort) -> Monitor | None:
         """With externalTrafficPolicy Local the node proxy tells which nodes have a pod: that question is always asked."""
-        settings, read, local = self.settings, self.read, self.health_port is not None
-        if not read.flag("enable-health-monitor", default=settings.monitor or local):
+        read, known = self.read, self._configured_monitor(port)
+        if not read.flag("enable-health-monitor", default=self._default_monitor(port) is not None):
             return None
-        kind = "HTTP" if local else MONITORS.get(port.protocol, port.protocol)
-        least = UDP_DELAY_LEAST_S if kind == "UDP-CONNECT" else 1
-        delay = read.number("health-monitor-delay", least, 3600, max(least, settings.monitor_delay_s))
-        timeout = read.number("health-monitor-timeout", 1, 3600, min(settings.monitor_timeout_s, delay))
+        least = UDP_DELAY_LEAST_S if known.type == "UDP-CONNECT" else 1
+        delay = read.number("health-monitor-delay", least, 3600, known.delay_s)
+        timeout = read.number("health-monitor-timeout", 1, 3600, min(self.settings.monitor_timeout_s, delay))
         if timeout > delay:
             field = "annotation loadbalancer.openstack.org/health-monitor-timeout"
             raise InvalidInput(field, timeout, f"use at most the delay, {delay} seconds")
+        return replace(
+            known,
+            delay_s=delay,
+            timeout_s=timeout,
+            retries=read.number("health-monitor-max-retries", 1, 10, known.retries),
+            retries_down=read.number("health-monitor-max-retries-down", 1, 10, known.retries_down),
+        )
+
+    def _default_monitor(self, port: ServicePort) -> Monitor | None:
+        """What a port has of which its annotations say nothing."""
+        asked = self.settings.monitor or self.health_port is not None
+        return self._configured_monitor(port) if asked else None
+
+    def _configured_monitor(self, port: ServicePort) -> Monitor:
+        settings, local = self.settings, self.health_port is not None
+        kind = "HTTP" if local else MONITORS.get(port.protocol, port.protocol)
+        delay = max(UDP_DELAY_LEAST_S if kind == "UDP-CONNECT" else 1, settings.monitor_delay_s)
         return Monitor(
             type=kind,
             delay_s=delay,
-            timeout_s=timeout,
-            retries=read.number("health-monitor-max-retries", 1, 10, settings.monitor_retries),
-            retries_down=read.number("health-monitor-max-retries-down", 1, 10, settings.monitor_retries_down),
+            timeout_s=min(settings.monitor_timeout_s, delay),
+            retries=settings.monitor_retries,
+            retries_down=settings.monitor_retries_down,
             path="/healthz" if local else None,
         )
 

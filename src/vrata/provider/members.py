@@ -4,6 +4,7 @@ Nodes that are not ready or on their way out leave the pool, but never the last 
 gone has lost its control plane more often than its nodes.
 """
 
+import re
 from collections.abc import Iterable
 
 from vrata.base.errors import InvalidInput
@@ -14,6 +15,10 @@ from vrata.provider.model import Member
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
 AUTOSCALER_TAINT = "ToBeDeletedByClusterAutoscaler"
 ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # the first one of a family counts
+# What a label may be (Kubernetes, «Labels and Selectors»): another selector would choose no node, and empty every pool.
+_NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_KEY = re.compile(f"(?:[a-z0-9.-]{{1,253}}/)?{_NAME}")
+_VALUE = re.compile(f"(?:{_NAME})?")
 
 
 def serving_nodes(nodes: Iterable[Node], selector: str = "") -> list[Node]:
@@ -43,7 +48,7 @@ def _may_serve(node: Node) -> bool:
 def parse_selector(text: str) -> dict[str, str | None]:
     """`key=value,key` as key -> value, None for any value."""
     pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
-    if any(not key for key, _, _ in pairs):
+    if any(not (_KEY.fullmatch(key.strip()) and _VALUE.fullmatch(value.strip())) for key, _, value in pairs):
         raise InvalidInput("annotation loadbalancer.openstack.org/node-selector", text, "use key=value,key,…")
     return {key.strip(): value.strip() if sign else None for key, sign, value in pairs}
 

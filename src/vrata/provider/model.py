@@ -277,6 +277,17 @@ class Subnet:
 
 
 @dataclass(frozen=True)
+class Swaps:
+    """What is remembered of listeners whose protocol was to change, which takes another listener.
+
+    `cleared`: those that made room. `refused`: kinds that the cloud would not have in their place.
+    """
+
+    cleared: tuple[ObservedListener, ...] = ()
+    refused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class World:
     """Everything a pass looked at in the cloud."""
 
@@ -288,3 +299,4 @@ class World:
     floating_subnets: tuple[Subnet, ...] | None = None  # of that network; None: not asked for
     subnets: tuple[tuple[int, str], ...] = ()  # IP version -> the subnet the nodes are on
     namesakes: tuple[str, ...] = ()  # ids of load balancers of the same name that are not provably ours
+    swaps: Swaps = Swaps()

@@ -10,13 +10,8 @@ from dataclasses import dataclass, replace
 from vrata.base.errors import InvalidInput
 from vrata.provider.adopt import MADE, is_guest, is_legacy, is_renamed
 from vrata.provider.bodies import (
-    MEMBERS_AT_ONCE,
     balancer_body,
-    batch_body,
-    listener_body,
     listener_name,
-    monitor_body,
-    persistence_body,
     pool_body,
     pool_name,
 )
@@ -27,18 +22,19 @@ from vrata.provider.model import (
     EVERYBODY,
     MEMBERS,
     PENDING,
-    PLACE,
     PROTOCOL,
     Desired,
     Listener,
-    Monitor,
     Note,
     Observed,
     ObservedListener,
     ObservedPool,
     Pool,
+    Swaps,
     World,
 )
+from vrata.provider.pools import changes_of_pool, members_write
+from vrata.provider.swaps import last_good, layer4, may_come, new_listener, place, refused_before
 
 
 @dataclass(frozen=True)
@@ -73,13 +69,16 @@ def plan_ensure(desired: Desired, world: World) -> Plan:
     problems += [one for one in (floating.problem, *conflicts.values()) if one]
     if conflicts or (is_guest(desired, balancer) and floating.problem):
         blocked |= {PROTOCOL}  # nothing new comes to a load balancer, or an address, that the Service must not have
+    if refused := refused_before(desired, balancer, world.swaps):
+        problems.append(refused)
+        blocked |= {PROTOCOL}
     pending = balancer.provisioning_status in PENDING
     writes: list[Call] = []
     if balancer.provisioning_status == "ERROR":
         problems.append("the load balancer is in ERROR")
     elif not pending:
         allowed = [(index, one) for index, one in enumerate(desired.listeners) if one not in conflicts]
-        writes = list(_differences(desired, balancer, allowed, blocked))
+        writes = list(_differences(desired, balancer, allowed, blocked, world.swaps))
         calls += writes[:1]
     shows = ADDRESS not in blocked and not floating.problem and _is_served(desired, balancer)
     return Plan(
@@ -174,11 +173,6 @@ def _has_untagged(desired: Desired, balancer: Observed) -> bool:
     return is_legacy(desired, balancer) or (not is_guest(desired, balancer) and not tagged)
 
 
-def layer4(protocol: str) -> str:
-    """UDP, SCTP or TCP, which carries all other protocols of listeners."""
-    return protocol if protocol in ("UDP", "SCTP") else "TCP"
-
-
 def plan_remove(desired: Desired, world: World) -> Plan:
     """Calls that leave nothing of the Service in the cloud, and what others use."""
     balancer = world.balancer
@@ -228,45 +222,58 @@ def _leave(name: str, balancer: Observed, reason: str) -> Call | None:
 
 
 def _differences(
-    desired: Desired, balancer: Observed, listeners: Iterable[tuple[int, Listener]], blocked: frozenset[str]
+    desired: Desired,
+    balancer: Observed,
+    listeners: Iterable[tuple[int, Listener]],
+    blocked: frozenset[str],
+    swaps: Swaps,
 ) -> Iterator[Call]:
     """Every difference between load balancer, listeners, pools, members and monitors, in the order they are mended in.
 
-    Members come first: traffic depends on them, and no other write must hold them up. `listeners`: those that may be
+    Members come first: traffic depends on them, and no other write must hold them up. What the Service has no use for goes
+    when every port that it wants is served, so that what cannot be made takes nothing away. `listeners`: those that may be
     written, with their numbers.
     """
     renamed = is_renamed(desired, balancer)
     mine = {balancer.name, desired.name} if renamed else {desired.name}
     untagged = _has_untagged(desired, balancer)
     speaks = layer4 if PROTOCOL in blocked else str
-    observed = {
-        (speaks(one.protocol), one.port): one
-        for one in balancer.listeners
-        if mine & one.tags or (untagged and not one.tags)
-    }
-    wanted = {(speaks(one.protocol), one.port) for one in desired.listeners}
+    own = [one for one in balancer.listeners if mine & one.tags or (untagged and not one.tags)]
+    observed = {(speaks(one.protocol), one.port): one for one in own}
+    wanted = {(speaks(one.protocol), one.port): one for one in desired.listeners}
     found = [(index, one, observed.get((speaks(one.protocol), one.port))) for index, one in listeners]
     for _, one, there in found:
         if there and there.pool and there.pool.members != one.pool.members and MEMBERS not in blocked:
-            yield _members_write(there.pool, one.pool)
-    kept = [_replacement(desired, index, one, there, balancer) for index, one, there in found if there]
-    for pool in balancer.loose_pools if PROTOCOL not in blocked else ():
-        if pool not in kept and pool.name.endswith(tuple(f"_{name}" for name in mine)):
-            yield balancing("DELETE", f"/pools/{pool.id}", "belongs to no port")
-    for key, gone in observed.items():
-        if key not in wanted:
-            if gone.pool:  # or it would stay behind
-                yield balancing("DELETE", f"/pools/{gone.pool.id}", f"the Service has no port {key[0]}/{key[1]}")
-            yield balancing("DELETE", f"/listeners/{gone.id}", f"the Service has no port {key[0]}/{key[1]}")
+            yield members_write(there.pool, one.pool)
+    loose = [one for one in balancer.loose_pools if one.name.endswith(tuple(f"_{name}" for name in mine))]
     for index, one, there in found:
+        good = last_good(one, own, loose, blocked)
         if there:
             yield from _listener_writes(desired, index, one, there, blocked)
-            yield from _pool_writes(desired, index, one, there, balancer, blocked)
-        elif not blocked - {ADDRESS, PLACE}:
-            body = {**listener_body(desired, index, one), "loadbalancer_id": balancer.id}
-            yield balancing("POST", "/listeners", "a new port of the Service", {"listener": body})
+            yield from _pool_writes(desired, index, good, there, balancer, blocked)
+        elif may_come(one, own, loose, blocked):
+            in_its_place = next((old for old in own if place(old) == place(one)), None)
+            yield from new_listener(desired, index, good, in_its_place, balancer, swaps)
+    if all((there := observed.get(key)) and _is_full(there.pool, one.pool) for key, one in wanted.items()):
+        kept = [_replacement(desired, index, one, there, balancer) for index, one, there in found if there]
+        gone = [there for key, there in observed.items() if key not in wanted]
+        yield from _removals(gone, [one for one in loose if one not in kept and PROTOCOL not in blocked])
     if PROTOCOL not in blocked:
         yield from _balancer_write(desired, balancer, renamed=renamed)
+
+
+def _removals(gone: Iterable[ObservedListener], loose: Iterable[ObservedPool]) -> Iterator[Call]:
+    for pool in loose:
+        yield balancing("DELETE", f"/pools/{pool.id}", "belongs to no port")
+    for one in gone:
+        reason = f"the Service has no port {one.protocol}/{one.port}"
+        if one.pool:  # or it would stay behind
+            yield balancing("DELETE", f"/pools/{one.pool.id}", reason)
+        yield balancing("DELETE", f"/listeners/{one.id}", reason)
+
+
+def _is_full(pool: ObservedPool | None, wanted: Pool) -> bool:
+    return pool is not None and bool(pool.members or not wanted.members)
 
 
 def _balancer_write(desired: Desired, balancer: Observed, *, renamed: bool) -> Iterator[Call]:
@@ -327,9 +334,9 @@ def _pool_writes(
 ) -> Iterator[Call]:
     """A pool of another protocol is made and filled beside the old one, which goes when nothing uses it."""
     pool, wanted = found.pool, listener.pool
-    may_create = not blocked & {PROTOCOL, MEMBERS, "lb_algorithm", "healthmonitor"}
+    may_create = not blocked & {PROTOCOL, MEMBERS}
     if pool is not None and (pool.protocol == wanted.protocol or not may_create):
-        yield from _changes_of_pool(desired, index, wanted, pool, blocked)
+        yield from changes_of_pool(desired, index, wanted, pool, blocked)
         return
     if not may_create:
         return
@@ -343,50 +350,11 @@ def _pool_writes(
         yield balancing("POST", "/pools", f"a pool's protocol cannot change to {wanted.protocol}", {"pool": body})
         return
     if wanted.members != new.members:
-        yield _members_write(new, wanted)
-    yield from _changes_of_pool(desired, index, wanted, new, blocked)
+        yield members_write(new, wanted)
+        return  # no listener gets a pool that is not full
+    yield from changes_of_pool(desired, index, wanted, new, frozenset())
     body = {"listener": {"default_pool_id": new.id}}
     yield balancing("PUT", f"/listeners/{found.id}", f"its pool for {wanted.protocol} is ready", body)
-
-
-def _members_write(found: ObservedPool, pool: Pool) -> Call:
-    """Of very many new members some come with the next write."""
-    new = sorted(pool.members - found.members, key=lambda one: (one.name, one.address, one.port))
-    now = replace(pool, members=pool.members - frozenset(new[MEMBERS_AT_ONCE:]))
-    return balancing("PUT", f"/pools/{found.id}/members", "the members changed", batch_body(now))
-
-
-def _changes_of_pool(
-    desired: Desired, index: int, pool: Pool, found: ObservedPool, blocked: frozenset[str]
-) -> Iterator[Call]:
-    changes: Json = {}
-    if pool.algorithm != found.algorithm and "lb_algorithm" not in blocked:
-        changes["lb_algorithm"] = pool.algorithm
-    other_time = pool.persistence_timeout_s not in (None, found.persistence_timeout_s)
-    if pool.persistence != found.persistence or other_time:
-        changes["session_persistence"] = persistence_body(pool)
-    if found.name.startswith("pool_") and not found.name.endswith(desired.name[-200:]):
-        changes["name"] = pool_name(desired, index)
-    if changes:
-        yield balancing("PUT", f"/pools/{found.id}", f"changed: {', '.join(changes)}", {"pool": changes})
-    if "healthmonitor" not in blocked:
-        yield from _monitor_write(desired, index, pool.monitor, found)
-
-
-def _monitor_write(desired: Desired, index: int, monitor: Monitor | None, pool: ObservedPool) -> Iterator[Call]:
-    if monitor == pool.monitor:
-        return
-    if pool.monitor_id and (monitor is None or pool.monitor is None or monitor.type != pool.monitor.type):
-        yield balancing("DELETE", f"/healthmonitors/{pool.monitor_id}", "no monitor of this type is wanted")
-        return
-    assert monitor is not None
-    body = monitor_body(desired, index, monitor)
-    if pool.monitor_id is None:
-        made = {"healthmonitor": {**body, "pool_id": pool.id}}
-        yield balancing("POST", "/healthmonitors", "the pool has no monitor", made)
-        return
-    del body["type"]
-    yield balancing("PUT", f"/healthmonitors/{pool.monitor_id}", "the monitor changed", {"healthmonitor": body})
 
 
 def status_entries(desired: Desired, addresses: Iterable[str]) -> list[Json]:

@@ -132,7 +132,7 @@ class CloudTwin:
                     self._make("listeners", listener, id_)
             case "listeners":
                 pool = made.pop("default_pool", None)
-                made["default_pool_id"] = self._make("pools", pool, owner_id) if pool else None
+                made["default_pool_id"] = self._make("pools", pool, owner_id) if pool else made.get("default_pool_id")
             case "pools":
                 monitor = made.pop("healthmonitor", None)
                 self.members[id_] = [self._member(one) for one in made.pop("members", ())]
