@@ -113,6 +113,29 @@ async def test_a_protocol_that_the_cloud_refuses_takes_no_port_away(ground: Grou
     await ground.served("web")
 
 
+async def test_an_address_that_the_cloud_does_not_put_on_the_port_costs_none(ground: Ground, admin: Cloud) -> None:
+    """The floating IP that was there was deleted before the cloud refused the one that spec.loadBalancerIP names."""
+    await ground.apply("web")
+    await ground.served("web")
+    [held] = await ground.addresses("web")
+    far = {"network": {"name": "far", "router:external": True, "shared": True}}
+    network = (await admin.request("POST", NETWORK, "/v2.0/networks", body=far))["network"]
+    subnet = {"network_id": network["id"], "ip_version": 4, "cidr": "198.18.0.0/24", "enable_dhcp": False}
+    await admin.request("POST", NETWORK, "/v2.0/subnets", body={"subnet": subnet})
+    body = {"floatingip": {"floating_network_id": network["id"]}}
+    named = (await ground.by_hand("POST", NETWORK, "/v2.0/floatingips", body))["floatingip"]
+    try:
+        await ground.apply("web", loadBalancerIP=named["floating_ip_address"])
+        await ground.told("web", "SyncLoadBalancerFailed", "not reachable from subnet")
+        await ground.rest()
+        ports = {row["floating_ip_address"]: row["port_id"] for row in await ground.floating()}
+        assert ports[held]
+        assert await ground.addresses("web") == [held]
+    finally:
+        await ground.by_hand("DELETE", NETWORK, f"/v2.0/floatingips/{named['id']}")
+        await admin.request("DELETE", NETWORK, f"/v2.0/networks/{network['id']}")
+
+
 async def _until_ports(ground: Ground, balancer_id: str, wanted: set[tuple[str, int]]) -> None:
     found: set[tuple[str, int]] = set()
     for _ in range(300):

@@ -7,7 +7,7 @@ port; else a new one, from the first of the subnets asked for that has room.
 import fnmatch
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vrata.base.errors import InvalidInput
 from vrata.provider.call import Call, Json, network
@@ -38,18 +38,29 @@ def plan_floating(desired: Desired, world: World, balancer: Observed) -> Floatin
     found = world.wanted_floating
     if held and not found:  # its successor is had before it is given back; the next plan puts that one on the port
         return FloatingPlan((_create(desired, world, None),))
-    before = release(held, delete=held.ours and not desired.keep_floating) if held else ()
     if wanted and found:
         if found.port_id and found.port_id != port_id:
             return FloatingPlan(problem=f"spec.loadBalancerIP: floating IP {wanted} is in use; free it or name another")
-        return FloatingPlan((*before, attach(found, port_id, "spec.loadBalancerIP names it")))
+        return FloatingPlan(_in_place_of(held, found, port_id, keep=desired.keep_floating))
     if not wanted and world.stray_floating:
-        return FloatingPlan((*before, attach(world.stray_floating[0], port_id, "found again by its description")))
+        return FloatingPlan((attach(world.stray_floating[0], port_id, "found again by its description"),))
     if world.floating_network_id is None:
         message = "the cloud has no external network with an IPv4 subnet: the VIP is the address; name one with the annotation"
         note = Note("LoadBalancerForcedInternal", f"{message} loadbalancer.openstack.org/floating-network-id")
         return FloatingPlan(notes=(note,), none=True)
-    return FloatingPlan((*before, _create(desired, world, port_id)))
+    return FloatingPlan((_create(desired, world, port_id),))
+
+
+def _in_place_of(held: FloatingIp | None, found: FloatingIp, port_id: str, *, keep: bool) -> tuple[Call, ...]:
+    """The old one makes room only where the cloud says that it is in the way, and ends when the new one is on the port."""
+    call = attach(found, port_id, "spec.loadBalancerIP names it")
+    if held is None:
+        return (call,)
+    room = attach(held, None, f"{found.address} takes its place")
+    back = attach(held, port_id, f"{found.address} was refused")
+    delete = held.ours and not keep
+    end = (network("DELETE", f"/floatingips/{held.id}", "no longer wanted"),) if delete else (room,)
+    return (replace(call, room=room, otherwise=back), *end)
 
 
 def plan_guest_address(desired: Desired, world: World, balancer: Observed) -> FloatingPlan:

@@ -60,12 +60,32 @@ def is_vip(tx: Tx, port_id: str) -> bool:
     return tx.value(query) is not None
 
 
+def reaches(tx: Tx, vip_port_id: str, network_id: str) -> bool:
+    """Whether the hosts of a VIP can put a leg on the network: its floating IP is on the pair itself, behind no router."""
+    physical = tx.value(sa.select(n.networks.c.provider_physical_network).where(n.networks.c.id == network_id))
+    query = sa.select(t.instances.c.host).join(t.load_balancers, t.load_balancers.c.id == t.instances.c.owner_id)
+    its = set(tx.column(query.where(t.load_balancers.c.vip_port_id == vip_port_id, ~t.instances.c.leaving)))
+    hosts = placement_hosts(tx)
+    own = [host for host in hosts if host.name in its] or hosts
+    told = any(host.physical_networks for host in hosts)  # no-op hosts plug nothing in
+    return not told or all(physical in host.physical_networks for host in own)
+
+
 def place_balancer(tx: Tx, balancer: Row, settings: Settings) -> None:
     """Bring a load balancer nearer to the instances it should have, as far as there are hosts."""
     network = tx.get(n.networks, balancer["vip_network_id"])
     needs = frozenset({network["provider_physical_network"]} - {None}) if network else frozenset()
+    needs |= _of_floating(tx, balancer["vip_port_id"])
     wanted = plan.wanted_instances(balancer["topology"], settings.instances_per_pair)
     _carry_out(tx, InstanceKind.BALANCER, balancer, needs, settings, wanted=wanted)
+
+
+def _of_floating(tx: Tx, vip_port_id: str) -> frozenset[str]:
+    """Physical networks of the VIP's floating IPs."""
+    query = sa.select(n.networks.c.provider_physical_network).join(
+        n.floating_ips, n.floating_ips.c.floating_network_id == n.networks.c.id
+    )
+    return frozenset(tx.column(query.where(n.floating_ips.c.port_id == vip_port_id))) - {None}
 
 
 def is_whole(tx: Tx, balancer: Row, rows: list[Row], settings: Settings) -> bool:

@@ -98,6 +98,13 @@ def _associate(call: Call, row: Row, port_id: str, fixed: str | None) -> None:
         why = f"does not have fixed IP {fixed}" if fixed else "does not have a fixed IPv4 address"
         raise ApiError(400, f"Bad floatingip request: Port {port_id} {why}.", "BadRequest")
     place = places[0]
+    router_id = _router_for(call, place["subnet_id"], row["floating_network_id"], port["project_id"])
+    carried = carry.is_vip(call.tx, port_id) and carry.reaches(call.tx, port_id, row["floating_network_id"])
+    if router_id is None and not carried:
+        raise ApiError(
+            404, f"External network {row['floating_network_id']} is not reachable from subnet {place['subnet_id']}. "
+            f"Therefore, cannot associate Port {port_id} with a Floating IP.", "ExternalGatewayForFloatingIPNotFound",
+        )  # fmt: skip
     twin = call.tx.value(
         sa.select(t.floating_ips.c.floating_ip_address).where(
             t.floating_ips.c.port_id == port_id,
@@ -110,13 +117,6 @@ def _associate(call: Call, row: Row, port_id: str, fixed: str | None) -> None:
             409, f"Cannot associate floating IP {row['floating_ip_address']} ({row['floating_port_id']}) with port "
             f"{port_id} using fixed IP {place['ip_address']}, as that fixed IP already has a floating IP on external "
             f"network {row['floating_network_id']}.", "FloatingIPPortAlreadyAssociated",
-        )  # fmt: skip
-    router_id = _router_for(call, place["subnet_id"], row["floating_network_id"], port["project_id"])
-    is_vip = carry.is_vip(call.tx, port_id)
-    if router_id is None and not is_vip:
-        raise ApiError(
-            404, f"External network {row['floating_network_id']} is not reachable from subnet {place['subnet_id']}. "
-            f"Therefore, cannot associate Port {port_id} with a Floating IP.", "ExternalGatewayForFloatingIPNotFound",
         )  # fmt: skip
     values = {"port_id": port_id, "fixed_ip_address": place["ip_address"], "router_id": router_id, "status": "ACTIVE"}
     touch(call, t.floating_ips, row["id"], values)
