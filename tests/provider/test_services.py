@@ -406,6 +406,40 @@ async def test_security_groups_follow_the_nodes_and_go_with_the_service(ground: 
     assert not await ground.cloud.find(NETWORK, "/v2.0/security-groups", "security_groups", name=name)
 
 
+async def test_members_are_let_in_before_they_are_asked(ground: Ground) -> None:
+    """The status came before the group; and rules stayed at the old NodePort while the address was blocked."""
+    await ground.stop()
+    await ground.start(manage_security_groups=True)
+    shown_at, request = [], ground.cloud.request
+
+    async def watched(method: str, service: str, path: str, **options: Any) -> Any:
+        answer = await request(method, service, path, **options)
+        if method != "GET":
+            shown_at.append((f"{method} {path.split('/')[2]}", bool(await ground.addresses("web"))))
+        return answer
+
+    ground.cloud.request = watched  # type: ignore[method-assign]
+    await ground.apply("web")
+    await ground.served("web")
+    assert {what for what, _ in shown_at} >= {"POST security-groups", "POST security-group-rules", "PUT ports"}
+    assert not any(shown for _, shown in shown_at)
+    await ground.apply("other")
+    await ground.served("other")
+    [theirs] = await ground.addresses("other")
+    ports = [{"name": "p", "port": 80, "nodePort": 30999}]
+    await ground.apply("web", loadBalancerIP=theirs, ports=ports)
+    await ground.told("web", "SyncLoadBalancerFailed", "in use")
+    uid = (await ground.service("web"))["metadata"]["uid"]
+    name = f"lb-sg-{uid}-{ground.namespace}-web"
+    found: set[int] = set()
+    async with asyncio.timeout(90):
+        while found != {30999}:
+            [group] = await ground.seen(NETWORK, "/v2.0/security-groups", "security_groups", name=name)
+            rules = [one for one in group["security_group_rules"] if one["direction"] == "ingress"]
+            found = {one["port_range_min"] for one in rules}
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("done", [False, True])
 async def test_nothing_leaks_wherever_the_provider_dies(ground: Ground, done: bool) -> None:
     """Killed before and after every write of creation and deletion (complaints E8, E9)."""

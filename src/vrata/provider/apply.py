@@ -56,7 +56,7 @@ async def apply_plan(cloud: Cloud, calls: Iterable[Call], later: Iterable[Call])
     try:
         answers += [await _apply_in_place(cloud, call) for call in address]
     except CloudError as error:
-        if not _is_of_the_call(error):
+        if not is_of_the_call(error):
             raise
         refused = error
     for call in [*balancing, *later] if balancing else []:
@@ -64,7 +64,7 @@ async def apply_plan(cloud: Cloud, calls: Iterable[Call], later: Iterable[Call])
             answers.append(await apply_call(cloud, call))
             return Applied(tuple(answers), refused)
         except CloudError as error:
-            if not _is_of_the_call(error):
+            if not is_of_the_call(error):
                 raise
             if call.room and error.status == NO_ROOM:
                 return Applied((*answers, await apply_call(cloud, call.room)), refused, made_room=call)
@@ -93,7 +93,8 @@ async def _apply_in_place(cloud: Cloud, call: Call) -> Json:
         raise
 
 
-def _is_of_the_call(error: CloudError) -> bool:
+def is_of_the_call(error: CloudError) -> bool:
+    """Whether it is the answer to one call: others may succeed."""
     return error.status in _OF_THE_CALL and not is_busy(error)
 
 

@@ -6,7 +6,7 @@ that it depends on, so an unchanged Service costs no call; the drift check compa
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -26,12 +26,13 @@ from vrata.provider import rows as reading
 from vrata.provider import swaps
 from vrata.provider.adopt import address_hints, is_guest
 from vrata.provider.annotations import ALLOWS, TARGET, restricted_annotation
-from vrata.provider.apply import apply_call, apply_plan, is_busy
+from vrata.provider.apply import apply_call, apply_plan, is_busy, is_of_the_call
 from vrata.provider.call import BALANCING, NETWORK
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.provider.desired import desired, leaving, wants_balancer
 from vrata.provider.drift import DriftCheck
 from vrata.provider.error_policy import ErrorPolicy, not_allowed
+from vrata.provider.groups import members_of
 from vrata.provider.lookups import Lookups
 from vrata.provider.members import Nodes, is_serving
 from vrata.provider.model import ADDRESS, NEWEST, PLACE, PROTOCOL, Desired, Observed, Problem, Settings, Swaps, World
@@ -231,6 +232,7 @@ class Provider:
             self._following.discard(key)
             self._warned_empty.discard(key)
             self._swaps.pop(key, None)
+            self.security_groups.forget(key)
             self.service_events.forget(key)
             return SETTLED
         try:
@@ -281,6 +283,7 @@ class Provider:
         del self._settled[key]  # until the cloud has said yes; else a whole pass looks why
         of_nodes, metrics = TARGET not in service.metadata.annotations, self.cloud.metrics
         try:
+            shut_out = await self._let_in(self.security_groups.admit(service, wanted))
             async with self._turn(wanted):
                 with metrics.updating_hosts():
                     await apply_call(self.cloud, call)
@@ -290,12 +293,14 @@ class Provider:
             if of_nodes and not is_busy(error):
                 metrics.nodes_missed()
             raise
+        if shut_out:
+            raise shut_out  # what it waits for is not known to be right
         self._settled[key] = then
         if plan_members(then, wanted):
             self.pending.wait_for(known.balancer_id, key)
             return SETTLED
         self._following.discard(key)
-        await self.security_groups.ensure(service, wanted)
+        await self.security_groups.ensure(service, wanted, ())
         if of_nodes:
             metrics.nodes_followed(clock.monotonic_s() - self._nodes_since_s)
         return self._watch_endpoints(service)
@@ -322,6 +327,10 @@ class Provider:
         plan = self._plan(service, wanted, world)
         if plan.problem:
             self.service_events.failed(service, plan.problem)
+        shut_out = None
+        if world.balancer or plan.calls:
+            group = self.security_groups.ensure(service, wanted, members_of(world.balancer))
+            shut_out = await self._let_in(group)
         try:
             applied = await apply_plan(self.cloud, plan.calls, plan.later)
         except CloudError as error:
@@ -339,7 +348,25 @@ class Provider:
         if applied.refused:
             self._refused(service, applied.refused)
         self.service_events.notes(service, (*wanted.notes, *plan.notes))
-        return await self._conclude(service, wanted, world, plan, rows, refused=bool(applied.refused))
+        if shut_out:
+            plan = replace(plan, addresses=(), settled=False)
+        after = await self._conclude(service, wanted, world, plan, rows, refused=bool(applied.refused))
+        if shut_out:
+            raise shut_out
+        return after
+
+    @staticmethod
+    async def _let_in(step: Awaitable[None]) -> VrataError | None:
+        """What guards members lets the load balancer in before it asks them; a refusal holds up the status only."""
+        try:
+            await step
+        except CloudError as error:
+            if not is_of_the_call(error):
+                raise
+            return error
+        except InvalidInput as error:
+            return error
+        return None
 
     async def _conclude(
         self, service: Service, wanted: Desired, world: World, plan: Plan, rows: reading.Rows, *, refused: bool
@@ -354,7 +381,6 @@ class Provider:
         if plan.addresses and PROTOCOL not in wanted.blocked:
             await self.writer.show(service, status_entries(wanted, plan.addresses), balancer.id, plan.addresses[0])
         if plan.settled:
-            await self.security_groups.ensure(service, wanted)
             self.drift.seen(rows)
             self._settled[key] = settled(wanted, balancer, plan.addresses)
             return self._watch_endpoints(service)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from vrata.kube.objects import Service
 from vrata.provider.call import Call, network
-from vrata.provider.model import Desired
+from vrata.provider.model import PENDING, Desired, Member, Observed
 
 NAME_MAX = 255
+Used = tuple[tuple[str, frozenset[Member]], ...] | None  # what listeners speak, and the members behind them
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,34 @@ def group_name(service: Service) -> str:
 
 def wanted_rules(desired: Desired, cidr: str) -> frozenset[Rule]:
     """From the members' own ports; `cidr` is where the load balancer asks from."""
-    rules, sources = set(), {cidr, *desired.clients}
-    for listener in desired.listeners:
-        protocol = listener.protocol.lower() if listener.protocol in ("UDP", "SCTP") else "tcp"
-        for member in listener.pool.members:
+    pools = ((one.protocol, one.pool.members) for one in desired.listeners)
+    return _rules(pools, frozenset({cidr, *desired.clients}), cidr)
+
+
+def _rules(pools: Iterable[tuple[str, frozenset[Member]]], sources: frozenset[str], cidr: str) -> frozenset[Rule]:
+    rules = set()
+    for spoken, members in pools:
+        protocol = spoken.lower() if spoken in ("UDP", "SCTP") else "tcp"
+        for member in members:
             rules |= {Rule(protocol, member.port, source) for source in sources}
             if member.monitor_port:
                 rules.add(Rule("tcp", member.monitor_port, cidr))
     return frozenset(rules)
 
 
-def plan_group(name: str, desired: Desired, cidr: str, group: Group | None, ports: Iterable[Port]) -> list[Call]:
-    """Calls towards a group that is on every member's port; the first one alone, if there is no group yet."""
+def wanted_addresses(desired: Desired) -> frozenset[str]:
+    """Those of all members."""
+    return frozenset(member.address for listener in desired.listeners for member in listener.pool.members)
+
+
+def plan_group(
+    name: str, desired: Desired, cidr: str, group: Group | None, ports: Iterable[Port], used: Used = ()
+) -> list[Call]:
+    """Calls towards a group that is on every member's port; the first one alone, if there is no group yet.
+
+    `used`: members that the load balancer has at this moment, who keep what they need; None if they are not known, so that
+    nothing is taken away.
+    """
     if group is None:
         body = {"security_group": {"name": name, "description": desired.description}}
         return [network("POST", "/security-groups", "the Service has none", body)]
@@ -72,19 +89,34 @@ def plan_group(name: str, desired: Desired, cidr: str, group: Group | None, port
         _allow(group.id, rule)
         for rule in sorted(wanted - known.keys(), key=lambda one: (one.protocol, one.port, one.cidr))
     ]
-    addresses = {member.address for listener in desired.listeners for member in listener.pool.members}
+    addresses, off = wanted_addresses(desired), []
+    in_use = {member.address for _, members in used or () for member in members}
     for port in ports:
         if port.guarded and port.addresses & addresses:
             if group.id not in port.groups:
                 calls.append(_guard(port, (*port.groups, group.id), "a member of the Service"))
-        elif group.id in port.groups:
-            calls.append(_without(port, group.id))
+        elif group.id in port.groups and not port.addresses & in_use:
+            off.append(_without(port, group.id))
+    if used is None:
+        return calls
+    needed = wanted | _rules(used, frozenset({cidr, *desired.clients}), cidr)
+    calls += off
     calls += [
         network("DELETE", f"/security-group-rules/{id_}", "the Service has no such port")
         for rule, id_ in group.rules
-        if rule not in wanted
+        if rule not in needed
     ]
     return calls
+
+
+def members_of(balancer: Observed | None) -> Used:
+    """What the load balancer asks at this moment; None while it is busy, when nothing under it is read."""
+    if balancer is None:
+        return ()
+    if balancer.provisioning_status in PENDING:
+        return None
+    attached = [(one.protocol, one.pool.members) for one in balancer.listeners if one.pool]
+    return (*attached, *((one.protocol, one.members) for one in balancer.loose_pools))
 
 
 def plan_no_group(group: Group, ports: Iterable[Port]) -> list[Call]:

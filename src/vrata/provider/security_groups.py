@@ -4,12 +4,23 @@ import asyncio
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from vrata.kube.objects import Service
 from vrata.provider.apply import apply_call
 from vrata.provider.call import Call
 from vrata.provider.cloud import Cloud
-from vrata.provider.groups import Group, Port, group_name, plan_group, plan_no_group
+from vrata.provider.groups import (
+    Group,
+    Port,
+    Rule,
+    Used,
+    group_name,
+    plan_group,
+    plan_no_group,
+    wanted_addresses,
+    wanted_rules,
+)
 from vrata.provider.lookups import Lookups
 from vrata.provider.model import MEMBERS, Desired
 from vrata.provider.observe import observe_group, observe_groups, observe_ports
@@ -30,21 +41,44 @@ class SecurityGroups:
         self._cloud = cloud
         self._lookups = lookups
         self._manages = manages
+        self._admitted: dict[
+            str, tuple[frozenset[Rule], frozenset[str]]
+        ] = {}  # by Service: rules, addresses of members
+        self._node_sets: WeakValueDictionary[frozenset[str], frozenset[str]] = WeakValueDictionary()
         self._lock = asyncio.Lock()  # a port has the groups of many Services, and is written as a whole
 
-    async def ensure(self, service: Service, desired: Desired) -> None:
-        """The group with its rules, on every member's port; nothing while it is not known who they are."""
+    async def admit(self, service: Service, desired: Desired) -> None:
+        """What new members need, before a load balancer asks them; nothing where all of them were let in before."""
+        if not self._manages:
+            return
+        wanted = wanted_rules(desired, ""), wanted_addresses(desired)
+        rules, addresses = self._admitted.get(service.metadata.key, (frozenset[Rule](), frozenset[str]()))
+        if not (wanted[0] <= rules and wanted[1] <= addresses):
+            await self.ensure(service, desired, None)
+
+    async def ensure(self, service: Service, desired: Desired, used: Used) -> None:
+        """The group with its rules, on every member's port; nothing while it is not known who they are.
+
+        `used`: as in `plan_group`.
+        """
         if not self._manages or desired.blocked & {MEMBERS, "allowed_cidrs"}:
             return
-        name = group_name(service)
+        name, key = group_name(service), service.metadata.key
         subnet_id, cidr = await self._lookups.member_subnet(desired)
         async with self._lock:
             for _ in range(2):  # a new group is filled at the second look
                 group = await observe_group(self._cloud, name)
                 ports = await observe_ports(self._cloud, subnet_id) if group else ()
-                await self._apply(plan_group(name, desired, cidr, group, ports))
+                self._admitted.pop(key, None)
+                await self._apply(plan_group(name, desired, cidr, group, ports, used))
                 if group:
+                    addresses = wanted_addresses(desired)
+                    self._admitted[key] = wanted_rules(desired, ""), self._node_sets.setdefault(addresses, addresses)
                     return
+
+    def forget(self, key: str) -> None:
+        """Nothing is known of this Service's group."""
+        self._admitted.pop(key, None)
 
     async def look(self) -> Guards | None:
         """All groups in one list, for a comparison of many Services; None if they are none of ours."""
@@ -62,6 +96,7 @@ class SecurityGroups:
 
     async def remove(self, service: Service, desired: Desired) -> None:
         """No group, on no port."""
+        self.forget(service.metadata.key)
         if self._manages and (group := await observe_group(self._cloud, group_name(service))):
             subnet_id, _ = await self._lookups.member_subnet(desired)
             async with self._lock:
