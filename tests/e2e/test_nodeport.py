@@ -140,6 +140,8 @@ async def test_rules_that_somebody_flushed_are_back_by_themselves(stage: Stage) 
         _, figures = await stage.curl("worker-0", "http://127.0.0.1:10249/metrics")
         assert f"vrata_node_repairs_total {number}.0" in figures, harm
     assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in figures
+    await run("sysctl", "-qw", "net.ipv4.ip_forward=0", netns=worker.netns)
+    await stage.until_answers("master-0", f"http://{worker.address}:{port}/")
 
 
 async def test_the_proxy_says_whether_a_node_may_be_sent_new_connections(stage: Stage) -> None:

@@ -21,7 +21,7 @@ from vrata.host.firewall import compile_firewall
 from vrata.host.forwarding import compile_forwarding
 from vrata.host.handover import compile_handover
 from vrata.host.pair_guard import compile_pair_guard
-from vrata.host.render import render_conntrackd, render_haproxy, render_nat, render_router, render_routes
+from vrata.host.render import render_conntrackd, render_haproxy, render_nat, render_router, render_routes, route_line
 from vrata.host.rules import Table, render_change
 from vrata.vrrp.render import render_router as render_keepalived
 
@@ -162,8 +162,11 @@ def test_conntrackd_and_routes_are_as_before() -> None:
     config = render_conntrackd(gateway(), "/run/vrata")
     assert config
     same_as_before("conntrackd.conf", config)
-    lines, rules = render_routes(balancer())
-    same_as_before("routes.txt", "\n".join([*lines, *(f"rule {source} {table}" for source, table in rules)]) + "\n")
+    routes, rules = render_routes(balancer())
+    same_as_before(
+        "routes.txt",
+        "\n".join([*map(route_line, routes), *(f"rule {source} {table}" for source, table in rules)]) + "\n",
+    )
 
 
 @pytest.mark.parametrize("peer", ["10.10.0.12", "2001:db8::12"])

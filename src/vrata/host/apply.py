@@ -16,9 +16,11 @@ from vrata.haproxy.model import TlsFile
 from vrata.haproxy.plan import AddServer, Change, RemoveServer, ReplaceFile, SetAddress, SetWeight
 from vrata.haproxy.render import render_endpoint, render_server_options
 from vrata.haproxy.runtime import RuntimeFailed
+from vrata.host import sysctls
 from vrata.host.forwarding import Flow
 from vrata.host.handover import PROOF_OF_LIFE
 from vrata.host.model import (
+    RULE_PRIORITY,
     AnyAction,
     AwaitHaproxy,
     ChangeHaproxy,
@@ -36,6 +38,7 @@ from vrata.host.model import (
     ReloadKeepalived,
     RestartKeepalived,
     SetRoutes,
+    SetSysctls,
     StartConntrackd,
     StartHaproxy,
     StartKeepalived,
@@ -52,32 +55,10 @@ from vrata.net.links import find_link, list_links, list_source_rules
 from vrata.net.netns import in_namespace
 from vrata.vrrp.packet import PROTOCOL
 
-_SYSCTLS = {
-    # HAProxy listens on addresses that only the active instance holds.
-    "net.ipv4.ip_nonlocal_bind": "1",
-    "net.ipv6.ip_nonlocal_bind": "1",
-    # Answer ARP only for what is on the asked interface, and ask with an address of it.
-    "net.ipv4.conf.all.arp_ignore": "1",
-    "net.ipv4.conf.all.arp_announce": "2",
-    "net.ipv4.conf.all.rp_filter": "0",
-    "net.ipv4.conf.default.rp_filter": "0",
-    "net.ipv6.conf.all.accept_dad": "0",
-    "net.ipv6.conf.default.accept_dad": "0",
-    "net.ipv6.conf.default.accept_ra": "0",
-    "net.ipv4.conf.all.send_redirects": "0",
-    "net.ipv4.conf.default.send_redirects": "0",
-}
-_FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
-# A machine that is gone is missed after seconds: silent UDP members have nobody else to tell. Not inherited from
-# `default`, which is the whole machine's.
-_NEIGHBOURS = {"base_reachable_time_ms": "3000", "delay_first_probe_time": "1"}
-# A packet that tracking finds odd must not be taken for one of the peer's; and what is over makes room soon.
-_TRACKING = {"net.netfilter.nf_conntrack_tcp_be_liberal": "1", "net.netfilter.nf_conntrack_tcp_timeout_time_wait": "10"}
 _KILL_TIMEOUT_S = 2.0
 _HAND_OVER_S = 0.2  # the peer takes over within a millisecond of the good-bye, and is heard before this one counts
 
 log = structlog.get_logger()
-_RULE_PRIORITY = 1000
 _LOCAL_METRIC = 4096
 
 
@@ -88,17 +69,18 @@ async def apply_action(action: AnyAction, parts: InstanceParts, store: HostStore
         case WriteRecord(record=record):
             store.save_record(record)
         case CreateNamespace(netns=netns, forwards=forwards):
-            await ip.add_namespace(netns, {**_SYSCTLS, **(_FORWARDING if forwards else {})})
+            await ip.add_namespace(netns, {**sysctls.ALWAYS, **(sysctls.FORWARDING if forwards else {})})
         case PlugLeg():
             await _plug(action, parts)
         case UnplugLeg(host_link=link):
             await delete_link(link)
         case SetRoutes():
             await _set_routes(action, parts.netns)
+        case SetSysctls(values=values):
+            await ip.set_sysctls(dict(values), netns=parts.netns)
         case LoadNat(ruleset=ruleset):
             await nft.apply(ruleset, netns=parts.netns)
-            # Only there once connection tracking is used in the namespace. Replicated connections lack window history.
-            await ip.set_sysctls({"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}, netns=parts.netns)
+            await ip.set_sysctls(sysctls.LIBERAL, netns=parts.netns)  # only there once connection tracking is used
         case LoadRules():
             await _load_rules(action, parts, store)
         case StartHaproxy():
@@ -230,18 +212,12 @@ async def _load_rules(action: LoadRules, parts: InstanceParts, store: HostStore)
     """What is about to change is marked, so that an interruption is found and made good."""
     store.save_rules(action.instance_id, msgspec.structs.replace(action.state, digest=""))
     if not action.forwards:
-        await ip.set_sysctls(dict.fromkeys(_FORWARDING, "0"), netns=parts.netns)
+        await ip.set_sysctls(dict.fromkeys(sysctls.FORWARDING, "0"), netns=parts.netns)
     await nft.apply(action.ruleset, netns=parts.netns)
     if action.tracks:  # only there once connection tracking is used
-        await ip.set_sysctls(_TRACKING, netns=parts.netns)
+        await ip.set_sysctls(sysctls.TRACKING, netns=parts.netns)
     if action.forwards:  # never a moment without the rules that say what is forwarded
-        neighbours = {
-            f"net/{family}/neigh/{leg}/{key}": value
-            for family in ("ipv4", "ipv6")
-            for leg in action.legs
-            for key, value in _NEIGHBOURS.items()
-        }
-        await ip.set_sysctls({**_FORWARDING, **neighbours}, netns=parts.netns)
+        await ip.set_sysctls({**sysctls.FORWARDING, **sysctls.neighbours(action.legs)}, netns=parts.netns)
     for flow in action.forget:
         await _forget(flow, parts.netns)
     store.save_rules(action.instance_id, action.state)
@@ -259,7 +235,7 @@ async def _forget(flow: Flow, netns: str) -> None:
 
 
 async def _set_routes(action: SetRoutes, netns: str) -> None:
-    present = await asyncio.to_thread(in_namespace, netns, partial(list_source_rules, _RULE_PRIORITY))
+    present = await asyncio.to_thread(in_namespace, netns, partial(list_source_rules, RULE_PRIORITY))
     rules, local = _rule_lines(action.rules, present), _local_lines(action)
     await ip.batch((*action.lines, *(one for one in (*rules, *local) if ":" not in one)), netns)
     await ip.batch((one for one in (*rules, *local) if ":" in one), netns, family="-6")
@@ -268,7 +244,7 @@ async def _set_routes(action: SetRoutes, netns: str) -> None:
 def _rule_lines(wanted: tuple[tuple[str, int], ...], present: frozenset[tuple[str, int]]) -> list[str]:
     changes = [("add", rule) for rule in wanted if rule not in present]
     changes += [("delete", rule) for rule in sorted(present - set(wanted))]
-    return [f"rule {verb} from {source} lookup {table} priority {_RULE_PRIORITY}" for verb, (source, table) in changes]
+    return [f"rule {verb} from {source} lookup {table} priority {RULE_PRIORITY}" for verb, (source, table) in changes]
 
 
 def _local_lines(action: SetRoutes) -> list[str]:

@@ -13,7 +13,9 @@ from vrata.base.wire import DesiredInstance, Leg, Wire
 from vrata.haproxy.model import TlsFile
 from vrata.haproxy.plan import Change
 from vrata.host.forwarding import Flow
+from vrata.net.links import Route
 
+RULE_PRIORITY = 1000  # of the policy rules of an instance
 EMPTY_DIRECTORY = "root"  # of each instance: what HAProxy's workers see of the host
 # Far from the ids of people, of packages and of systemd's services.
 FIRST_USER_ID = 1_400_000_000
@@ -91,6 +93,7 @@ class ObservedLink:
     mtu: int
     addresses: frozenset[str]  # global ones, as CIDRs
     bridge: str | None
+    is_up: bool = True  # both ends
 
     def holds(self, legs: tuple[Leg, ...]) -> bool:
         """Whether it has an address that only an active instance has."""
@@ -123,6 +126,9 @@ class Observed:
     servers: frozenset[tuple[str, str]] = frozenset()  # (backend, server) that HAProxy has; empty: not known
     user_id: int | None = None  # whom its HAProxy's workers run as from the next start or reload on
     rules_changed: bool = False  # packet rules are not, or may not be, as they were loaded
+    routes: frozenset[Route] | None = None  # None: not known, like the next two
+    source_rules: frozenset[tuple[str, int]] | None = None  # (source address, table)
+    sysctls: Mapping[str, str] | None = None  # of those that an instance may want
     paused: frozenset[Part] = frozenset()  # ended again and again: not to be started yet
 
 
@@ -175,6 +181,11 @@ class SetRoutes(Action):
     rules: tuple[tuple[str, int], ...]  # (source address, table)
     local: tuple[str, ...] = ()  # host addresses (CIDRs) whose packets are taken in wherever the address is
     foreign: tuple[str, ...] = ()  # and those that were, and are not any more
+
+
+@dataclass(frozen=True)
+class SetSysctls(Action):
+    values: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -294,6 +305,7 @@ AnyAction = (
     | PlugLeg
     | UnplugLeg
     | SetRoutes
+    | SetSysctls
     | LoadNat
     | LoadRules
     | StartHaproxy

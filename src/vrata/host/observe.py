@@ -3,16 +3,17 @@
 import asyncio
 import json
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from vrata.base.errors import VrataError
 from vrata.host import adverts, forwarding
-from vrata.host.model import NOTHING, Observed, ObservedLink, Record
+from vrata.host.model import NOTHING, RULE_PRIORITY, Observed, ObservedLink, Record
 from vrata.host.parts import InstanceParts
 from vrata.host.store import HostStore
+from vrata.host.sysctls import all_of
 from vrata.net import ip
 from vrata.net.command import run
-from vrata.net.links import find_link, list_links
+from vrata.net.links import Route, find_link, list_links, list_routes, list_source_rules
 from vrata.net.netns import in_namespace
 
 
@@ -21,7 +22,8 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
     record = store.record(instance_id)
     if record is None:
         return replace(NOTHING, user_id=store.user_id(instance_id))
-    links = await asyncio.to_thread(observe_links, record) if record.netns in ip.list_namespaces() else None
+    seen = await asyncio.to_thread(_observe_kernel, record) if record.netns in ip.list_namespaces() else None
+    links = seen.links if seen else None
     return Observed(
         record=record,
         namespace_exists=links is not None,
@@ -35,6 +37,9 @@ async def observe_instance(store: HostStore, instance_id: str, parts: InstancePa
         rules=store.rules(instance_id),
         servers=await observe_servers(parts),
         user_id=store.user_id(instance_id),
+        routes=seen.routes if seen else None,
+        source_rules=seen.source_rules if seen else None,
+        sysctls=seen.sysctls if seen else None,
     )
 
 
@@ -78,6 +83,26 @@ async def observe_silence(netns: str) -> float | None:
     return adverts.parse_silence(await run("nft", "list", "set", *adverts.TABLE.split(), adverts.SET, netns=netns))
 
 
+@dataclass(frozen=True)
+class _Kernel:
+    links: tuple[ObservedLink, ...]
+    routes: frozenset[Route]
+    source_rules: frozenset[tuple[str, int]]
+    sysctls: dict[str, str]
+
+
+def _observe_kernel(record: Record) -> _Kernel | None:
+    links = observe_links(record)
+    if links is None:
+        return None
+    names = all_of(record.links)
+
+    def look() -> _Kernel:
+        return _Kernel(links, list_routes(), list_source_rules(RULE_PRIORITY), ip.read_sysctls(names))
+
+    return in_namespace(record.netns, look)
+
+
 def observe_links(record: Record) -> tuple[ObservedLink, ...] | None:
     """The legs inside the namespace, and where their host ends are plugged in; OSError if the namespace goes away.
 
@@ -93,10 +118,16 @@ def observe_links(record: Record) -> tuple[ObservedLink, ...] | None:
             mtu=link.mtu,
             addresses=frozenset(address.cidr for address in link.addresses if address.is_global),
             bridge=_bridge_of(record.links[link.name]),
+            is_up=link.is_up and _is_up(record.links[link.name]),
         )
         for link in inside
         if link.name in record.links
     )
+
+
+def _is_up(host_link: str) -> bool:
+    link = find_link(host_link)
+    return link is None or link.is_up
 
 
 def _bridge_of(host_link: str) -> str | None:

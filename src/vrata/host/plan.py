@@ -14,7 +14,7 @@ from vrata.base.wire import DesiredInstance, InstanceKind
 from vrata.haproxy.model import Config
 from vrata.haproxy.plan import AtRunTime, Reload, Unchanged, plan_transition
 from vrata.haproxy.render import render_config
-from vrata.host import adverts, pair_guard
+from vrata.host import adverts, pair_guard, sysctls
 from vrata.host.firewall import compile_firewall
 from vrata.host.forwarding import compile_forwarding, flows_to_forget, kernel_listeners
 from vrata.host.handover import compile_handover, local_addresses
@@ -40,6 +40,7 @@ from vrata.host.model import (
     RestartKeepalived,
     RulesState,
     SetRoutes,
+    SetSysctls,
     Settings,
     StartConntrackd,
     StartHaproxy,
@@ -57,9 +58,11 @@ from vrata.host.render import (
     render_nat,
     render_router,
     render_routes,
+    route_line,
     validate_instance,
 )
 from vrata.host.rules import Table, digest, render_change
+from vrata.net.links import LOCAL_TABLE, Route
 from vrata.vrrp.model import Router
 from vrata.vrrp.packet import encode_goodbye
 from vrata.vrrp.render import advertised_addresses
@@ -90,14 +93,11 @@ def plan_instance(
     legs = _plan_legs(observed, desired, settings)
     unplug = _plan_unplugs(observed, desired)
     steps: list[AnyAction] = [*_plan_place(observed, desired, settings), *legs]
-    if legs or observed.applied is None or observed.applied.legs != desired.legs:
-        local = local_addresses(desired)
-        before = local_addresses(observed.applied) if observed.applied else ()
-        foreign = tuple(cidr for cidr in before if cidr not in local)
-        steps.append(SetRoutes("legs or addresses changed", *render_routes(desired), local, foreign))
+    changed = bool(legs) or observed.applied is None or observed.applied.legs != desired.legs
+    steps += _plan_routes(observed, desired, changed=changed)
     if gateway and _nat_differs(observed, nat):
         steps.append(LoadNat("translations changed", nat))
-    steps += rules
+    steps += rules or _plan_sysctls(observed, desired, down)
     if haproxy:
         steps += _plan_haproxy(observed, haproxy, haproxy_text, directory, settings, joins=desired.vrrp.joins)
     elif observed.marked_unfit or not observed.namespace_exists:
@@ -157,6 +157,36 @@ def _plan_legs(observed: Observed, desired: DesiredInstance, settings: Settings)
     return steps
 
 
+def _plan_routes(observed: Observed, desired: DesiredInstance, *, changed: bool) -> list[AnyAction]:
+    routes, rules = render_routes(desired)
+    local = local_addresses(desired)
+    taken_in = {Route(cidr, "lo", table=LOCAL_TABLE, local=True) for cidr in local}
+    there = observed.routes is None or {*routes, *taken_in} <= observed.routes
+    ruled = observed.source_rules is None or set(rules) == observed.source_rules
+    if not changed and there and ruled:
+        return []
+    before = local_addresses(observed.applied) if observed.applied else ()
+    foreign = tuple(cidr for cidr in before if cidr not in local)
+    reason = "legs or addresses changed" if changed else "routes or policy rules are not as they were set"
+    return [SetRoutes(reason, tuple(map(route_line, routes)), rules, local, foreign)]
+
+
+def _plan_sysctls(observed: Observed, desired: DesiredInstance, down: frozenset[str]) -> list[AnyAction]:
+    """Of an instance that was built once: before its rules are loaded nothing is forwarded."""
+    if observed.sysctls is None or not observed.namespace_exists or observed.applied is None:
+        return []
+    tables = _tables(desired, down & targets_of(desired).keys())
+    gateway = desired.kind is InstanceKind.GATEWAY
+    tracks = any(table and table.name not in _WITHOUT_TRACKING for table in tables[1:])
+    wanted = sysctls.wanted(
+        [leg.name for leg in desired.legs] if tables[1] else [],
+        forwards=bool(tables[1]) or gateway,
+        tracking=sysctls.TRACKING if tracks else sysctls.LIBERAL if gateway else {},
+    )
+    wrong = {key: value for key, value in wanted.items() if observed.sysctls.get(key, value) != value}
+    return [SetSysctls(f"changed by somebody else: {', '.join(wrong)}", tuple(wrong.items()))] if wrong else []
+
+
 def _wrong(link: ObservedLink, mac_address: str, mtu: int, bridge: str, fixed: tuple[str, ...]) -> str | None:
     if link.mac_address.lower() != mac_address.lower():
         return _OTHER_MAC
@@ -166,6 +196,8 @@ def _wrong(link: ObservedLink, mac_address: str, mtu: int, bridge: str, fixed: t
         return f"not plugged into {bridge}"
     if not link.addresses.issuperset(fixed):
         return "fixed addresses are missing"
+    if not link.is_up:
+        return "it is down"
     return None
 
 

@@ -33,6 +33,7 @@ from vrata.host.l7 import l7_rule
 from vrata.host.model import EMPTY_DIRECTORY
 from vrata.host.pair_guard import CONNTRACK_PORT, PEERS_PORT
 from vrata.host.tls import TlsFiles
+from vrata.net.links import MAIN_TABLE, Route
 from vrata.vrrp.model import Router, VirtualAddress
 
 PING_PORT = 1026  # on the loopback of the namespace: `vrata.host.ping_checks` answers HAProxy there
@@ -264,35 +265,37 @@ def anchored(desired: DesiredInstance) -> DesiredInstance:
     return msgspec.structs.replace(desired, legs=legs)
 
 
-def render_routes(desired: DesiredInstance) -> tuple[tuple[str, ...], tuple[tuple[str, int], ...]]:
-    """`ip` lines (safe to repeat) and policy rules (source, table), as `vrata.base.wire.Leg` demands.
+def render_routes(desired: DesiredInstance) -> tuple[tuple[Route, ...], tuple[tuple[str, int], ...]]:
+    """Routes and policy rules (source, table), as `vrata.base.wire.Leg` demands.
 
     Virtual addresses are host addresses, so the networks they lie in get routes of their own, which stay whoever is
     active: in the main table on the leg of the default route, in the leg's own table on every further one.
     """
-    lines: list[str] = []
+    routes: list[Route] = []
     rules: list[tuple[str, int]] = []
     default_leg = next((leg for leg in desired.legs if leg.gateway), None)
     for position, leg in enumerate(desired.legs):
         networks = _virtual_networks(leg)
-        if leg.gateway is None:
-            lines += [f"route replace {network} dev {leg.name}" for network in networks]
-        elif leg is default_leg:
-            lines += [f"route replace {network} dev {leg.name}" for network in networks]
-            lines.append(f"route replace default via {_ip('leg.gateway', leg.gateway)} dev {leg.name} onlink")
-        else:
-            table = _FIRST_TABLE + position
-            lines += [f"route replace {cidr} dev {leg.name} table {table}" for cidr in (*networks, *_fixed(leg))]
-            gateway = _ip("leg.gateway", leg.gateway)
-            lines.append(f"route replace default via {gateway} dev {leg.name} onlink table {table}")
+        table = MAIN_TABLE if leg.gateway is None or leg is default_leg else _FIRST_TABLE + position
+        if table != MAIN_TABLE:
+            networks += _fixed(leg)
             rules += [(str(_interface("leg.virtual", cidr).ip), table) for cidr in leg.virtual]
-        own_table = f" table {_FIRST_TABLE + position}" if leg.gateway is not None and leg is not default_leg else ""
-        lines += [
-            f"route replace {_interface('leg.routes', to).network} via {_ip('leg.routes', via)} dev {leg.name} onlink"
-            + own_table
+        routes += [Route(network, leg.name, table=table) for network in networks]
+        if leg.gateway is not None:
+            gateway = _ip("leg.gateway", leg.gateway)
+            routes.append(Route("::/0" if ":" in gateway else "0.0.0.0/0", leg.name, gateway, table))
+        routes += [
+            Route(str(_interface("leg.routes", to).network), leg.name, _ip("leg.routes", via), table)
             for to, via in leg.routes
         ]
-    return tuple(lines), tuple(rules)
+    return tuple(routes), tuple(rules)
+
+
+def route_line(route: Route) -> str:
+    """For `ip -batch`; safe to repeat."""
+    to = "default" if route.to.endswith("/0") else route.to
+    via = f" via {route.via} dev {route.dev} onlink" if route.via else f" dev {route.dev}"
+    return f"route replace {to}{via}" + ("" if route.table == MAIN_TABLE else f" table {route.table}")
 
 
 def _fixed(leg: Leg) -> list[str]:

@@ -5,6 +5,7 @@ A change is a list of `ip` command lines without the leading `ip`, applied in on
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable
 from functools import partial
@@ -56,11 +57,30 @@ async def set_sysctls(sysctls: dict[str, str], netns: str | None = None) -> None
     await asyncio.to_thread(work if netns is None else partial(in_namespace, netns, work))
 
 
+def read_sysctls(keys: Iterable[str]) -> dict[str, str]:
+    """Those of the parameters that there are, in the current namespace."""
+    found = {}
+    for key in keys:
+        with contextlib.suppress(OSError):
+            found[key] = _sysctl_path(key).read_text().strip()
+    return found
+
+
+def restore_sysctls(sysctls: dict[str, str]) -> dict[str, str]:
+    """Set those parameters of the current namespace that are there and have other values; what they were."""
+    wrong = {key: value for key, value in read_sysctls(sysctls).items() if value != sysctls[key]}
+    _write_sysctls({key: sysctls[key] for key in wrong})
+    return wrong
+
+
+def _sysctl_path(key: str) -> Path:
+    return Path("/proc/sys") / (key if "/" in key else key.replace(".", "/"))
+
+
 def _write_sysctls(sysctls: dict[str, str]) -> None:
     for key, value in sysctls.items():
-        path = Path("/proc/sys") / (key if "/" in key else key.replace(".", "/"))
         try:
-            path.write_text(value)
+            _sysctl_path(key).write_text(value)
         except OSError as error:
             raise VrataError(f"sysctl {key}={value}: {error.strerror}") from error
 

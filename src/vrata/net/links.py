@@ -4,24 +4,29 @@ Only questions: changes go through `vrata.net.ip`. An answer takes a fraction of
 for it ten or twenty, and an agent looks at every instance again and again.
 """
 
+import contextlib
 import errno
 import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
 _INTERFACE = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
+_ROUTE = struct.Struct("=BBBBBBBBI")  # rtmsg: family, lengths, TOS, table, protocol, scope, type, flags
 _RULE = struct.Struct("=BBBBBxxBI")  # fib_rule_hdr: family, destination and source length, TOS, table, action, flags
 _REQUEST, _MULTI, _DUMP = 0x1, 0x2, 0x300
 _ERROR, _DONE = 2, 3
-_GETLINK, _GETADDR, _GETRULE = 18, 22, 34
+_GETLINK, _GETADDR, _GETROUTE, _GETRULE = 18, 22, 26, 34
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_EXT_MASK = 1, 3, 4, 10, 29
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_UNICAST, _LOCAL = 1, 2
+_IFF_UP = 0x1
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
 _SCOPE_GLOBAL = 0
 _NAME_MAX = 15
@@ -48,6 +53,21 @@ class Link:
     mtu: int
     master: int | None
     addresses: tuple[Address, ...] = ()
+    is_up: bool = True
+
+
+MAIN_TABLE, LOCAL_TABLE = 254, 255
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where packets to a network go: out of an interface, perhaps by a gateway, or in (`local`)."""
+
+    to: str
+    dev: str
+    via: str = ""
+    table: int = MAIN_TABLE
+    local: bool = False
 
 
 def list_links() -> tuple[Link, ...]:
@@ -59,10 +79,7 @@ def list_links() -> tuple[Link, ...]:
         address = ipaddress.ip_address(found.get(_IFA_LOCAL) or found[_IFA_ADDRESS])
         addresses.setdefault(index, []).append(Address(f"{address}/{prefix}", scope == _SCOPE_GLOBAL))
     links = (_link(message) for message in _ask(_GETLINK, _interfaces(), _DUMP))
-    return tuple(
-        Link(one.index, one.name, one.mac_address, one.mtu, one.master, tuple(addresses.get(one.index, ())))
-        for one in links
-    )
+    return tuple(replace(one, addresses=tuple(addresses.get(one.index, ()))) for one in links)
 
 
 def find_link(name: str) -> Link | None:
@@ -76,6 +93,24 @@ def find_link(name: str) -> Link | None:
             return None
         raise
     return _link(message)
+
+
+def list_routes() -> frozenset[Route]:
+    """Every route of one interface; of those in the local table only what is given to loopback."""
+    found = set()
+    for message in _ask(_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), _DUMP):
+        family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(message)
+        attributes = _attributes(message[_ROUTE.size :])
+        index = _number(attributes.get(_RTA_OIF))
+        if index is None or kind not in (_UNICAST, _LOCAL) or family not in (socket.AF_INET, socket.AF_INET6):
+            continue
+        everything = bytes(4 if family == socket.AF_INET else 16)
+        to = f"{ipaddress.ip_address(attributes.get(_RTA_DST, everything))}/{length}"
+        via = str(ipaddress.ip_address(attributes[_RTA_GATEWAY])) if _RTA_GATEWAY in attributes else ""
+        with contextlib.suppress(OSError):  # an interface that has just gone
+            dev = socket.if_indextoname(index)
+            found.add(Route(to, dev, via, _number(attributes.get(_RTA_TABLE)) or table, kind == _LOCAL))
+    return frozenset(one for one in found if not one.local or one.dev == "lo")
 
 
 def list_source_rules(priority: int) -> frozenset[tuple[str, int]]:
@@ -95,12 +130,14 @@ def _interfaces() -> bytes:
 
 def _link(message: bytes) -> Link:
     found = _attributes(message[_INTERFACE.size :])
+    _, _, index, flags, _ = _INTERFACE.unpack_from(message)
     return Link(
-        index=_INTERFACE.unpack_from(message)[2],
+        index=index,
         name=found[_IFLA_IFNAME].rstrip(b"\0").decode(),
         mac_address=found.get(_IFLA_ADDRESS, b"").hex(":"),
         mtu=_number(found.get(_IFLA_MTU)) or 0,
         master=_number(found.get(_IFLA_MASTER)),
+        is_up=bool(flags & _IFF_UP),
     )
 
 

@@ -22,7 +22,7 @@ from vrata.kube.events import About, Recorder
 from vrata.kube.informer import Informer
 from vrata.kube.objects import EndpointSlice, Node, Service
 from vrata.net import ip, nft
-from vrata.net.command import CommandFailed, run
+from vrata.net.command import CommandFailed
 from vrata.net.conntrack import forget_stale_flows
 from vrata.net.rules_watch import RulesWatch
 from vrata.nodeport import kernel
@@ -35,6 +35,7 @@ from vrata.nodeport.render import render_leftovers, render_rules, render_transac
 
 COALESCE_S = 0.003
 RETRY_S = 2.0
+FORWARDING_LOOK_S = 1.0  # at two kernel parameters
 LOOK_S = 10.0  # at the rules: chains, maps and sets
 LOOK_COST = 50  # times as long as a look took lie between two
 REFRESH_S = 300.0  # all elements are written anew
@@ -130,11 +131,10 @@ class NodeProxy:
 
     async def run(self) -> None:
         """Work until cancelled; the rules stay when this process ends."""
-        await _switch_on("net.ipv4.ip_forward")
         try:
-            await _switch_on("net.ipv6.conf.all.forwarding")
-        except CommandFailed as error:
-            log.warning("IPv6 is not forwarded", error=str(error))
+            kernel.restore_forwarding()  # what is on is not written: a container may read it only
+        except VrataError as error:
+            log.error("packets are not forwarded", error=str(error))
         async with asyncio.TaskGroup() as group:
             group.create_task(self.events.run())
             for informer in self.informers:
@@ -143,6 +143,7 @@ class NodeProxy:
             for informer in self.informers:
                 await informer.synced.wait()
             self._everything = True
+            group.create_task(self._keep_forwarding())
             with contextlib.closing(RulesWatch(None, self._rules_changed, TABLE, nft.writers)) as self._watch:
                 group.create_task(self._look_regularly())
                 while True:
@@ -181,6 +182,19 @@ class NodeProxy:
         now_s = clock.monotonic_s()
         for since_s in marked.values():
             self.metrics.programming_s.observe(now_s - since_s)
+
+    async def _keep_forwarding(self) -> None:
+        """Others set these, too: tools for hardening, another program's package."""
+        while True:
+            await asyncio.sleep(FORWARDING_LOOK_S)
+            try:
+                wrong = kernel.restore_forwarding()
+            except VrataError as error:
+                log.error("packets are not forwarded", error=str(error))
+                continue
+            if wrong:
+                log.warning("somebody stopped forwarding; it goes on", was=wrong)
+                self.metrics.repairs.inc()
 
     async def _look_regularly(self) -> None:
         """Others can write to the tables: `nft flush ruleset` is the usual one."""
@@ -366,12 +380,6 @@ class NodeProxy:
                 f"spec.healthCheckNodePort: {health.port} cannot be opened on node {self.node} ({error.strerror}); "
                 "free the port on the node or recreate the Service with another one",
             )
-
-
-async def _switch_on(setting: str) -> None:
-    """Write a kernel setting unless it is on: a container may read it and not write it."""
-    if (await run("sysctl", "-n", setting)).strip() != "1":
-        await run("sysctl", "-q", "-w", f"{setting}=1")
 
 
 def _seen_of(node: Node | None) -> object:

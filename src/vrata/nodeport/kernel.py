@@ -5,11 +5,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vrata.base.errors import VrataError
-from vrata.net import nft
+from vrata.net import ip, nft
 from vrata.net.command import CommandFailed, run
 from vrata.nodeport.model import FAMILIES, TABLE, ChainName, Family, Rules, Surroundings
 from vrata.nodeport.plan import plan_change
 from vrata.nodeport.render import LAYOUT, render_skeleton, render_transaction, skeleton_chains, skeleton_sets
+
+# Between the node's own network and its pods. A node without IPv6 lacks the second one.
+FORWARDING = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
+
+
+def restore_forwarding() -> dict[str, str]:
+    """Have packets forwarded; which parameters said otherwise, and what."""
+    return ip.restore_sysctls(FORWARDING)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -308,6 +309,17 @@ async def test_what_somebody_took_away_is_noticed_and_put_back(site: Yard) -> No
         await in_node(site, lambda: kernel.replace([site.rules], AROUND))
         assert (await site.ask(site.client, CLUSTER_IP, PORT)).split()[0] in PODS, harm
         assert (await site.ask(site.client, NODE, 30090)).startswith(PODS[0])
+
+
+@pytest.mark.parametrize("key", sorted(kernel.FORWARDING))
+async def test_forwarding_that_somebody_ended_goes_on(site: Yard, key: str) -> None:
+    """It was switched on at the start, and never looked at again: no NodePort answered any more."""
+    await site.serve(view(*PODS))
+    await run("sysctl", "-qw", f"{key}=0", netns=site.node.netns)
+    looked = partial(asyncio.to_thread, in_namespace, site.node.netns, kernel.restore_forwarding)
+    assert await looked() == {key: "0"}
+    assert await looked() == {}
+    assert (await site.ask(site.client, NODE, NODE_PORT)).split()[0] in PODS
 
 
 async def test_a_replacement_leaves_nothing_of_services_that_are_gone(site: Yard) -> None:

@@ -1,6 +1,6 @@
 """The plan of one instance: it converges, leaves the settled alone, and may be cut off after any step."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import assert_never, get_args
 
 import msgspec
@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from tests.support.instances import balancer, desired_balancers, gateway
 
 from vrata.base.errors import InvalidInput
-from vrata.base.wire import DesiredInstance
-from vrata.host import model
+from vrata.base.wire import DesiredInstance, InstanceKind
+from vrata.host import model, sysctls
+from vrata.host.handover import local_addresses
 from vrata.host.model import NOTHING, Action, AnyAction, Observed, ObservedLink, Settings
 from vrata.host.plan import instance_dir, plan_instance
+from vrata.host.render import render_routes
+from vrata.net.links import LOCAL_TABLE, Route
 
 SETTINGS = Settings("host-a", "/var/lib/vrata", (("tenant", "br-tenant"), ("external", "br-external")))
 
@@ -46,7 +49,7 @@ def after(world: Observed, action: AnyAction) -> Observed:  # noqa: PLR0912
             return replace(world, conntrackd_runs=False)
         case model.MarkApplied(desired=desired):
             return replace(world, applied=desired)
-        case model.SetRoutes() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeHaproxy():
+        case model.SetRoutes() | model.SetSysctls() | model.LoadNat() | model.ReloadHaproxy() | model.ChangeHaproxy():
             return world
         case model.LoadRules(state=state):
             return replace(world, rules=state)
@@ -77,6 +80,72 @@ def test_a_plan_cut_off_anywhere_is_finished_by_the_next_one(
 @pytest.mark.parametrize("desired", [balancer(), gateway()])
 def test_a_settled_instance_needs_no_step(desired: DesiredInstance) -> None:
     assert plan_instance(carry_out(NOTHING, desired), desired, SETTINGS) == ()
+
+
+# What a step makes in the kernel or starts, and the field of `Observed` that it is compared with in every pass.
+COMPARED = {
+    model.CreateNamespace: ("namespace_exists", "sysctls"),
+    model.PlugLeg: ("links",),
+    model.UnplugLeg: ("links",),
+    model.SetRoutes: ("routes", "source_rules"),
+    model.SetSysctls: ("sysctls",),
+    model.LoadNat: ("rules_changed",),  # looked at once, then the kernel tells (`RulesWatch`)
+    model.LoadRules: ("rules", "rules_changed", "sysctls"),
+    model.StartHaproxy: ("haproxy_runs",),
+    model.AwaitHaproxy: ("haproxy_runs", "marked_unfit"),
+    model.StartKeepalived: ("keepalived_runs",),
+    model.StartConntrackd: ("conntrackd_runs",),
+    model.DeleteServers: ("servers",),
+    model.MarkFit: ("marked_unfit",),
+    model.WriteRecord: ("record",),
+    model.MarkApplied: ("applied",),
+}
+# These change or end what the fields above are about, or are done once.
+CHANGES = {
+    model.ReloadHaproxy, model.ChangeHaproxy, model.ReloadKeepalived, model.RestartKeepalived, model.StopConntrackd,
+    model.HandOver,
+}  # fmt: skip
+
+
+def test_of_every_step_it_is_said_what_it_is_compared_with() -> None:
+    assert {*COMPARED, *CHANGES} == {*get_args(AnyAction)}
+    known = {field.name for field in fields(Observed)}
+    assert {name for names in COMPARED.values() for name in names} <= known
+
+
+def as_made(desired: DesiredInstance) -> Observed:
+    """A settled instance, with all that the kernel has of it."""
+    world = carry_out(NOTHING, desired)
+    routes, rules = render_routes(desired)
+    taken_in = {Route(cidr, "lo", table=LOCAL_TABLE, local=True) for cidr in local_addresses(desired)}
+    forwards = desired.kind is InstanceKind.GATEWAY
+    tracking = sysctls.TRACKING if desired.vrrp.peer_macs else sysctls.LIBERAL if forwards else {}
+    wanted = sysctls.wanted([], forwards=forwards, tracking=tracking)
+    return replace(world, routes=frozenset({*routes, *taken_in}), source_rules=frozenset(rules), sysctls=wanted)
+
+
+@pytest.mark.parametrize("desired", [balancer(), gateway()])
+def test_whatever_somebody_takes_away_comes_back(desired: DesiredInstance) -> None:
+    """Policy rules, routes and kernel parameters were written when something was wished, and never looked at again."""
+    world = as_made(desired)
+    assert world.routes
+    assert world.source_rules is not None
+    assert world.sysctls
+    assert plan_instance(world, desired, SETTINGS) == ()
+    harmed = [replace(world, routes=world.routes - {one}) for one in world.routes]
+    harmed += [replace(world, source_rules=world.source_rules - {one}) for one in world.source_rules]
+    harmed += [replace(world, source_rules=world.source_rules | {("192.0.2.1", 7)})]
+    for one in harmed:
+        assert [type(step) for step in plan_instance(one, desired, SETTINGS)] == [model.SetRoutes, model.MarkApplied]
+    for key, value in world.sysctls.items():
+        (step, _) = plan_instance(replace(world, sysctls={**world.sysctls, key: "7"}), desired, SETTINGS)
+        assert isinstance(step, model.SetSysctls)
+        assert step.values == ((key, value),)
+    for link in world.links:
+        others = tuple(one for one in world.links if one is not link)
+        for wrong in (replace(link, is_up=False), replace(link, bridge=None), replace(link, mtu=1)):
+            steps = plan_instance(replace(world, links=(*others, wrong)), desired, SETTINGS)
+            assert [step.leg.name for step in steps if isinstance(step, model.PlugLeg)] == [link.name]
 
 
 @pytest.mark.parametrize("desired", [balancer(), gateway()])
