@@ -280,6 +280,25 @@ async def test_wrong_input_is_told_and_others_are_served(
     await ground.served("wrong")
 
 
+@pytest.mark.parametrize("served", [False, True])
+async def test_an_id_that_a_person_wrote_stays_when_the_type_changes(ground: Ground, served: bool) -> None:
+    """It was taken away, as the one that we write is, which must go: the load balancer that it names is gone."""
+    theirs = "00000000-0000-4000-8000-000000000000"
+    if served:
+        await ground.apply("web")
+        await ground.served("web")
+        assert BALANCER_ID in (await ground.service("web"))["metadata"]["annotations"]
+    else:
+        await ground.apply("web", annotations={BALANCER_ID: theirs})
+        await ground.told("web", "load-balancer-id", "of this project")
+    await ground.kubectl("patch", "service", "web", "-p", '{"spec":{"type":"ClusterIP"}}')
+    async with asyncio.timeout(90):
+        while (await ground.service("web"))["metadata"].get("finalizers"):
+            await asyncio.sleep(0.05)
+    annotations = (await ground.service("web"))["metadata"].get("annotations") or {}
+    assert annotations.get(BALANCER_ID) == (None if served else theirs)
+
+
 async def test_changes_of_affinity_limits_and_sources_apply(ground: Ground) -> None:
     """Only a new pool took sessionAffinity (complaint E15)."""
     await ground.apply("web")

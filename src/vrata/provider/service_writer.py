@@ -53,7 +53,8 @@ class ServiceWriter:
     async def release(self, service: Service, *, keep_id: bool) -> None:
         """Nothing of it is left in the cloud: it may go, or live on as another type.
 
-        `keep_id`: the load balancer that its annotation names is there still; the annotation is a person's.
+        `keep_id`: the load balancer that its annotation names is there still; the annotation is a person's. So it is where
+        there is no address beside it: we write both.
         Only as it was seen: if it has changed since then, it may want a load balancer again, and without the finalizer
         nobody would take that away. The change brings another pass.
         """
@@ -64,6 +65,7 @@ class ServiceWriter:
             if not version:
                 return
         left = [entry for entry in service.metadata.finalizers if entry != FINALIZER]
+        keep_id = keep_id or BALANCER_ADDRESS not in service.metadata.annotations
         ours = dict.fromkeys((*(() if keep_id else (BALANCER_ID,)), BALANCER_ADDRESS, SOURCES))
         metadata = {"resourceVersion": version, "finalizers": left, "annotations": ours}
         await self._patch(service, {"metadata": metadata})
