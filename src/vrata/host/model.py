@@ -13,7 +13,7 @@ from vrata.base.wire import DesiredInstance, Leg, Wire
 from vrata.haproxy.model import TlsFile
 from vrata.haproxy.plan import Change
 from vrata.host.forwarding import Flow
-from vrata.net.links import Route
+from vrata.net.routes import Route
 
 RULE_PRIORITY = 1000  # of the policy rules of an instance
 EMPTY_DIRECTORY = "root"  # of each instance: what HAProxy's workers see of the host

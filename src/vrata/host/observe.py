@@ -13,8 +13,9 @@ from vrata.host.store import HostStore
 from vrata.host.sysctls import all_of
 from vrata.net import ip
 from vrata.net.command import run
-from vrata.net.links import Route, find_link, list_links, list_routes, list_source_rules
+from vrata.net.links import find_link, list_links, list_routes, list_source_rules
 from vrata.net.netns import in_namespace
+from vrata.net.routes import Route
 
 
 async def observe_instance(store: HostStore, instance_id: str, parts: InstanceParts) -> Observed:

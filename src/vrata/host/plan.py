@@ -62,7 +62,7 @@ from vrata.host.render import (
     validate_instance,
 )
 from vrata.host.rules import Table, digest, render_change
-from vrata.net.links import LOCAL_TABLE, Route
+from vrata.net.routes import LOCAL_TABLE, Route
 from vrata.vrrp.model import Router
 from vrata.vrrp.packet import encode_goodbye
 from vrata.vrrp.render import advertised_addresses

@@ -33,7 +33,7 @@ from vrata.host.l7 import l7_rule
 from vrata.host.model import EMPTY_DIRECTORY
 from vrata.host.pair_guard import CONNTRACK_PORT, PEERS_PORT
 from vrata.host.tls import TlsFiles
-from vrata.net.links import MAIN_TABLE, Route
+from vrata.net.routes import MAIN_TABLE, Route
 from vrata.vrrp.model import Router, VirtualAddress
 
 PING_PORT = 1026  # on the loopback of the namespace: `vrata.host.ping_checks` answers HAProxy there

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from vrata.net.routes import Route
+
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
 _INTERFACE = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
@@ -54,20 +56,6 @@ class Link:
     master: int | None
     addresses: tuple[Address, ...] = ()
     is_up: bool = True
-
-
-MAIN_TABLE, LOCAL_TABLE = 254, 255
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where packets to a network go: out of an interface, perhaps by a gateway, or in (`local`)."""
-
-    to: str
-    dev: str
-    via: str = ""
-    table: int = MAIN_TABLE
-    local: bool = False
 
 
 def list_links() -> tuple[Link, ...]:

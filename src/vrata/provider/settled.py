@@ -46,8 +46,8 @@ def half_settled(desired: Desired, balancer: Observed, plan: Plan) -> Settled | 
     pools = []
     for listener in desired.listeners:
         pool, wanted = there.get((listener.protocol, listener.port)), listener.pool.members
-        if pool is None or len(wanted - pool.members) > MEMBERS_AT_ONCE:
-            return None
+        if pool is None or len(wanted - pool.members) > MEMBERS_AT_ONCE or pool.protocol != listener.pool.protocol:
+            return None  # also where another pool is being filled that is to take its place
         written = pool.id in plan.calls[0].path
         pools.append((pool.id, members_print(wanted if written else pool.members)))
     return replace(settled(desired, balancer, plan.addresses), pools=tuple(pools))

@@ -16,7 +16,7 @@ from vrata.host.handover import local_addresses
 from vrata.host.model import NOTHING, Action, AnyAction, Observed, ObservedLink, Settings
 from vrata.host.plan import instance_dir, plan_instance
 from vrata.host.render import render_routes
-from vrata.net.links import LOCAL_TABLE, Route
+from vrata.net.routes import LOCAL_TABLE, Route
 
 SETTINGS = Settings("host-a", "/var/lib/vrata", (("tenant", "br-tenant"), ("external", "br-external")))
 
