@@ -193,7 +193,7 @@ class NodeProxy:
                 log.error("packets are not forwarded", error=str(error))
                 continue
             if wrong:
-                log.warning("somebody stopped forwarding; it goes on", was=wrong)
+                log.warning("somebody stopped forwarding; it was switched on again", was=wrong)
                 self.metrics.repairs.inc()
 
     async def _look_regularly(self) -> None:
