@@ -244,6 +244,7 @@ async def test_services_share_a_balancer(ground: Ground) -> None:
     assert await ground.addresses("more-1") == await ground.addresses("web")
     await ground.apply("greedy", annotations=annotations, ports=[{"port": 80}])
     assert ground.name("web") in await ground.told("greedy", "belongs to", "another port")
+    assert await ground.addresses("greedy") == []
     await ground.kubectl("delete", "service", "greedy")  # or it takes the port as soon as it is free
     await ground.kubectl("delete", "service", "web", "more-0", "--wait=false")
     async with asyncio.timeout(90):

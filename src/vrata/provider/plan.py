@@ -80,7 +80,8 @@ def plan_ensure(desired: Desired, world: World) -> Plan:
         allowed = [(index, one) for index, one in enumerate(desired.listeners) if one not in conflicts]
         writes = list(_differences(desired, balancer, allowed, blocked, world.swaps))
         calls += writes[:1]
-    shows = ADDRESS not in blocked and not floating.problem and _is_served(desired, balancer)
+    # A port of somebody else answers, but not for this Service.
+    shows = ADDRESS not in blocked and not floating.problem and not conflicts and _is_served(desired, balancer)
     return Plan(
         tuple(calls),
         settled=not calls and not pending and len(problems) == len(desired.problems),

@@ -72,6 +72,9 @@ def test_a_guest_comes_and_goes_and_the_owner_has_what_it_had(
         assert "public address" in problem
     if problem:
         assert not [row for row in twin.listeners.values() if GUEST in row["tags"]]
+    own = {row["protocol_port"] for row in twin.listeners.values() if GUEST in row["tags"]}
+    if plan_ensure(guest, twin.world(guest)).addresses:  # the owner's listener answers on a port that the guest lacks
+        assert {listener.port for listener in guest.listeners} <= own
     settle(twin, guest, remove=True)
     assert of_the_owner(twin, guest) == before
 
