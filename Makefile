@@ -47,6 +47,10 @@ bench-%:
 	@tools/setup bench
 	python -m bench $*
 
+.PHONY: docs
+docs: setup  ## The documentation as a site in build/site (needs npm); a broken link or anchor fails
+	@tools/docs
+
 .PHONY: image
 image: setup  ## The container image in dist/, with its SBOM; the same commit gives the same digest (as root, a minute)
 	@tools/image
@@ -82,6 +86,8 @@ lock:  ## Resolve dependencies again into requirements.lock (hashes, no index ad
 	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/interop-openstacksdk.lock \
 	  tools/interop-openstacksdk.in
+	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o tools/docs.lock tools/docs.in
 
 .PHONY: conformance-octavia
 conformance-octavia: setup  ## Octavia's own API tests (632) against the cloud, in four modes of roles
