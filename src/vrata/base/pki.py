@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -113,7 +113,11 @@ def fingerprint(certificate: bytes) -> str:
 
 def is_pair(pair: Pair) -> bool:
     """Whether the key is the certificate's. ValueError if one of them cannot be read."""
-    found, key = x509.load_pem_x509_certificate(pair.certificate), serialization.load_pem_private_key(pair.key, None)
+    found = x509.load_pem_x509_certificate(pair.certificate)
+    try:
+        key = serialization.load_pem_private_key(pair.key, None)
+    except (TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
+        raise ValueError(str(error)) from error
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     return found.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
 

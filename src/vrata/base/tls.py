@@ -79,7 +79,9 @@ class ServerTls:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
                 self.context,
             ):  # a failure leaves the first in pieces
-                context.load_cert_chain(self._certificate, self._key)
+                context.load_cert_chain(
+                    self._certificate, self._key, password=""
+                )  # or OpenSSL asks the terminal for one
         except (OSError, ssl.SSLError) as error:
             remedy = "give a certificate chain and its key, in PEM, without a password"
             raise VrataError(f"{self._certificate}, {self._key}: {error}", remedy=remedy) from error

@@ -178,6 +178,9 @@ class Agents:
         if scheme != "Bearer" or body is None:
             return _text("send the token as `Authorization: Bearer`, and a request for a certificate in PEM", 400)
 
+        if refused := await self.store.read(lambda tx: host_access.refuse_token(tx, secret, host)):
+            return _text(refused.reason, refused.status)
+
         def work(tx: Tx) -> bytes | host_access.Refusal:
             return host_access.use_token(tx, secret, host) or host_access.issue(tx, authority, body, host)
 

@@ -42,8 +42,8 @@ def new_token(tx: Tx, host: str, authority: bytes, life: timedelta = TOKEN_LIFE)
     return token
 
 
-def use_token(tx: Tx, secret: str, host: str) -> Refusal | None:
-    """Use up a token; None: it was good."""
+def refuse_token(tx: Tx, secret: str, host: str) -> Refusal | None:
+    """Why a token cannot be used; None: it can. Nothing is written, so whoever guesses takes no turn to write."""
     c = t.host_tokens.c
     found = tx.one(sa.select(c.host, c.ends).where(c.hash == _hash(secret)))
     if found is None or found["ends"] < tx.now():
@@ -52,7 +52,14 @@ def use_token(tx: Tx, secret: str, host: str) -> Refusal | None:
         )
     if found["host"] != host:
         return Refusal(403, f"this token is for another host than {host}; give the name that it was made for")
-    used = tx.execute(sa.delete(t.host_tokens).where(c.hash == _hash(secret)))
+    return None
+
+
+def use_token(tx: Tx, secret: str, host: str) -> Refusal | None:
+    """Use up a token; None: it was good."""
+    if refused := refuse_token(tx, secret, host):
+        return refused
+    used = tx.execute(sa.delete(t.host_tokens).where(t.host_tokens.c.hash == _hash(secret)))
     return None if used else Refusal(403, "this token has been used; make one with `vrata cloud host-token`")
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.kubernetes import wait_for
@@ -307,6 +308,7 @@ WRONG: dict[str, tuple[str, str]] = {  # what becomes of the configuration file,
     "no TOML": ("region = ", "write TOML"),
     "a missing certificate": ("tls-cert = '/nowhere.crt'", "/nowhere.crt: No such file"),
     "a key of another": ("host-ca-key = 'DIR/pki/server.key'", "not the key of"),
+    "a key with a password": ("tls-key = 'SEALED'", "PEM, without a password"),
     "PostgreSQL in plain text": ("", "is asked without TLS (sslmode=prefer); add ?sslmode=verify-full"),
 }
 
@@ -322,8 +324,21 @@ def test_a_configuration_that_is_wrong_is_one_line_that_names_it(cloud: Running,
         )
     key = line.partition(" ")[0]
     kept = [one for one in text.splitlines() if not (key and one.startswith(f"{key} "))]
-    (tmp_path / "wrong.toml").write_text("\n".join([*kept, line.replace("DIR", str(cloud.directory))]))
-    status = 2 if what not in {"a missing certificate", "a key of another", "PostgreSQL in plain text"} else 1
+    (tmp_path / "wrong.toml").write_text(
+        "\n".join([*kept, line.replace("DIR", str(cloud.directory)).replace("SEALED", str(tmp_path / "sealed"))])
+    )
+    key_pem = (cloud.directory / "pki/server.key").read_bytes()
+    own = serialization.load_pem_private_key(key_pem, None)
+    sealed = own.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+    )
+    (tmp_path / "sealed").write_bytes(sealed)
+    status = (
+        2
+        if what
+        not in {"a missing certificate", "a key of another", "a key with a password", "PostgreSQL in plain text"}
+        else 1
+    )
     assert said in run("--config", tmp_path / "wrong.toml", "cloud", "check-config", status=status)
 
 
