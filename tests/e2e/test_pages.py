@@ -77,4 +77,5 @@ def test_a_command_that_prints_something_else_would_be_noticed(tmp_path: Path) -
 
 def test_lines_are_compared_in_order_and_without_numbers() -> None:
     assert missing_lines(["pod a-1 …", "done"], "pod   a-22 Running\n\ndone\n") == []
+    assert missing_lines(["a 1/1 40s"], "a 1/1 2m19s\n") == []
     assert missing_lines(["done", "pod a-1"], "pod a-22\ndone\n") == ["pod a-1"]

@@ -17,7 +17,8 @@ _BLOCK = re.compile(
     r"^(?:<!-- run on: (?P<where>[a-z ]+) -->\n)?```sh\n(?P<commands>.*?)^```\n(?:\n*^```text\n(?P<shown>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
-_VARIES = re.compile(r"\bhost-[a-z]\b|\b[0-9a-f]{5,}\b|\d+(?:\.\d+)*")
+# Also ages as kubectl writes them: 40s, 2m19s.
+_VARIES = re.compile(r"\bhost-[a-z]\b|\b[0-9a-f]{5,}\b|\b(?:\d+[dhm])*\d+[dhms]\b|\d+(?:\.\d+)*")
 
 
 @dataclass(frozen=True)
