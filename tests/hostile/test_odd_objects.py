@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from tests.support.fabric import wait_until
 
 from vrata.kube import resources
 from vrata.kube.client import Kube, Resource, Unreadable
 from vrata.kube.config import Credentials, KubeConfig
 from vrata.kube.informer import Informer
+from vrata.kube.metrics import watch_informers
 from vrata.kube.objects import Service
 
 Json = dict[str, Any]
@@ -75,6 +77,10 @@ async def test_the_others_of_a_list_are_read() -> None:
     async with informed(server) as (informer, reported):
         assert set(informer.objects) == {"default/before", "default/after"}
         assert set(informer.unreadable) == {"default/odd", ""}
+        figures = CollectorRegistry()
+        watch_informers(figures, lambda: [informer])
+        assert figures.get_sample_value("vrata_unreadable_objects", {"resource": "services"}) == 2
+        assert figures.get_sample_value("vrata_watch_failing", {"resource": "services"}) == 0
         [(resource, found)] = [one for one in reported if one[1].metadata.name]
         assert (resource, found.metadata.key) == (resources.SERVICES, "default/odd")
         assert "$.spec.ports" in found.error

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,12 +12,18 @@ from starlette.routing import Route
 
 
 def operations(
-    registry: CollectorRegistry, missing: Callable[[], str], refresh: Callable[[], Awaitable[None]] | None = None
+    part: str,
+    registry: CollectorRegistry,
+    missing: Callable[[], str],
+    refresh: Callable[[], Awaitable[None]] | None = None,
 ) -> Starlette:
     """The application; `missing` says what it takes to be ready, empty if nothing. `refresh` is called before figures are told.
 
-    /healthz answers as long as the event loop turns: what it can not heal itself ends the process.
+    /healthz answers as long as the event loop turns: what it can not heal itself ends the process. The registry gets
+    `vrata_ready` with the name of the part.
     """
+    ready = Gauge("vrata_ready", "1 while /readyz answers with 200.", ["part"], registry=registry)
+    ready.labels(part).set_function(lambda: float(not missing()))
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from vrata.base.errors import VrataError
-from vrata.base.pki import Pair, is_pair
+from vrata.base.pki import Pair, is_pair, validity
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,10 @@ class ServerTls:
                 remedy = "give the file of the hosts' authority"
                 raise VrataError(f"{clients}: {error.strerror or error}", remedy=remedy) from error
             self.context.verify_mode = ssl.CERT_OPTIONAL
+
+    def ends(self) -> float:
+        """When the certificate that is used ends, in seconds since the epoch."""
+        return validity(self._loaded[0])[1].timestamp()
 
     def look(self) -> bool:
         """Use new files if there are any; whether there were. Those that cannot be used are left, with a warning."""

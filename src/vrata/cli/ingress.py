@@ -221,7 +221,8 @@ def command(
             )
             controller = Controller(kube, settings, folder, StatusWriter(kube, publish_service, leadership))
             if operations_port is not None:
-                told = telling(operations_port, controller.metrics.registry, controller.lacks, controller.count_hosts)
+                figures = controller.metrics.registry
+                told = telling("ingress", operations_port, figures, controller.lacks, controller.count_hosts)
                 await stack.enter_async_context(told)
             await controller.run()
 

@@ -11,13 +11,17 @@ from vrata.base.errors import InvalidInput
 
 @asynccontextmanager
 async def telling(
-    port: int, registry: Any, lacks: Callable[[], str], refresh: Callable[[], Awaitable[None]] | None = None
+    part: str,
+    port: int,
+    registry: Any,
+    lacks: Callable[[], str],
+    refresh: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[None]:
     """Answer on a port of all addresses as long as this lasts; InvalidInput if somebody else has it."""
     from vrata.base.asgi import serve_http
     from vrata.base.operations import operations
 
-    task = asyncio.ensure_future(serve_http(operations(registry, lacks, refresh), [_listen(port)]))
+    task = asyncio.ensure_future(serve_http(operations(part, registry, lacks, refresh), [_listen(port)]))
     try:
         yield
     finally:

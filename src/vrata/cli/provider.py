@@ -18,6 +18,8 @@ from vrata.cli.provider_options import Given, given, with_cloud_options
 from vrata.cli.running import run_until_signalled
 from vrata.kube import config, manifests
 from vrata.kube.client import Kube
+from vrata.kube.informer import Informer
+from vrata.kube.metrics import watch_informers
 from vrata.provider.conf import Conf
 from vrata.provider.nodes.model import NodeSettings
 
@@ -136,7 +138,7 @@ async def _serve(
                     return "" if leadership.looked else "waiting for the API server"
                 return missing()
 
-            await stack.enter_async_context(telling(http_port, metrics.registry, lacks))
+            await stack.enter_async_context(telling("provider", http_port, metrics.registry, lacks))
         await (leadership.run(work) if leadership else work())
 
 
@@ -161,11 +163,13 @@ def _controllers(
     from vrata.provider.controller import Provider
 
     runs: list[Run] = []
+    informers: list[Informer[Any]] = []
     lacks: list[Callable[[], str]] = []
     if "service" in chosen and said.conf.enabled:
         provider = Provider(kube, cloud, said.settings)
         runs.append(provider.run)
         lacks.append(provider.lacks)
+        informers.extend(provider.informers)
         cloud.metrics.watch_queue(lambda: len(provider.queue))
 
     halves = {"node", "node-lifecycle"} & chosen
@@ -175,15 +179,19 @@ def _controllers(
         nodes = NodeController(kube, cloud, node_settings(said.conf, halves))
         runs.append(nodes.run)
         lacks.append(nodes.lacks)
+        informers.append(nodes.nodes)
     if "route" in chosen:
         from vrata.provider.nodes.route_controller import RouteController
 
         routes = RouteController(kube, cloud, said.conf.networking.router_id, clusters)
         runs.append(routes.run)
         lacks.append(routes.lacks)
+        informers.append(routes.nodes)
 
     if not runs:
         raise InvalidInput("[loadbalancer] enabled", "false", "enable it, or end this program: nothing is left to do")
+
+    watch_informers(cloud.metrics.registry, lambda: informers)
 
     def missing() -> str:
         return "; ".join(said for said in (one() for one in lacks) if said)

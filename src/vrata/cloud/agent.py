@@ -39,6 +39,7 @@ REPORT_MAX = 16 * 1024 * 1024  # bytes: 200 instances with 1,000 members each
 REPORT_WAIT_S = 1.5  # an answer takes no longer: the host's next sign of life comes after it
 RETRY_S = 5.0  # a pair that cannot be made whole is looked at so often while the hosts stay the same
 TRIM_S = 10.0
+CALLED_LATELY_S = 300.0  # a host may call another replica from then on, with another certificate
 
 
 class Hub:
@@ -128,6 +129,7 @@ class Agents:
         self._hosts: tuple[tuple[Any, ...], ...] | None = None
         self._tried: dict[str, float] = {}  # owner -> when it was settled in vain since hosts changed
         self._trimmed = 0.0
+        self._shown: dict[str, tuple[float, float]] = {}  # host -> when its certificate ends, when it was accepted last
         self._accepted: dict[tuple[str, HostCertificate | None], float] = {}
 
     def routes(self) -> list[BaseRoute]:
@@ -156,8 +158,15 @@ class Agents:
         refusal = await self.store.read(lambda tx: host_access.refusal(tx, host, shown))
         if refusal is not None:
             return _text(refusal.reason, refusal.status)
+        if shown is not None:
+            self._shown[host] = (shown.ends.timestamp(), now)
         self._accepted = {one: at for one, at in self._accepted.items() if at > now - ACCEPTED_S} | {key: now}
         return None
+
+    def first_end(self) -> float | None:
+        """When the first certificate ends of the hosts that have called here lately; None if none has shown one."""
+        since = clock.monotonic_s() - CALLED_LATELY_S
+        return min((end for end, at in tuple(self._shown.values()) if at > since), default=None)
 
     async def _authority(self, _request: Request) -> Response:
         """The authority's certificate: who joins compares it with the token's fingerprint before anything else."""

@@ -47,6 +47,8 @@ async def run(service: Service, listeners: Listeners) -> None:
         app, hosts = service.together(), None
     gc.collect()
     gc.freeze()  # modules and routes stay: a collection that looks through them takes 50 ms, in the middle of an answer
+    if listeners.tenants_tls:
+        service.metrics.watch_end("server", listeners.tenants_tls.ends)
     ready = asyncio.Event()
     tls = listeners.tenants_tls.context if listeners.tenants_tls else None
     tenants = partial(serve_http, app, listeners.tenants, tls=tls, grace_s=GRACE_S, limits=limits, started=ready.set)

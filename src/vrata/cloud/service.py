@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from vrata.base import clock, ids
+from vrata.base import clock, ids, pki
 from vrata.cloud import noop
 from vrata.cloud.agent import Agents
 from vrata.cloud.audit import Audit, Trace
@@ -60,15 +60,19 @@ class Service:
         self.agents = Agents(store, settings)
         store.changed, store.unsettled = self.agents.hub.changed, self.agents.hub.look_around
         store.reserved = reserved_addresses(settings)
-        self._metrics = Metrics(store, settings.metrics_token)
-        store.happened, store.held = self._metrics.happened, self._metrics.held
+        self.metrics = Metrics(store, settings.metrics_token)
+        self.metrics.watch_end("host", self.agents.first_end)
+        if settings.host_authority is not None:
+            end = pki.validity(settings.host_authority.certificate)[1].timestamp()
+            self.metrics.watch_end("authority", lambda: end)
+        store.happened, store.held = self.metrics.happened, self.metrics.held
         self._store, self._settings = store, settings
         self._hashing = SlowWork("hashing", hashing_threads())
         self._parsing = SlowWork("parsing", PARSERS)
         self._slow_parsing = SlowWork("slow-parsing", 1)
         self._reading = SlowWork("reading", LONG_BODIES, LONG_WAITING)
         self._frame = Frame(
-            store, settings, tokens.caller, self._metrics.answered, audit or Audit(), self._hashing, self._parsing,
+            store, settings, tokens.caller, self.metrics.answered, audit or Audit(), self._hashing, self._parsing,
             self._slow_parsing, self._reading,
         )  # fmt: skip
 
@@ -99,7 +103,7 @@ class Service:
         versions = tuple(f"{balancer}/{v}{rest}" for v in ("v2.0", "v2") for rest in ("/lbaas", ""))
         login = auth.Login(self._frame)
         return [
-            Route("/metrics", self._metrics.serve),
+            Route("/metrics", self.metrics.serve),
             Route("/identity/v3/auth/tokens", login.issue, methods=["POST"]),
             Route("/identity/v3/users/{id}/password", login.change_password, methods=["POST"]),
             *mount(balancing.HEALTH, ("", balancer), OCTAVIA),

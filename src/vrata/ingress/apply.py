@@ -15,6 +15,7 @@ from typing import assert_never
 import structlog
 
 from vrata.base.clock import monotonic_s
+from vrata.base.errors import VrataError
 from vrata.base.files import write_atomic
 from vrata.haproxy.certificates import self_signed
 from vrata.haproxy.model import FileKind, TlsFile
@@ -324,10 +325,14 @@ class Proxy:
         self.running = None
         self._metrics.reloads.labels(reason.reason).inc()
         log.info("haproxy reload", reason=reason.reason, detail=reason.detail, backends=len(owners), slots=len(slots))
-        if self.haproxy.running():
-            await self.haproxy.reload()
-        else:
-            self._watch_it(await self.haproxy.start())
+        try:
+            if self.haproxy.running():
+                await self.haproxy.reload()
+            else:
+                self._watch_it(await self.haproxy.start())
+        except VrataError:
+            self._metrics.reloads_refused.inc()
+            raise
         write_atomic(self._maker, self._made_by())
 
     def _write(self, name: str, rows: Iterable[tuple[str, str]]) -> None:

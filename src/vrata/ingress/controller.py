@@ -49,6 +49,7 @@ from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.events import Recorder
 from vrata.kube.informer import Informer
+from vrata.kube.metrics import watch_informers
 from vrata.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Service
 from vrata.loop.queue import backoff_s
 
@@ -111,7 +112,9 @@ class Controller:
             self.metrics.watch_hosts(lambda: self._by_host)
         for informer in self._informers:
             informer.on_unreadable(self.events.unreadable)
-        self.metrics.watch("unreadable_objects", "Objects that cannot be decoded.", self._count_unreadable)
+        watch_informers(self.metrics.registry, lambda: self._informers)
+        self.metrics.watch("leader", "1 while this replica writes statuses.", status.is_writing)
+        self.metrics.watch_certificates(lambda: self.secrets.ends)
         self.ingresses.on_change(self._ingress_changed)
         self.classes.on_change(self._class_changed)
         self.services.on_change(self._service_changed)
@@ -280,9 +283,6 @@ class Controller:
         """What it still takes to be ready; empty if nothing."""
         reasons = [reason for informer in self._informers if (reason := informer.not_ready_reason())]
         return "; ".join(reasons) or ("" if self._done else "HAProxy does not serve yet")
-
-    def _count_unreadable(self) -> int:
-        return sum(len(informer.unreadable) for informer in self._informers)
 
     async def count_hosts(self) -> None:
         """Read the figures by host, if there are any."""

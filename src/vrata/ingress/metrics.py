@@ -6,11 +6,11 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from vrata.ingress.endpoints import port_of, service_of
-from vrata.ingress.model import BackendKey, Slot
+from vrata.ingress.model import BackendKey, SecretKey, Slot
 
 # HAProxy's counters (configuration manual 2.6, section 4.2, «stick-table»).
 _BY_HOST = {
@@ -31,6 +31,9 @@ class Metrics:
         self.reloads = Counter(
             "vrata_haproxy_reloads", "Starts and reloads of HAProxy.", ["reason"], registry=self.registry
         )
+        self.reloads_refused = Counter(
+            "vrata_haproxy_reloads_refused", "Starts and reloads that HAProxy refused.", registry=self.registry
+        )
         self.pass_seconds = Histogram(
             "vrata_ingress_pass_seconds", "Time of a pass.", buckets=BUCKETS_S, registry=self.registry
         )
@@ -39,6 +42,10 @@ class Metrics:
     def watch(self, name: str, text: str, value: Callable[[], int]) -> None:
         """A number that is asked for when the figures are."""
         Gauge(f"vrata_ingress_{name}", text, registry=self.registry).set_function(value)
+
+    def watch_certificates(self, ends: Callable[[], Mapping[SecretKey, float]]) -> None:
+        """When the certificate of each Secret ends."""
+        self.registry.register(_Certificates(ends))
 
     def watch_hosts(self, counters: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
         """HAProxy's counters of each host."""
@@ -58,6 +65,18 @@ class _Places(Collector):
         for slot, backend in dict(self._owners()).items():  # in one step, for this runs in a thread
             service, port = service_of(backend), port_of(backend)
             family.add_metric([], {"proxy": slot, "service": service, "port": port})
+        yield family
+
+
+class _Certificates(Collector):
+    def __init__(self, ends: Callable[[], Mapping[SecretKey, float]]) -> None:
+        self._ends = ends
+
+    def collect(self) -> Iterator[Metric]:
+        name, text = "vrata_ingress_certificate_end_timestamp_seconds", "When the certificate of a Secret ends."
+        family = GaugeMetricFamily(name, text, labels=["secret"])
+        for secret, end in dict(self._ends()).items():  # in one step, for this runs in a thread
+            family.add_metric([secret], end)
         yield family
 
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from vrata.base.errors import InvalidInput, VrataError
+from vrata.base.pki import validity
 from vrata.haproxy import certificates
 from vrata.ingress.headers import HEADERS, Headers, headers_in
 from vrata.ingress.model import SecretKey
@@ -46,6 +47,7 @@ class Secrets:
         self._kube = kube
         self._changed = changed
         self._found: dict[SecretKey, Found] = {}
+        self.ends: dict[SecretKey, float] = {}  # of certificates, in seconds since the epoch
         self._wanted: set[SecretKey] = set()
         self._unread: set[SecretKey] = set()
         self._due = asyncio.Event()
@@ -65,6 +67,7 @@ class Secrets:
             self._wanted.discard(key)
             self._unread.discard(key)
             self._found.pop(key, None)
+            self.ends.pop(key, None)
 
     def _seen(self, uses: tuple[str, ...], old: PartialObject | None, new: PartialObject | None) -> None:
         entry = new or old
@@ -105,7 +108,14 @@ class Secrets:
                 found = self._found.get(key, ("SecretNotRead", f"{key!r} cannot be read ({said}); it is tried again"))
             if key in self._wanted and self._found.get(key) != found:
                 self._found[key] = found
+                self._note_end(key, found)
                 self._changed(key)
+
+    def _note_end(self, key: SecretKey, found: Found) -> None:
+        if ";" not in key and isinstance(found, str):
+            self.ends[key] = validity(found.encode())[1].timestamp()
+        else:
+            self.ends.pop(key, None)
 
     async def _ask(self, key: SecretKey) -> Found:
         namespace, _, name = key.partition(";")[0].partition("/")

@@ -36,6 +36,10 @@ class StatusWriter:
         self._wanted: list[dict[str, Any]] = []
         self._record: dict[str, Any] | None = None
 
+    def is_writing(self) -> bool:
+        """Whether statuses are this replica's to write."""
+        return self._leadership is None or self._leadership.is_held()
+
     def record(self, content: dict[str, Any] | None) -> None:
         """What the ConfigMap of `vrata.ingress.holdings` shall have from now on; None: what it has."""
         self._record = content

@@ -20,6 +20,7 @@ from vrata.kube import resources
 from vrata.kube.client import Kube
 from vrata.kube.events import About, Recorder
 from vrata.kube.informer import Informer
+from vrata.kube.metrics import watch_informers
 from vrata.kube.objects import EndpointSlice, Node, Service
 from vrata.net import ip, nft
 from vrata.net.command import CommandFailed
@@ -84,6 +85,7 @@ class NodeProxy:
         self._health = HealthServers(self._health_port_taken, lambda: self._kept)
         self.informers: tuple[Informer[Service] | Informer[EndpointSlice] | Informer[Node], ...]
         self.informers = (self.services, self.slices, self.nodes)
+        watch_informers(self.metrics.registry, lambda: self.informers)
         for informer in self.informers:
             informer.on_unreadable(self.events.unreadable)
         self.services.on_change(self._service_changed)
@@ -351,7 +353,7 @@ class NodeProxy:
         health = proxy_health(lambda: self._kept, self._is_leaving)
         for port, address, app in (
             (self.options.health_port, "", health),
-            (self.options.metrics_port, "127.0.0.1", operations(self.metrics.registry, self.not_ready_reason)),
+            (self.options.metrics_port, "127.0.0.1", operations("node", self.metrics.registry, self.not_ready_reason)),
         ):
             if port:
                 try:

@@ -183,7 +183,9 @@ def test_a_host_whose_agent_alone_is_dead_is_not_rebuilt_as_long_as_its_peer_hea
 
     def dead() -> bool:
         text = small.cloud.request("GET", "/metrics")[1]
-        return 'vrata_cloud_hosts{alive="false"} 1.0' in text
+        return {'vrata_cloud_hosts{alive="false"} 1.0', "vrata_cloud_load_balancers_without_standby 1.0"} <= {
+            *text.splitlines()
+        }
 
     wait_for(dead)
     assert hosts_of(small, balancer) == first
@@ -206,6 +208,17 @@ def vrata(small: SimpleNamespace, what: str) -> list[dict[str, Any]]:
 def took_over(at: float, cause: str, silent_s: float) -> dict[str, Any]:
     change = {"at": at, "before": "BACKUP", "after": "MASTER", "lasted_s": 60.0}
     return change | {"cause": cause, "silent_s": silent_s}
+
+
+def test_a_build_that_no_host_ends_is_measured(small: SimpleNamespace) -> None:
+    small.demo.load_balancer.create_load_balancer(name="waiting", vip_subnet_id=small.subnet.id)
+
+    def pending_s() -> float:
+        text = small.cloud.request("GET", "/metrics")[1]
+        return float(text.partition("\nvrata_cloud_longest_pending_seconds ")[2].partition("\n")[0])
+
+    wait_for(lambda: pending_s() > 0.5)
+    assert pending_s() < 3600
 
 
 def test_a_failover_is_kept_with_its_length_told_once_and_counted_by_its_cause(small: SimpleNamespace) -> None:
@@ -238,6 +251,7 @@ def test_a_failover_is_kept_with_its_length_told_once_and_counted_by_its_cause(s
     assert 'vrata_cloud_failover_seconds_count{cause="good-bye"} 2.0' in text
     assert 'cause="first"' not in text
     assert "vrata_cloud_build_seconds_count 2.0" in text
+    assert "vrata_cloud_longest_pending_seconds 0.0" in text
 
     hosts["host-b"].transitions[mine["host-b"]] = [took_over(5000.0 + number, "silence", 0.2) for number in range(1100)]
     hosts["host-b"].report()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -270,12 +271,19 @@ def test_new_certificate_files_are_used_without_a_restart(cloud: Running) -> Non
     assert certificate.read_bytes() != good
 
 
-def test_metrics_ask_for_their_token(cloud: Running) -> None:
+def test_metrics_ask_for_their_token_and_say_when_certificates_end(cloud: Running, tmp_path: Path) -> None:
     token = (cloud.directory / "metrics-token").read_text().strip()
     assert cloud.ask("GET", "/metrics", port=cloud.port)[0] == 401
     assert cloud.ask("GET", "/metrics", port=cloud.port, token="x")[0] == 401
+    cloud.join("figures", tmp_path)
+    assert cloud.ask("PUT", "/agent/v1/hosts/figures/report", tmp_path, body=REPORT)[0] == 204
     status, said = cloud.ask("GET", "/metrics", port=cloud.port, token=token)
     assert (status, "vrata_cloud_hosts" in said) == (200, True)
+    ends = dict(re.findall(r'^vrata_cloud_certificate_end_timestamp_seconds{of="(\w+)"} (\S+)$', said, re.MULTILINE))
+    for of, name in (("server", "server"), ("authority", "ca")):
+        end = pki.validity((cloud.directory / f"pki/{name}.crt").read_bytes())[1]
+        assert float(ends[of]) == end.timestamp()
+    assert float(ends["host"]) <= pki.validity((tmp_path / "host.crt").read_bytes())[1].timestamp()
 
 
 def test_another_machine_of_the_cloud_takes_its_files(cloud: Running, tmp_path: Path) -> None:

@@ -70,6 +70,24 @@ def test_metrics_count_requests_and_load_balancers_and_name_no_tenant(cloud: Clo
     assert 'vrata_cloud_requests_total{api="network",method="GET",status="401"}' in text
     assert 'vrata_cloud_hosts{alive="true"}' in text
     assert "demo" not in text
+    if cloud.database is None:  # SQLite
+        assert 'vrata_cloud_disk_bytes{state="free"}' in text
+
+
+def test_metrics_count_the_addresses_of_external_networks_only(cloud: Cloud) -> None:
+    admin = cloud.connect("admin")
+    made = {}
+    for name, external in (("public", True), ("inner", False)):
+        network = admin.network.create_network(name=f"figures-{name}", is_router_external=external)
+        pools = [{"start": "198.51.100.10", "end": "198.51.100.19"}]
+        made[name] = admin.network.create_subnet(
+            network_id=network.id, ip_version=4, cidr="198.51.100.0/24", allocation_pools=pools
+        )
+        admin.network.create_port(network_id=network.id)
+    text = cloud.request("GET", "/metrics")[1]
+    assert f'vrata_cloud_external_addresses{{state="used",subnet="{made["public"].id}"}} 1.0' in text
+    assert f'vrata_cloud_external_addresses{{state="free",subnet="{made["public"].id}"}} 9.0' in text
+    assert made["inner"].id not in text
 
 
 @pytest.mark.parametrize(("least", "status"), [("0013", 0), ("0099", 1)])

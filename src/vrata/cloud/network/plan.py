@@ -74,6 +74,11 @@ def free(pools: Iterable[Pool], taken: Container[int], version: int) -> Iterator
                 yield str(made)
 
 
+def size(pools: Iterable[Pool]) -> int:
+    """How many addresses the pools have."""
+    return sum(end - start + 1 for start, end in map(_range, pools))
+
+
 def in_pools(wanted: Address, pools: Iterable[Pool]) -> bool:
     """Whether one of the pools holds the address."""
     ranges = ((ipaddress.ip_address(pool["start"]), ipaddress.ip_address(pool["end"])) for pool in pools)
