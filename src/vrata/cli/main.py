@@ -22,6 +22,7 @@ COMMANDS = {
     "top": ("top", "Show balancers live: active and standby, rates, the last failover and its length."),
     "exec": ("exec", "Run a command inside one of the sandbox's machines."),
     "demo": ("demo", "Show every feature live, step by step; ends with 1 if a step fails."),
+    "doctor": ("doctor", "Check this machine or this cluster, and say what to do."),
     "cloud": ("cloud", "Serve the OpenStack-compatible APIs."),
     "host": ("host", "Run the agent of one host."),
     "provider": ("provider", "Run the cloud provider: Services of type LoadBalancer get balancers."),
