@@ -116,7 +116,7 @@ def test_every_value_is_explained_or_named_by_itself() -> None:
     """Each block of values.yaml has a comment."""
     lines = (CHART / "values.yaml").read_text().splitlines()
     tops = [line for line in lines if re.match(r"[a-z]+:$", line)]
-    assert len(tops) == 4
+    assert len(tops) == 5
     for before, line in pairwise(lines):
         assert line not in tops or before.startswith("#"), line
 
@@ -294,3 +294,53 @@ def test_a_release_of_another_name_has_names_of_its_own(home: Path, everything: 
     names = [{(one["kind"], one["metadata"]["name"]) for one in objects} for objects in (everything, others)]
     assert names[0] & names[1] == fixed
     assert all(name.startswith("second-vrata-") for kind, name in names[1] - fixed)
+
+
+MONITORING = (
+    "monitoring.prometheusRule.enabled=true,monitoring.dashboards=true,monitoring.labels.release=prometheus",
+    "provider.serviceMonitor=true,ingress.serviceMonitor=true",
+)
+SHIPPED = CHART.parent / "monitoring"
+
+
+def test_monitoring_is_off_unless_asked_for(everything: list[Json]) -> None:
+    assert not {"PrometheusRule", "ServiceMonitor"} & {one["kind"] for one in everything}
+    assert not [one for one in everything if "grafana_dashboard" in one["metadata"].get("labels", {})]
+
+
+@pytest.mark.parametrize(
+    ("more", "left_out"),
+    [
+        ("node.enabled=false", {"vrata-cloud", "vrata-node"}),
+        ("ingress.enabled=false,monitoring.prometheusRule.cloud=true", {"vrata-ingress", "vrata-node"}),
+        ("node.enabled=true,node.apiServer.host=192.0.2.1", {"vrata-cloud"}),
+    ],
+)
+def test_alerts_are_those_of_the_file_for_the_parts_that_are_installed(
+    home: Path, more: str, left_out: set[str]
+) -> None:
+    base = "monitoring.prometheusRule.runbookBase=https://git.example/vrata/"
+    objects = render(*GIVEN, "--set", ",".join((*MONITORING, more, base)), home=home)
+    (rule,) = (one for one in objects if one["kind"] == "PrometheusRule")
+    shipped = yaml.safe_load((SHIPPED / "rules.yaml").read_text())["groups"]
+    for one in (one for group in shipped for one in group["rules"]):
+        one["annotations"]["runbook_url"] = f"https://git.example/vrata/{one['annotations']['runbook_url']}"
+    assert rule["spec"]["groups"] == [group for group in shipped if group["name"] not in left_out]
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_boards_are_the_files_in_a_config_map_that_grafana_finds(home: Path) -> None:
+    objects = render(*GIVEN, "--set", ",".join(MONITORING), home=home)
+    (found,) = (one for one in objects if one["metadata"].get("labels", {}).get("grafana_dashboard") == "1")
+    assert found["data"] == {path.name: path.read_text() for path in (SHIPPED / "boards").iterdir()}
+
+
+def test_service_monitors_name_ports_that_exist_and_keep_our_labels(home: Path) -> None:
+    """The Prometheus operator adds a label `service`, which vrata_ingress_backend_info has, too."""
+    objects = render(*GIVEN, "--set", ",".join(MONITORING), home=home)
+    ports = {port["name"] for _, _, container in containers(objects) for port in container["ports"]}
+    monitors = [one for one in objects if one["kind"] == "ServiceMonitor"]
+    assert {one["metadata"]["name"] for one in monitors} == {"vrata-provider", "vrata-ingress"}
+    for monitor in monitors:
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        assert all(one["port"] in ports and one["honorLabels"] for one in monitor["spec"]["endpoints"])

@@ -141,13 +141,17 @@ kind: ServiceMonitor
 metadata:
   name: {{ include "vrata.name" .root }}-{{ .part }}
   namespace: {{ .root.Release.Namespace }}
-  labels: {{- include "vrata.labels" . | nindent 4 }}
+  labels:
+    {{- include "vrata.labels" . | nindent 4 }}
+    {{- with .root.Values.monitoring.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 spec:
   selector:
     matchLabels: {app.kubernetes.io/instance: {{ .root.Release.Name }}, vrata.dev/metrics: {{ .part }}}
   endpoints:
     {{- range .ports }}
-    - {port: {{ .name }}, path: /metrics}
+    - {port: {{ .name }}, path: /metrics, honorLabels: true}
     {{- end }}
 {{- end }}
 {{- end }}
