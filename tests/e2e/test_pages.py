@@ -13,7 +13,10 @@ from tests.support.pages import SANDBOX, Block, missing_lines, parse_blocks, run
 
 ROOT = Path(__file__).parents[2]
 RUN_S = 600.0
-PAGES = ("README.md", "docs/tutorial/first-load-balancer.md", "docs/operating-the-provider.md")
+PAGES = (
+    "README.md", "docs/tutorial/first-load-balancer.md", "docs/operating-the-provider.md", "docs/operate/runbooks.md",
+    "docs/operate/troubleshoot.md",
+)  # fmt: skip
 CHANGING = "create|apply|patch|annotate|label|delete"
 DRY_RUN = """#!/bin/bash
 set -o pipefail

@@ -6,11 +6,13 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import pytest
+from tests.support.figures import known_metrics
 
 from vrata.cli.main import cli
 from vrata.sandbox.demo.story import STEPS
@@ -36,7 +38,9 @@ STRINGS = {
     if isinstance(node, ast.Constant) and isinstance(node.value, str)
 }
 MANIFESTS = "".join(path.read_text() for path in (ROOT / "src").rglob("*.yaml"))
-_METRIC = re.compile(r"\b(?:vrata|openstack_api|cloudprovider_openstack|service_controller|kubeproxy)_[a-z_]+[a-z]\b")
+_METRIC = re.compile(
+    r"\b((?:vrata|openstack_api|cloudprovider_openstack|service_controller|kubeproxy)_[a-z_]+[a-z])\b(?!_)(?:\{([^}]*)\})?"
+)
 _EVENT = re.compile(r"[A-Z][a-z]+(?:[A-Z][A-Za-z]+)+")
 
 
@@ -74,6 +78,8 @@ def wrong_command(line: str) -> str:
     except ValueError:  # a quote that is closed elsewhere
         return ""
     command: click.Command = cli
+    if words[:1] == ["--config"]:  # of `vrata` itself, with its value
+        del words[:2]
     while words and isinstance(command, click.Group) and not words[0].startswith("-"):
         found = command.get_command(click.Context(command), words[0])
         if not found:
@@ -101,10 +107,17 @@ def is_there(name: str) -> bool:
     return False
 
 
-def is_metric(name: str) -> bool:
-    """Whether the source has it, whole or without the prefix that its part gives to all."""
-    short = re.sub(r"^vrata_(?:cloud|ingress(?:_host)?|haproxy|provider)_", "", name)
-    return any(re.sub("_(?:total|info)$", "", one) in STRINGS or one in STRINGS for one in (name, short))
+@cache
+def metrics() -> dict[str, frozenset[str]]:
+    """Labels by name, as the registries of all parts have them."""
+    with TemporaryDirectory() as folder:
+        return known_metrics(Path(folder))
+
+
+def is_metric(name: str, labels: str = "") -> bool:
+    """Whether a part has it, with these labels; of a histogram the name alone is enough."""
+    found = next((known for one in (name, f"{name}_count") if (known := metrics().get(one)) is not None), None)
+    return found is not None and set(re.findall(r"[a-z_]+(?=[,=]|$)", re.sub('"[^"]*"', '""', labels))) <= found
 
 
 def is_said(name: str) -> bool:
@@ -127,7 +140,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         wrong += [one for one in re.findall(r"\bvrata(?:\.[a-z_A-Z]+)+(?![\w./-])", line) if not is_there(one)]
         if match := re.fullmatch(r"(?:\.\./)?((?:src|docs|tests|tools|deploy|bench)/[\w./-]+)", line):
             wrong += [] if (ROOT / match[1]).exists() or list(ROOT.glob(f"{match[1]}.py")) else [line]
-        wrong += [one for one in _METRIC.findall(line) if not is_metric(one)]
+        wrong += [f"{one}{{{labels}}}" for one, labels in _METRIC.findall(line) if not is_metric(one, labels)]
         wrong += [one for one in re.findall(r"\bvrata\.dev/[a-z-]+", line) if not is_annotation(one)]
         wrong += [line] if _EVENT.fullmatch(line) and not is_said(line) else []
         if match := re.fullmatch(r"(--[a-z][a-z-]*)(?:[ =].*)?", line):
@@ -146,6 +159,7 @@ def is_target(name: str) -> bool:
 def test_what_is_not_there_would_be_noticed() -> None:
     assert wrong_command("vrata up --hosts 3 | grep --none") == ""
     assert wrong_command("x=$(vrata top --once --none)") == "--none"
+    assert wrong_command("vrata --config cloud.toml cloud host-token --none a") == "--none"
     assert wrong_command("vrata upp") == "no command upp"
     assert wrong_command("vrata exec client curl --none") == ""
     assert is_there("vrata.net.command.inside")
@@ -154,6 +168,9 @@ def test_what_is_not_there_would_be_noticed() -> None:
     assert not is_target("benches")
     assert is_metric("vrata_cloud_write_processor_seconds")
     assert not is_metric("vrata_cloud_write_seconds")
+    assert is_metric("vrata_cloud_hosts", 'alive="true"')
+    assert is_metric("vrata_cloud_requests_total", "api,method")
+    assert not is_metric("vrata_cloud_hosts", "host")
     assert is_annotation("vrata.dev/target")
     assert not is_annotation("vrata.dev/tarjet")
     assert is_said("HostConflict")

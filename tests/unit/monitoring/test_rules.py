@@ -140,6 +140,11 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(alert: str) -> None:
     assert rule["annotations"]["runbook_url"] == f"{RUNBOOKS}#{alert.lower()}"
 
 
+def test_each_alert_has_a_runbook_and_each_runbook_its_alert() -> None:
+    sections = re.findall(r"^### (\w+)$", (ROOT / RUNBOOKS).read_text(), re.MULTILINE)
+    assert sections == list(ALERTS)
+
+
 @promtool
 def test_every_expression_of_a_board_can_be_parsed(tmp_path: Path) -> None:
     rules = [{"record": "x", "expr": one.replace("$__rate_interval", "5m")} for _, one in board_expressions()]
