@@ -139,6 +139,13 @@ def load(path: str | Path | None = None, context: str | None = None) -> KubeConf
     )
 
 
+def authority(path: Path) -> bytes:
+    """The certificates by which the current context's API server is known; empty if the kubeconfig names none."""
+    document = read_document([path])
+    chosen = _named(document, "contexts", "context", document.get("current-context"))
+    return _bytes(_named(document, "clusters", "cluster", chosen.get("cluster")), "certificate-authority") or b""
+
+
 def in_cluster() -> KubeConfig:
     """The pod's service account (Kubernetes documentation, «Accessing the Kubernetes API from a Pod»)."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")

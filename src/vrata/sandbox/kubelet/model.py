@@ -60,8 +60,16 @@ class FieldRef(Projection, frozen=True):
     field_path: str
 
 
+class KeySelector(Projection, frozen=True):
+    key: str
+    name: str = ""
+    optional: bool = False
+
+
 class EnvVarSource(Projection, frozen=True):
     field_ref: FieldRef | None = None
+    secret_key_ref: KeySelector | None = None
+    config_map_key_ref: KeySelector | None = None
 
 
 class EnvVar(Projection, frozen=True):
@@ -77,14 +85,96 @@ class ContainerPort(Projection, frozen=True):
 
 
 class Capabilities(Projection, frozen=True):
+    add: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
 
 
 class SecurityContext(Projection, frozen=True):
-    """Users and file systems are this machine's, so of what there is only this is kept."""
+    """Of a container that is a process of this machine only capabilities and privileges are kept."""
 
     capabilities: Capabilities = Capabilities()
     allow_privilege_escalation: bool = True
+    privileged: bool = False
+    read_only_root_filesystem: bool = False
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_non_root: bool | None = None
+
+
+class PodSecurityContext(Projection, frozen=True):
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_non_root: bool | None = None
+    fs_group: int | None = None
+    supplemental_groups: tuple[int, ...] = ()
+
+
+class VolumeMount(Projection, frozen=True):
+    name: str
+    mount_path: str
+    read_only: bool = False
+    sub_path: str = ""
+
+
+class Resources(Projection, frozen=True):
+    limits: dict[str, str | int | float] = {}
+
+
+class KeyToPath(Projection, frozen=True):
+    key: str
+    path: str
+    mode: int | None = None
+
+
+class FileSource(Projection, frozen=True):
+    """A Secret (`secretName` as a volume of its own, `name` as a part of another) or a ConfigMap, as files."""
+
+    name: str = ""
+    secret_name: str = ""
+    items: tuple[KeyToPath, ...] = ()
+    default_mode: int = 0o644
+    optional: bool = False
+
+
+class DownwardFile(Projection, frozen=True):
+    path: str
+    field_ref: FieldRef | None = None
+
+
+class DownwardSource(Projection, frozen=True):
+    items: tuple[DownwardFile, ...] = ()
+
+
+class TokenSource(Projection, frozen=True):
+    path: str
+    audience: str = ""
+    expiration_seconds: int = 3600
+
+
+class ProjectedPart(Projection, frozen=True):
+    secret: FileSource | None = None
+    config_map: FileSource | None = None
+    downward_api: DownwardSource | None = msgspec.field(name="downwardAPI", default=None)
+    service_account_token: TokenSource | None = None
+
+
+class ProjectedSource(Projection, frozen=True):
+    sources: tuple[ProjectedPart, ...] = ()
+    default_mode: int = 0o644
+
+
+class EmptyDir(Projection, frozen=True):
+    medium: str = ""
+    size_limit: str | int = ""
+
+
+class Volume(Projection, frozen=True):
+    name: str
+    empty_dir: EmptyDir | None = None
+    secret: FileSource | None = None
+    config_map: FileSource | None = None
+    downward_api: DownwardSource | None = msgspec.field(name="downwardAPI", default=None)
+    projected: ProjectedSource | None = None
 
 
 class Container(Projection, frozen=True):
@@ -100,6 +190,8 @@ class Container(Projection, frozen=True):
     startup_probe: Probe | None = None
     lifecycle: Lifecycle | None = None
     security_context: SecurityContext = SecurityContext()
+    resources: Resources = Resources()
+    volume_mounts: tuple[VolumeMount, ...] = ()
 
     def port_number(self, port: int | str) -> int:
         """Resolve a port that may be a name; 0 if the container has no such port."""
@@ -116,6 +208,10 @@ class PodSpec(Projection, frozen=True):
     restart_policy: str = "Always"
     service_account_name: str = ""
     termination_grace_period_seconds: int = 30
+    host_network: bool = False
+    automount_service_account_token: bool = True
+    security_context: PodSecurityContext = PodSecurityContext()
+    volumes: tuple[Volume, ...] = ()
 
 
 class PodStatus(Projection, frozen=True):
@@ -144,7 +240,10 @@ class RunningContainer(msgspec.Struct):
     exit_code: int | None = None
     finished_at: str = ""
     message: str = ""  # why it waits, if it does
+    reason: str = ""  # the word for it, where there is one of its own
     last_exit_code: int | None = None
+    last_reason: str = ""  # the word for its last end, where there is one of its own
+    image: str = ""  # digest of the image it runs from; empty: a process of this machine
 
 
 class RunningPod(msgspec.Struct):
@@ -152,7 +251,7 @@ class RunningPod(msgspec.Struct):
 
     uid: str
     key: str
-    netns: str
+    netns: str  # empty: the node's own (hostNetwork)
     link: str
     address: str
     tmp: str  # the pod's own temporary folder
@@ -223,13 +322,13 @@ def container_status(container: Container, running: RunningContainer, policy: st
     """core/v1 ContainerStatus of one container."""
     last: dict[str, Any] = {}
     if running.last_exit_code is not None:
-        last = {"terminated": _terminated(running.last_exit_code, running.started_at, running.finished_at)}
+        last = {"terminated": _terminated(running, running.last_exit_code)}
     if running.pid:
         state: dict[str, Any] = {"running": {"startedAt": running.started_at}}
     elif running.exit_code is not None and not is_restarted(policy, running.exit_code):
-        state = {"terminated": _terminated(running.exit_code, running.started_at, running.finished_at)}
+        state = {"terminated": _terminated(running, running.exit_code)}
     else:
-        reason = (
+        reason = running.reason or (
             "CrashLoopBackOff"
             if running.restarts or running.exit_code is not None
             else "CreateContainerError"
@@ -240,8 +339,8 @@ def container_status(container: Container, running: RunningContainer, policy: st
     return {
         "name": container.name,
         "image": container.image,
-        "imageID": container.image,
-        "containerID": f"process://{running.pid}" if running.pid else "",
+        "imageID": running.image or container.image,
+        "containerID": f"{'runc' if running.image else 'process'}://{running.pid}" if running.pid else "",
         "ready": bool(running.pid) and running.ready,
         "started": bool(running.pid),
         "restartCount": running.restarts,
@@ -250,12 +349,12 @@ def container_status(container: Container, running: RunningContainer, policy: st
     }
 
 
-def _terminated(exit_code: int, started_at: str, finished_at: str) -> dict[str, Any]:
+def _terminated(running: RunningContainer, exit_code: int) -> dict[str, Any]:
     return {
         "exitCode": exit_code,
-        "reason": "Completed" if exit_code == 0 else "Error",
-        "startedAt": started_at or None,
-        "finishedAt": finished_at or None,
+        "reason": running.last_reason or ("Completed" if exit_code == 0 else "Error"),
+        "startedAt": running.started_at or None,
+        "finishedAt": running.finished_at or None,
     }
 
 
