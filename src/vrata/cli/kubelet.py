@@ -22,6 +22,9 @@ from vrata.kube.client import Kube
 )
 @click.option("--state-dir", type=click.Path(path_type=Path), required=True, help="Records and logs of pods.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Directory of the sandbox's images.  [default: below the state]"
+)
 @click.option("--provider-id", type=types.WORD, default="", help="providerID of the Node object.")
 @click.option(
     "--taint", type=types.TAINT, multiple=True, metavar="KEY:EFFECT", help="Taint of the Node object (repeatable)."
@@ -33,6 +36,7 @@ def command(
     pod_cidr: str,
     state_dir: Path,
     kubeconfig: Path,
+    images: Path | None,
     provider_id: str,
     taint: tuple[str, ...],
 ) -> None:
@@ -47,6 +51,7 @@ def command(
         pod_cidr=pod_cidr,
         state_dir=state_dir,
         kubeconfig=kubeconfig,
+        images=images,
         provider_id=provider_id,
         taints=taint,
     )

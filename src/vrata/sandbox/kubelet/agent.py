@@ -18,8 +18,13 @@ from vrata.base import clock
 from vrata.base.asgi import serve_http
 from vrata.kube import resources
 from vrata.kube.client import ApiError, Kube
+from vrata.kube.events import About, Recorder
 from vrata.kube.informer import Informer
 from vrata.loop.queue import SETTLED, Requeue, WorkQueue, work
+from vrata.sandbox.containers.containers import Containers
+from vrata.sandbox.containers.images import Images
+from vrata.sandbox.containers.runtime import Runtime
+from vrata.sandbox.containers.volumes import Sources
 from vrata.sandbox.kubelet import pod as pods
 from vrata.sandbox.kubelet.model import Pod, RunningPod, pod_status
 from vrata.sandbox.kubelet.pod import PodRunner
@@ -39,6 +44,10 @@ class Kubelet:
     def __init__(self, settings: Settings, kube: Kube) -> None:
         self.settings = settings
         self.kube = kube
+        images, runtime = settings.images or settings.state_dir / "images", settings.state_dir / "runc"
+        sources = Sources(kube, settings.kubeconfig)
+        self.containers = Containers(settings.sandbox, Images(images), Runtime(runtime), sources)
+        self.events = Recorder(kube, "kubelet")
         self.runners: dict[str, PodRunner] = {}  # by pod uid
         self.queue: WorkQueue[str] = WorkQueue()
         self.pods = Informer(kube, resources.PODS, Pod, field_selector=f"spec.nodeName={settings.node}")
@@ -59,6 +68,7 @@ class Kubelet:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeat())
                 group.create_task(self._serve_logs())
+                group.create_task(self.events.run())
                 group.create_task(self.pods.run())
                 await self.pods.synced.wait()
                 await self._remove_strays()
@@ -93,9 +103,24 @@ class Kubelet:
 
     async def _begin(self, pod: Pod) -> PodRunner:
         uid = pod.metadata.uid
-        running = self._recorded.get(uid) or pods.new_running(self.settings, pod, self._free_address())
+        running = self._recorded.get(uid)
+        if running is None:
+            address = self.settings.address if pod.spec.host_network else self._free_address()
+            running = pods.new_running(self.settings, pod, address)
         self._recorded[uid] = running
-        runner = PodRunner(self.settings, pod, running, changed=lambda: self.queue.add(pod.metadata.key))
+        about = About.of("v1", "Pod", pod.metadata)
+
+        def say(type_: str, reason: str, message: str) -> None:
+            (self.events.warning if type_ == "Warning" else self.events.normal)(about, reason, message)
+
+        runner = PodRunner(
+            self.settings,
+            self.containers,
+            pod,
+            running,
+            changed=lambda: self.queue.add(pod.metadata.key),
+            say=say,
+        )
         self.runners[uid] = runner
         if not pod.metadata.deletion_timestamp:
             await runner.start()
@@ -106,6 +131,7 @@ class Kubelet:
         self.runners.pop(runner.running.uid, None)
         self._recorded.pop(runner.running.uid, None)
         self._sent.pop(runner.running.uid, None)
+        self.containers.sources.forget(runner.running.uid)
 
     def _free_address(self) -> str:
         taken = {record.address for record in self._recorded.values()}

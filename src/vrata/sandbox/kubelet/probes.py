@@ -6,6 +6,7 @@ documentation, «Configure Liveness, Readiness and Startup Probes»).
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 
 from vrata.base.errors import VrataError
 from vrata.net.command import run
@@ -15,9 +16,9 @@ RESPONSE_LINE_MAX = 4096
 
 
 async def ask(
-    probe: Probe | LifecycleHandler, container: Container, address: str, netns: str, timeout_s: float
+    probe: Probe | LifecycleHandler, container: Container, address: str, enter: Sequence[str], timeout_s: float
 ) -> bool:
-    """Run one probe or hook; False if it fails or takes longer than `timeout_s`."""
+    """Run one probe or hook; False if it fails or takes longer than `timeout_s`. `enter`: the words before a command."""
     try:
         async with asyncio.timeout(timeout_s):
             if probe.http_get:
@@ -25,7 +26,7 @@ async def ask(
             if probe.tcp_socket:
                 return await _tcp_socket(probe.tcp_socket, container, address)
             if probe.exec:
-                return await _exec(probe.exec, netns)
+                return await _exec(probe.exec, enter)
             if isinstance(probe, LifecycleHandler) and probe.sleep:
                 await asyncio.sleep(probe.sleep.seconds)
     except (OSError, TimeoutError, VrataError, ValueError):
@@ -61,6 +62,6 @@ async def _tcp_socket(socket: TcpSocket, container: Container, address: str) -> 
     return True
 
 
-async def _exec(command: Exec, netns: str) -> bool:
-    await run(*command.command, netns=netns, timeout_s=3600)
+async def _exec(command: Exec, enter: Sequence[str]) -> bool:
+    await run(*enter, *command.command, timeout_s=3600)
     return True

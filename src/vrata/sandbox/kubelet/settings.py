@@ -15,6 +15,7 @@ class Settings:
     pod_cidr: str  # e.g. 10.20.0.0/24; empty: this node runs no pods
     state_dir: Path
     kubeconfig: Path  # of this kubelet; pods find it in $KUBECONFIG
+    images: Path | None = None  # the sandbox's images; None: pods are processes
     bridge: str = "pods"
     port: int = 10250
     provider_id: str = ""
