@@ -8,6 +8,7 @@ import click
 
 from vrata.base import log
 from vrata.cli import progress, types
+from vrata.sandbox.model import REPLACEABLE
 
 
 @click.command(
@@ -31,6 +32,19 @@ from vrata.cli import progress, types
     help="Run the workload controllers.  [default: those that the cluster does not have itself]",
 )
 @click.option(
+    "--image",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="OCI archive whose images pods may use (repeatable); needs runc.",
+)
+@click.option(
+    "--without",
+    type=click.Choice(REPLACEABLE),
+    multiple=True,
+    help="Leave out the sandbox's own provider or node proxy (repeatable): the cluster's pods do that work.",
+)
+@click.option(
     "--advert-interval-ms",
     type=click.IntRange(10, 40950),
     help="Interval of VRRP adverts; a standby takes over when three are missing.  [default: 50]",
@@ -40,6 +54,8 @@ def command(
     hosts: int | None,
     workers: int | None,
     kubeconfig: Path | None,
+    image: tuple[Path, ...],
+    without: tuple[str, ...],
     advert_interval_ms: int | None,
     *,
     controllers: bool | None,
@@ -57,13 +73,14 @@ def command(
         workers=workers,
         kubeconfig=str(kubeconfig.resolve()) if kubeconfig else None,
         controllers=controllers,
+        without=tuple(sorted(set(without))) or None,
         advert_interval_ms=advert_interval_ms,
     )
     options = sandbox.options
     begun = time.monotonic()
 
     click.echo(f"sandbox {name!r}: {options.hosts} hosts, 1 master, {options.workers} workers")
-    asyncio.run(sandbox.up(progress.show))
+    asyncio.run(sandbox.up(progress.show, image))
     click.echo(f"up after {time.monotonic() - begun:.1f} s; try:")
     option = "" if name == "default" else f" --name {name}"
     click.echo(f"  export KUBECONFIG=$(vrata kubeconfig{option})")

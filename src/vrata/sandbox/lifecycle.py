@@ -7,7 +7,7 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import aiohttp
@@ -27,6 +27,8 @@ from vrata.net.command import CommandFailed, run
 from vrata.provider.cloud import Cloud, CloudError
 from vrata.sandbox import model, network, outside, tenant
 from vrata.sandbox.apiserver import pki
+from vrata.sandbox.containers import runtime
+from vrata.sandbox.containers.images import Images
 from vrata.sandbox.model import Options, Topology
 from vrata.sandbox.parts import Parts, check_root, check_tools
 from vrata.sandbox.roster import API_SERVER_NAMES, Part, Paths, parts
@@ -81,14 +83,23 @@ class Sandbox:
         """Every process this sandbox should have."""
         return parts(self.options, self.layout, self.paths)
 
-    async def up(self, progress: Progress) -> None:
-        """Bring up everything that is not up yet; VrataError says what stands in the way."""
+    async def up(self, progress: Progress, images: Iterable[Path] = ()) -> None:
+        """Bring up everything that is not up yet; VrataError says what stands in the way.
+
+        `images`: OCI archives whose images the pods may use from now on.
+        """
         check_root()
         check_tools()
+        archives = list(images)
+        if archives:
+            runtime.check_installed()
         self._prepare_files()
+        if archives:
+            progress("unpacking images")
+            await self._unpack(archives)
         progress("making machines and networks")
-        await self._build()
         wanted = self.all_parts()
+        await self._build(wanted)
         progress("starting cloud and API server")
         await self._start_control(wanted)
         if self.options.kubeconfig:
@@ -101,6 +112,11 @@ class Sandbox:
         progress("waiting for nodes to be ready and a gateway to be active")
         await self._wait_ready(wanted)
 
+    async def _unpack(self, archives: list[Path]) -> None:
+        images = Images(self.paths.images)
+        for archive in archives:
+            await asyncio.to_thread(images.add, archive)
+
     def _prepare_files(self) -> None:
         self.paths.root.mkdir(parents=True, exist_ok=True)
         write_atomic(self.paths.options, msgspec.json.encode(self.options))
@@ -110,11 +126,11 @@ class Sandbox:
                 write_atomic(file, secrets.token_hex(16))
                 file.chmod(0o600)
 
-    async def _build(self) -> None:
-        """Make the machines that are missing; what still runs in a namespace without a name ends first."""
+    async def _build(self, wanted: tuple[Part, ...]) -> None:
+        """Make the machines that are missing; parts that are not wanted, or run in a namespace without a name, end first."""
         existing = ip.list_namespaces()
         lost = {machine.name for machine in self.layout.machines if machine.netns not in existing}
-        await self.parts.stop([part.name for part in self.all_parts() if part.machine in lost])
+        await self.parts.stop(set(self.parts.names()) - {part.name for part in wanted if part.machine not in lost})
         await network.build(self.paths, self.layout)
 
     async def _start_control(self, wanted: tuple[Part, ...]) -> None:
@@ -261,12 +277,7 @@ class Sandbox:
         progress("stopping every part")
         await self.parts.stop_all()
         progress("removing machines and networks")
-        names = [
-            *self._pod_namespaces(),
-            *(name for _, name in self.instance_namespaces()),
-            *network.recorded_namespaces(self.paths),
-        ]
-        await network.remove_namespaces(tuple(dict.fromkeys(names)))
+        await self._remove_machines()
         try:
             if self.options.kubeconfig and self.paths.kubeconfig.exists():
                 progress("removing nodes, pods and addresses from the cluster")
@@ -275,6 +286,16 @@ class Sandbox:
         finally:
             progress("removing files")
             self._remove_files()
+
+    async def _remove_machines(self) -> None:
+        """Containers first: their mounts are in no namespace of a machine."""
+        await runtime.remove_all(self.paths.root)
+        names = [
+            *self._pod_namespaces(),
+            *(name for _, name in self.instance_namespaces()),
+            *network.recorded_namespaces(self.paths),
+        ]
+        await network.remove_namespaces(tuple(dict.fromkeys(names)))
 
     def _remove_files(self) -> None:
         for folder in self._pod_folders():
@@ -290,7 +311,7 @@ class Sandbox:
         return next(record["netns"] for record in self._pod_records() if record["uid"] == uid)
 
     def _pod_namespaces(self) -> list[str]:
-        return [record["netns"] for record in self._pod_records()]
+        return [record["netns"] for record in self._pod_records() if record["netns"]]
 
     def _pod_folders(self) -> list[str]:
         return [record["tmp"] for record in self._pod_records()]

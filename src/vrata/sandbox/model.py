@@ -19,6 +19,7 @@ TENANT_GATEWAY = "10.10.0.1"
 CLOUD_MGMT, CLOUD_EXTERNAL, CLOUD_PORT, AGENT_PORT = "172.31.0.2", "203.0.113.2", 8780, 8781
 CLIENT_ADDRESS = "203.0.113.250"
 MASTER_ADDRESS, API_PORT = "10.10.0.10", 6443
+PROVIDER, NODE_PROXY = REPLACEABLE = ("provider", "node")  # parts that may run in the cluster's pods instead
 NODE_LABEL = "vrata.dev/sandbox"  # of a Node: the sandbox that has it
 
 
@@ -31,6 +32,7 @@ class Options:
     workers: int = 2
     kubeconfig: str = ""  # an API server to use instead of the sandbox's own
     controllers: bool | None = None  # of workloads; None: those that the cluster does not have itself
+    without: tuple[str, ...] = ()  # parts that are left out: of REPLACEABLE
     advert_interval_ms: int = 50  # of VRRP; a dead host is noticed after 3.6 of them
 
     def grown(self, *, exists: bool, **given: object) -> "Options":

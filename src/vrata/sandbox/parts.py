@@ -107,10 +107,13 @@ class Parts:
             *(daemon.stop(record.process, signal.SIGTERM, STOP_GRACE_S) for record in records if record)
         )
 
+    def names(self) -> list[str]:
+        """Every recorded part."""
+        return [file.stem for file in (self.paths.root / "parts").glob("*.json")]
+
     async def stop_all(self) -> None:
         """Stop every recorded part."""
-        folder = self.paths.root / "parts"
-        await self.stop([file.stem for file in folder.glob("*.json")] if folder.is_dir() else [])
+        await self.stop(self.names())
 
 
 def listen_on_loopback(port: int) -> socket.socket:

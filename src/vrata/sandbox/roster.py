@@ -11,6 +11,8 @@ from vrata.sandbox.model import (
     CLOUD_PORT,
     EXTERNAL,
     MASTER_ADDRESS,
+    NODE_PROXY,
+    PROVIDER,
     SERVICE_NETWORK,
     TENANT,
     Options,
@@ -65,6 +67,11 @@ class Paths:
         """clouds.yaml for the provider inside the sandbox."""
         return self.root / "node.clouds.yaml"
 
+    @property
+    def images(self) -> Path:
+        """Images that pods may use, unpacked."""
+        return self.root / "images"
+
     def log(self, part: str) -> Path:
         return self.root / "logs" / f"{part}.log"
 
@@ -102,14 +109,17 @@ def parts(options: Options, layout: Topology, paths: Paths) -> tuple[Part, ...]:
     for node in layout.of_role("master", "worker"):
         argv = ["kubelet", "--sandbox", options.name, "--node", node.name, "--address", node.address]
         argv += ["--state-dir", str(paths.state(f"kubelet-{node.name}")), "--pod-cidr", node.pod_cidr, *kube]
+        argv += ["--images", str(paths.images)]
         argv += ["--provider-id", f"openstack:///{server_id(options.name, node.name)}"]
         argv += ["--taint", "node-role.kubernetes.io/control-plane:NoSchedule"] if node.role == "master" else []
         found.append(Part(f"kubelet-{node.name}", node.name, tuple(argv)))
-        found.append(Part(f"node-{node.name}", node.name, ("node", "--node", node.name, *kube)))
+        if NODE_PROXY not in options.without:
+            found.append(Part(f"node-{node.name}", node.name, ("node", "--node", node.name, *kube)))
     cloud = ("--os-cloud", "vrata", "--clouds-file", str(paths.node_clouds), "--cluster-name", options.name)
     # Nodes of another's cluster have their servers elsewhere: that this cloud does not know them means nothing.
     halves = ("--controllers", "service,node") if options.kubeconfig else ()
-    found.append(Part("provider", "master-0", ("provider", *kube, *cloud, *halves)))
+    if PROVIDER not in options.without:
+        found.append(Part("provider", "master-0", ("provider", *kube, *cloud, *halves)))
     return tuple(found)
 
 
