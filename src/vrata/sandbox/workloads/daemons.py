@@ -44,7 +44,7 @@ def fitting(daemon_set: DaemonSet, nodes: Iterable[Node]) -> list[str]:
     return sorted(
         node.metadata.name
         for node in nodes
-        if node.spec.pod_cidr
+        if (node.spec.pod_cidr or spec.get("hostNetwork"))
         and all(node.metadata.labels.get(key) == value for key, value in selector.items())
         and all(tolerated(taint) for taint in node.spec.taints)
     )

@@ -58,6 +58,7 @@ def test_taints_keep_pods_away_but_for_those_of_unwell_nodes(
 def test_a_selector_and_nodes_without_pods_leave_nodes_out() -> None:
     nodes = [node("a", labels={"disk": "ssd"}), node("b"), node("c", labels={"disk": "ssd"}, cidr="")]
     assert daemons.fitting(daemon_set(nodeSelector={"disk": "ssd"}), nodes) == ["a"]
+    assert daemons.fitting(daemon_set(nodeSelector={"disk": "ssd"}, hostNetwork=True), nodes) == ["a", "c"]
 
 
 def test_a_node_gets_the_next_pod_when_the_one_before_is_gone() -> None:
