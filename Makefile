@@ -30,9 +30,9 @@ test:  ## Everything, side by side, about 15 minutes on two cores: check, Octavi
 	@exec tools/isolated tools/test
 
 .PHONY: test-chart
-test-chart: setup  ## The Helm chart: the real helm, lint, rights of every part, install to uninstall in the sandbox (as root)
+test-chart: setup image  ## The Helm chart: the real helm, lint, rights, install to uninstall, its pods from the image (as root)
 	@python tools/helm
-	@exec tools/isolated $(BIN)/python -m pytest -q tests/chart
+	@VRATA_TEST_IMAGE=$$(ls dist/vrata-*-oci.tar) exec tools/isolated $(BIN)/python -m pytest -q tests/chart tests/e2e/test_containers.py
 
 .PHONY: demo
 demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers, failover
