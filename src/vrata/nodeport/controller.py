@@ -133,10 +133,8 @@ class NodeProxy:
 
     async def run(self) -> None:
         """Work until cancelled; the rules stay when this process ends."""
-        try:
+        with contextlib.suppress(VrataError):  # said a moment later
             kernel.restore_forwarding()  # what is on is not written: a container may read it only
-        except VrataError as error:
-            log.error("packets are not forwarded", error=str(error))
         async with asyncio.TaskGroup() as group:
             group.create_task(self.events.run())
             for informer in self.informers:
@@ -187,13 +185,17 @@ class NodeProxy:
 
     async def _keep_forwarding(self) -> None:
         """Others set these, too: tools for hardening, another program's package."""
+        told = ""
         while True:
             await asyncio.sleep(FORWARDING_LOOK_S)
             try:
                 wrong = kernel.restore_forwarding()
             except VrataError as error:
-                log.error("packets are not forwarded", error=str(error))
+                if told != str(error):  # it stays so for long, such as in a container that may not write
+                    told = str(error)
+                    log.error("packets are not forwarded", error=told)
                 continue
+            told = ""
             if wrong:
                 log.warning("somebody stopped forwarding; it was switched on again", was=wrong)
                 self.metrics.repairs.inc()
