@@ -35,6 +35,10 @@ def fits(found: str | None, url: str) -> bool:
 
 
 def _ask(url: str, table: str, query: str) -> str | None:
+    """One value of a table; None if there is no such table. It makes no file."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        return None
     engine = sa.create_engine(url)
     try:
         with engine.connect() as connection:
