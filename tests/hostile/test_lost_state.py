@@ -13,45 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from tests.support.backups import WaryHost
 from tests.support.cloud import SECRET, Cloud, FakeHost, postgresql, wait_for
-
-from vrata.base.wire import DesiredSet, Refusal
-from vrata.host import trust
 
 LBAAS, NETWORK, HOSTS = "/load-balancer/v2.0/lbaas", "/network/v2.0", "/load-balancer/v2.0/vrata/hosts"
 Json = dict[str, Any]
 AGENT = {"Authorization": f"Bearer {SECRET}"}
-
-
-class WaryHost(FakeHost):
-    """A host that judges each set as the agent does, and reports what it refuses."""
-
-    refusal: Refusal | None = None
-
-    def take(self) -> Json:
-        """Ask once; take the set or refuse it; report. What it carries now."""
-        path = f"/agent/v1/hosts/{self.name}/desired?since=0&wait_s=0"
-        status, body, _ = self.cloud.request("GET", path, None, AGENT)
-        if status == 200:
-            received = msgspec.convert(body, DesiredSet)
-            last = msgspec.convert(self.desired, DesiredSet) if self.desired["revision"] else None
-            carried = {one["id"] for one in self.desired["instances"]}
-            self.refusal = trust.refuse(last, carried, received, self.refusal, "r1")
-            if self.refusal is None:
-                self.desired = body
-        self.report()
-        return self.desired
-
-    def carries(self, owner_id: str) -> bool:
-        """Whether it carries the owner, after it has asked once more."""
-        self.take()
-        return bool(self.instances(owner_id))
-
-    def report_body(self) -> Json:
-        body = super().report_body()
-        return body | ({"refusal": msgspec.to_builtins(self.refusal)} if self.refusal else {})
 
 
 def ask(cloud: Cloud, method: str, path: str, body: Json | None = None) -> tuple[int, Any]:

@@ -11,16 +11,19 @@ import click
 from vrata.base import log
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.cli import types
+from vrata.cli.cloud_backup import backup, restore
 from vrata.cli.cloud_data import (
     DATA_DIR,
     DATABASE,
     DATABASE_FILE,
     FILE,
     HOST_CA,
+    SECRET_KEY_FILE,
     database_url,
     existing_url,
     file_content,
     keep_private,
+    key_file,
     random_secret,
     require_tls,
     secret_of,
@@ -32,13 +35,6 @@ from vrata.cloud.settings import BALANCING_QUOTAS, NEUTRON_QUOTAS
 if TYPE_CHECKING:
     from vrata.base.pki import Pair
     from vrata.base.tls import ServerTls
-
-SECRET_KEY_FILE = click.option(
-    "--secret-key-file",
-    type=FILE,
-    help="Keys that seal the key manager's secrets, one a line; the first seals, all open. Default: the file DATA_DIR.key "
-    "beside --data-dir, so that a copy of the directory does not open its secrets.",
-)
 
 
 def _service_types() -> list[str]:
@@ -55,6 +51,8 @@ def command() -> None:
 command.add_command(host_token)
 command.add_command(revoke_host)
 command.add_command(init)
+command.add_command(backup)
+command.add_command(restore)
 
 
 @command.command()
@@ -137,7 +135,7 @@ def reseal(
     from vrata.cloud.keymanager.vault import Vault
     from vrata.cloud.store import Store
 
-    path = _key_file(secret_key_file, data_dir)
+    path = key_file(secret_key_file, data_dir)
     if path is None or not path.exists():
         raise VrataError(f"no key file{f' at {path}' if path else ''}", remedy="give --secret-key-file")
     store = Store(existing_url(database, database_file, data_dir))
@@ -313,7 +311,7 @@ def serve(
     from vrata.cloud.store import Store
 
     log.configure()
-    url = database_url(database, database_file, data_dir)
+    url = database_url(database, database_file, data_dir, make=not check)
     if not insecure:
         require_tls(url)
     authority = _authority(host_ca, host_ca_key)
@@ -322,12 +320,12 @@ def serve(
             "--host-ca: hosts have no listener over TLS", remedy="give --agent-listen, --tls-cert and --tls-key"
         )
     tenants_tls, agents_tls = _tls(tls_cert, tls_key, None), _tls(tls_cert, tls_key, host_ca)
-    key_file = _key_file(secret_key_file, data_dir)
+    key_path = key_file(secret_key_file, data_dir)
     if check:
-        _check(url, key_file)
+        _check(url, key_path)
         return
     _bring_up_to_date(url)
-    keys = _keys(key_file)
+    keys = _keys(key_path)
     settings = Settings(
         public_url=public_url,
         region=region,
@@ -388,14 +386,14 @@ def _found_schema(url: str) -> tuple[str | None, bool]:
     return found, fits
 
 
-def _check(url: str, key_file: Path | None) -> None:
+def _check(url: str, key_path: Path | None) -> None:
     """What `serve` would do to the database and its keys, without doing it."""
     from vrata.cloud import schema
     from vrata.cloud.keymanager.vault import Vault
 
     found, fits = _found_schema(url)
-    if key_file and key_file.exists():
-        Vault(tuple(secret_of(key_file).split()))
+    if key_path and key_path.exists():
+        Vault(tuple(secret_of(key_path).split()))
     if not fits:
         click.echo(f"the database is at {found or 'base'}: `vrata cloud migrate` brings it to {schema.HEAD}")
     click.echo("the settings are valid")
@@ -502,22 +500,6 @@ def _migrate_apart(url: str) -> None:
     child.join()
     if child.exitcode:
         raise VrataError("the database could not be migrated", remedy="see the lines above")
-
-
-def _key_file(given: Path | None, data_dir: Path | None) -> Path | None:
-    """Beside the data directory, not in it; one that an older version has made in it stays in use."""
-    if given is not None or data_dir is None:
-        return given
-    inside = data_dir / "secret.key"
-    if inside.exists():
-        import structlog
-
-        structlog.get_logger().warning(
-            "secret_key_beside_database", path=str(inside), remedy="move it away and give --secret-key-file"
-        )
-        return inside
-    directory = data_dir.absolute()
-    return directory.with_name(directory.name + ".key")
 
 
 def _listen(option: str, address: str) -> socket.socket:

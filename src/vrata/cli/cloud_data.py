@@ -27,6 +27,12 @@ DATA_DIR = click.option(
 )
 
 
+SECRET_KEY_FILE = click.option(
+    "--secret-key-file",
+    type=FILE,
+    help="Keys that seal the key manager's secrets, one a line; the first seals, all open. Default: the file DATA_DIR.key "
+    "beside --data-dir, so that a copy of the directory does not open its secrets.",
+)
 HOST_CA = click.option("--host-ca", type=FILE, help="Certificate of the authority of hosts' certificates, in PEM.")
 
 
@@ -46,8 +52,11 @@ def existing_url(database: str | None, database_file: Path | None, data_dir: Pat
     return url
 
 
-def database_url(database: str | None, database_file: Path | None, data_dir: Path | None) -> str:
-    """The database's address; a SQLite database is readable by its owner alone, whatever its directory is."""
+def database_url(database: str | None, database_file: Path | None, data_dir: Path | None, *, make: bool = True) -> str:
+    """The database's address; a SQLite database is readable by its owner alone, whatever its directory is.
+
+    Unless `make` is false, the directory is made, and for root the empty file, with the directory's owner.
+    """
     if database is not None and _from_command_line("database"):
         _refuse_secrets(database)
     elif data_dir is not None or database_file is not None:
@@ -55,7 +64,7 @@ def database_url(database: str | None, database_file: Path | None, data_dir: Pat
     given = [one for one in (database, database_file, data_dir) if one is not None]
     if len(given) != 1:
         raise VrataError("which database?", remedy="give --database URL, --database-file FILE or --data-dir DIR")
-    os.umask(0o077)
+    previous = os.umask(0o077)
     if database_file is not None:
         if not database_file.exists():
             raise InvalidInput("--database-file", str(database_file), "name a file that holds the URL")
@@ -65,11 +74,32 @@ def database_url(database: str | None, database_file: Path | None, data_dir: Pat
             raise InvalidInput("--database-file", str(database_file), f"what is in the file {error.message}") from error
     if data_dir is None:
         return str(database)
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = data_dir.absolute() / "cloud.db"
+    if make:
+        _make_database(path, previous)
     for suffix in ("", "-wal", "-shm"):
         keep_private(path.with_name(path.name + suffix))
     return f"sqlite:///{path}"
+
+
+def _make_database(path: Path, umask: int) -> None:
+    """The service may run as another user than whoever gives a command: root makes files that the service can open.
+
+    What SQLite makes beside the database has its owner (SQLite: os_unix.c, findCreateFileMode).
+    """
+    directory = path.parent
+    try:
+        os.umask(umask)  # of the directories above, which others may have to pass
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        os.umask(0o077)
+        directory.mkdir(exist_ok=True, mode=0o700)
+        if os.geteuid() == 0 and not path.exists():
+            path.touch(mode=0o600)
+            owner = directory.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        remedy = "run this as the user of the service or as root, or name another directory"
+        raise InvalidInput("--data-dir", str(directory), f"{remedy} ({error.strerror})") from error
 
 
 def _from_command_line(parameter: str) -> bool:
@@ -153,3 +183,19 @@ def file_content(option: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise VrataError(f"{option} {path}: {error.strerror}", remedy="name a file that can be read") from error
+
+
+def key_file(given: Path | None, data_dir: Path | None) -> Path | None:
+    """Beside the data directory, not in it; one that an older version has made in it stays in use."""
+    if given is not None or data_dir is None:
+        return given
+    inside = data_dir / "secret.key"
+    if inside.exists():
+        import structlog
+
+        structlog.get_logger().warning(
+            "secret_key_beside_database", path=str(inside), remedy="move it away and give --secret-key-file"
+        )
+        return inside
+    directory = data_dir.absolute()
+    return directory.with_name(directory.name + ".key")

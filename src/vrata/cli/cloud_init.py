@@ -37,7 +37,6 @@ tls-key = "{directory}/pki/server.key"
 host-ca-key = "{directory}/pki/ca.key"
 admin-password-file = "{directory}/admin-password"
 metrics-token-file = "{directory}/metrics-token"
-public-url = "https://{name}:8780"
 """
 
 
@@ -53,8 +52,8 @@ public-url = "https://{name}:8780"
     "names",
     type=types.WORD,
     multiple=True,
-    help="DNS name or address under which clients and hosts reach this machine; the first one goes into the catalog. "
-    "Repeatable. Default: the machine's name.",
+    help="DNS name or address under which clients and hosts reach this machine, or a balancer before it; repeatable. "
+    "Default: the machine's name.",
 )
 @click.option(
     "--database-file",
@@ -100,7 +99,7 @@ def init(
             _write(directory / name, make() + "\n")
             made.append(name)
     if not (directory / "cloud.toml").exists():
-        _write(directory / "cloud.toml", _configuration(directory, wanted[0], database_file), 0o644)
+        _write(directory / "cloud.toml", _configuration(directory, database_file), 0o644)
         made.append("cloud.toml")
     if export is not None:
         _export(export, directory)
@@ -129,7 +128,7 @@ def _canonical(name: str) -> str:
         return name.lower()
 
 
-def _configuration(directory: Path, name: str, database_file: Path | None) -> str:
+def _configuration(directory: Path, database_file: Path | None) -> str:
     if database_file is None:
         note, line = (
             "SQLite serves one machine; for several, name a file with a PostgreSQL URL: database-file",
@@ -140,13 +139,16 @@ def _configuration(directory: Path, name: str, database_file: Path | None) -> st
             "The URL of PostgreSQL stands in a file of its own, for it may hold a password.",
             (f'database-file = "{database_file.absolute()}"'),
         )
-    host = f"[{name}]" if ":" in name else name
-    return CONFIGURATION.format(directory=directory, name=host, database_note=note, database=line)
+    return CONFIGURATION.format(directory=directory, database_note=note, database=line)
 
 
 def _write(path: Path, content: bytes | str, mode: int = 0o600) -> None:
-    """The service's user owns it, where the package has made one."""
     write_atomic(path, content, durable=True, mode=mode)
+    own_by_service(path)
+
+
+def own_by_service(path: Path) -> None:
+    """For files that root makes and the service reads, where the package has made its user."""
     with contextlib.suppress(KeyError):
         if os.geteuid() == 0:
             shutil.chown(path, pwd.getpwnam(SERVICE_USER).pw_uid)

@@ -73,7 +73,7 @@ def drain(host: str, name: str, os_cloud: str | None, clouds_file: Path | None, 
             while found["moving"] and not no_wait:
                 if found["moving"] != told:
                     told = found["moving"]
-                    click.echo(f"{host}: {told} of {found['instances']} instances still to move")
+                    click.echo(f"{host}: {told} instances still to move, or to end their last connections")
                 await asyncio.sleep(POLL_S)
                 found = (await cloud.get("load-balancer", f"{PATH}/{host}"))["host"]
             if found["instances"] and not no_wait:

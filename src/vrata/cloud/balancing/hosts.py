@@ -40,12 +40,20 @@ def _view(call: Call, row: Row, hosts: list[plan.Host], placed: list[Row]) -> Ro
         "drained": row["drained_at"] is not None,
         "instances": len(here),
         "active": sum(one["state"] == VrrpState.MASTER for one in here),
-        "moving": sum(_moves(one, hosts, placed) for one in here) if row["drained_at"] is not None else 0,
+        "moving": _moving(call, row, hosts, placed) if row["drained_at"] is not None else 0,
         "silent_s": round(max(0.0, call.tx.now() - heard), 1),
         "refusal": (row["refusal"] or {}).get("reason"),
         "physical_networks": row["physical_networks"] or [],
         "rebuilding_stopped": plan.breaker_open(hosts),
     }
+
+
+def _moving(call: Call, row: Row, hosts: list[plan.Host], placed: list[Row]) -> int:
+    """Instances that a drained host has to move, and those that have been replaced and still serve their last connections."""
+    here = [one for one in placed if one["host"] == row["name"]]
+    ending = sa.select(sa.func.count()).select_from(t.departures).where(t.departures.c.host == row["name"])
+    moving = sum(bool(one["leaving"]) or _moves(one, hosts, placed) for one in here)
+    return moving + (int(call.tx.value(ending)) if row["alive"] else 0)
 
 
 def _moves(one: Row, hosts: list[plan.Host], placed: list[Row]) -> bool:
