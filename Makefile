@@ -34,6 +34,12 @@ test-chart: setup image  ## The Helm chart: the real helm, lint, rights, install
 	@python tools/helm
 	@VRATA_TEST_IMAGE=$$(ls dist/vrata-*-oci.tar) exec tools/isolated $(BIN)/python -m pytest -q tests/chart tests/e2e/test_containers.py
 
+.PHONY: test-machines
+test-machines: deb  ## Debian machines that boot: packages, the guide for three machines, faults, restore; 20 minutes (as root)
+	@tools/setup machines
+	@tools/machine-root bookworm trixie
+	@exec tools/test-machines
+
 .PHONY: demo
 demo: setup  ## The whole story live in the terminal: cloud, cluster, balancers, failover
 	vrata demo

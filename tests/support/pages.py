@@ -14,7 +14,7 @@ from pathlib import Path
 SANDBOX = "the sandbox"
 ELLIPSIS = "…"
 _BLOCK = re.compile(
-    r"^(?:<!-- run on: (?P<where>[a-z ]+) -->\n)?```sh\n(?P<commands>.*?)^```\n(?:\n*^```text\n(?P<shown>.*?)^```\n)?",
+    r"^(?:<!-- run on: (?P<where>[a-z0-9, -]+) -->\n)?```sh\n(?P<commands>.*?)^```\n(?:\n*^```text\n(?P<shown>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
 # Also ages as kubectl writes them: 40s, 2m19s.
