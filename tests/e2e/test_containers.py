@@ -22,15 +22,12 @@ from vrata.sandbox.demo.stage import Stage
 from vrata.sandbox.lifecycle import Sandbox
 from vrata.sandbox.model import MASTER_ADDRESS, NODE_PROXY, POD_NETWORK, PROVIDER, Options
 
-ARCHIVE = Path(os.environ.get("VRATA_TEST_IMAGE", ""))
+ARCHIVE = Path(os.environ["VRATA_TEST_IMAGE"])
 IMAGE = f"vrata:{__version__}"
 SYSTEM = "vrata-system"
 INSTALL_S = 120
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif("VRATA_TEST_IMAGE" not in os.environ, reason="needs the image; run make test-chart"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
