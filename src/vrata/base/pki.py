@@ -1,7 +1,8 @@
 """An authority of one's own, the certificates that it signs, and what a peer's certificate says.
 
 Keys are ECDSA on P-256, in PKCS #8 without a password; everything is PEM. Extensions are those that strict clients ask
-for (RFC 5280, 4.2.1). A host's certificate names the host in a URI, `vrata:host:NAME` (RFC 5280, 4.2.1.6).
+for (RFC 5280, 4.2.1). A host's certificate names the host in a URI, `vrata:host:EPOCH:NAME` (RFC 5280, 4.2.1.6). The epoch
+is a number that grows with each revocation of the host: no clock decides which certificates are revoked.
 """
 
 import ipaddress
@@ -35,6 +36,7 @@ class HostCertificate:
     """What a host's certificate says."""
 
     host: str
+    epoch: int
     issued: datetime
     ends: datetime
 
@@ -68,13 +70,17 @@ def new_server(authority: Pair, names: Iterable[str], life: timedelta = SERVER_L
 
 
 def new_request(key: bytes, host: str) -> bytes:
-    """A host's request for a certificate (PKCS #10)."""
-    private = serialization.load_pem_private_key(key, None)
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    """A host's request for a certificate (PKCS #10). ValueError if the key cannot be used."""
+    try:
+        private = serialization.load_pem_private_key(key, None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise ValueError("the key is not ECDSA")
     return _pem(x509.CertificateSigningRequestBuilder().subject_name(_name(host)).sign(private, hashes.SHA256()))
 
 
-def sign_request(authority: Pair, request: bytes, host: str, now: datetime, life: timedelta) -> bytes:
+def sign_request(authority: Pair, request: bytes, host: str, now: datetime, life: timedelta, epoch: int = 0) -> bytes:
     """The certificate of a host with the request's key; nothing else of the request counts. ValueError if it is none."""
     asked = x509.load_pem_x509_csr(request)
     public = asked.public_key()
@@ -82,7 +88,7 @@ def sign_request(authority: Pair, request: bytes, host: str, now: datetime, life
         raise ValueError("the key is not ECDSA on P-256")
     if not asked.is_signature_valid:
         raise ValueError("the signature is not of its key")
-    names = [x509.UniformResourceIdentifier(HOST_URI + host)]
+    names = [x509.UniformResourceIdentifier(f"{HOST_URI}{epoch}:{host}")]
     return _pem(_sign(authority, _name(host), public, names, ExtendedKeyUsageOID.CLIENT_AUTH, life, now))
 
 
@@ -94,8 +100,10 @@ def host_certificate(der: bytes) -> HostCertificate | None:
     except (ValueError, x509.ExtensionNotFound):
         return None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    hosts = [uri.removeprefix(HOST_URI) for uri in uris if uri.startswith(HOST_URI)]
-    return _said(found, hosts[0]) if len(hosts) == 1 else None
+    hosts = [uri.removeprefix(HOST_URI).partition(":") for uri in uris if uri.startswith(HOST_URI)]
+    if len(hosts) != 1 or not hosts[0][0].isdecimal() or not hosts[0][2]:
+        return None
+    return _said(found, hosts[0][2], int(hosts[0][0]))
 
 
 def read_host_certificate(pem: bytes) -> HostCertificate | None:
@@ -109,6 +117,24 @@ def read_host_certificate(pem: bytes) -> HostCertificate | None:
 def fingerprint(certificate: bytes) -> str:
     """SHA-256 of the certificate in DER, in hexadecimal."""
     return sha256(x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)).hexdigest()
+
+
+def only_certificate(pem: bytes) -> bytes:
+    """The one certificate of a text, and nothing else of it. ValueError if it has none, or several."""
+    found = x509.load_pem_x509_certificates(pem)
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} certificates where one is expected")
+    return _pem(found[0])
+
+
+def is_authority(pair: Pair) -> bool:
+    """Whether it can sign certificates of hosts: an authority's certificate, with its ECDSA key. ValueError as `is_pair`."""
+    found = x509.load_pem_x509_certificate(pair.certificate)
+    try:
+        may_sign = found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+    return may_sign and isinstance(found.public_key(), ec.EllipticCurvePublicKey) and is_pair(pair)
 
 
 def is_pair(pair: Pair) -> bool:
@@ -152,9 +178,9 @@ def _times(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
-def _said(certificate: x509.Certificate, host: str) -> HostCertificate:
+def _said(certificate: x509.Certificate, host: str, epoch: int) -> HostCertificate:
     begins, ends = _times(certificate)
-    return HostCertificate(host, begins + BACKDATED, ends)
+    return HostCertificate(host, epoch, begins + BACKDATED, ends)
 
 
 def _name(text: str) -> x509.Name:

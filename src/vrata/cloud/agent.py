@@ -203,7 +203,12 @@ class Agents:
         body = await _small_body(request)
         if authority is None or body is None:
             return _text("send a request for a certificate in PEM, to a cloud that signs it", 400)
-        return await self._issued(lambda tx: host_access.issue(tx, authority, body, host))
+        shown = host_access.shown_certificate(request)
+
+        def work(tx: Tx) -> bytes | host_access.Refusal:  # asked again: it may have been revoked since
+            return host_access.refusal(tx, host, shown) or host_access.issue(tx, authority, body, host)
+
+        return await self._issued(work)
 
     async def _issued(self, work: Callable[[Tx], bytes | host_access.Refusal]) -> Response:
         try:
@@ -232,6 +237,8 @@ class Agents:
             revision, here = await self.store.read(lambda tx: (self._revision(tx, host), _database(tx)))
             # A host may come with a revision from a database that is no more: anything but equal is news.
             if revision and (revision != since or database not in {"", here}):
+                if refusal := await self._refused(request):  # it may have been revoked while it waited
+                    return refusal
                 desired = await self.store.read(lambda tx: self.builder.desired(tx, host))
                 return Response(desired, media_type="application/json")
             left = deadline - clock.monotonic_s()

@@ -63,17 +63,27 @@ def use_token(tx: Tx, secret: str, host: str) -> Refusal | None:
     return None if used else Refusal(403, "this token has been used; make one with `vrata cloud host-token`")
 
 
-def revoke(tx: Tx, host: str) -> None:
-    """Refuse all certificates that the host has now, and tokens that it has not used."""
+def revoke(tx: Tx, host: str) -> bool:
+    """Refuse all certificates that the host has now, and tokens that it has not used; whether it has ever reported."""
+    epoch = _epoch(tx, host) + 1
     tx.delete(t.host_revocations, host)
-    tx.insert(t.host_revocations, {"host": host, "at": tx.now()})
+    tx.insert(t.host_revocations, {"host": host, "epoch": epoch})
     tx.execute(sa.delete(t.host_tokens).where(t.host_tokens.c.host == host))
+    return tx.get(t.hosts, host) is not None
 
 
 def issue(tx: Tx, authority: pki.Pair, request: bytes, host: str) -> bytes:
-    """A new certificate of the host. ValueError if the request for it cannot be used."""
+    """A new certificate of the host. ValueError if the request for it cannot be used.
+
+    One that is revoked at the same moment has the epoch from before, whichever of the two is first.
+    """
     now = datetime.fromtimestamp(tx.now(), UTC)
-    return pki.sign_request(authority, request, host, now, CERTIFICATE_LIFE)
+    return pki.sign_request(authority, request, host, now, CERTIFICATE_LIFE, _epoch(tx, host))
+
+
+def _epoch(tx: Tx, host: str) -> int:
+    found = tx.get(t.host_revocations, host)
+    return 0 if found is None else int(found["epoch"])
 
 
 def shown_certificate(request: Request) -> pki.HostCertificate | None:
@@ -90,8 +100,7 @@ def refusal(tx: Tx, host: str, shown: pki.HostCertificate | None) -> Refusal | N
         return Refusal(403, f"this certificate is of host {shown.host}, not of {host}")
     if shown.ends.timestamp() < tx.now():  # the connection may be older
         return Refusal(403, "this certificate has ended; compare the clocks, or let the host join again")
-    revoked = tx.get(t.host_revocations, host)
-    if revoked is not None and shown.issued.timestamp() <= revoked["at"]:
+    if shown.epoch < _epoch(tx, host):
         return Refusal(403, "this certificate has been revoked; let the host join again with a new token")
     return None
 

@@ -62,7 +62,11 @@ class Certificates:
                 remedy="set this machine's clock",
             )
         self._certificate = found
-        self.tls = cloud_context(directory / "ca.crt")
+        authority = directory / "ca.crt"
+        try:
+            self.tls = trusting(_content(authority).decode())
+        except ValueError as error:
+            raise VrataError(f"{authority}: not a certificate in PEM", remedy=JOIN) from error
         try:
             self.tls.load_cert_chain(directory / "host.crt", directory / "host.key")
         except (OSError, ssl.SSLError) as error:
@@ -83,19 +87,26 @@ class Certificates:
         return pki.new_request(self._key, self._host)
 
     def renewed(self, certificate: bytes) -> None:
-        """Use a new certificate from now on."""
+        """Use a new certificate from now on; the old one stays if the new one cannot be used."""
+        found = pki.read_host_certificate(certificate)
+        try:
+            fits = found is not None and found.host == self._host and pki.is_pair(pki.Pair(certificate, self._key))
+        except ValueError:
+            fits = False
+        if not fits:
+            raise VrataError("the cloud sent a certificate that is not of this host and its key")
         write_atomic(self._directory / "host.crt", certificate, durable=True)
         self.load()
 
 
-def cloud_context(authority: Path) -> ssl.SSLContext:
-    """A client's context that trusts the cloud's own authority alone."""
+def trusting(authority: str) -> ssl.SSLContext:
+    """A client's context that trusts the cloud's own authority alone. ValueError if the text has no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(authority)
-    except (OSError, ssl.SSLError) as error:
-        raise VrataError(f"{authority}: not a certificate in PEM ({error})", remedy=JOIN) from error
+        context.load_verify_locations(cadata=authority)
+    except ssl.SSLError as error:
+        raise ValueError(str(error)) from error
     return context
 
 

@@ -13,7 +13,7 @@ import aiohttp
 from vrata.base import pki
 from vrata.base.errors import InvalidInput, VrataError
 from vrata.base.files import write_atomic
-from vrata.host.credentials import cloud_context
+from vrata.host.credentials import trusting
 
 TIMEOUT_S = 20.0
 ANSWER_MAX = 64 * 1024  # bytes
@@ -24,31 +24,34 @@ async def join(url: str, host: str, secret: str, authority: str, directory: Path
     unproved = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unproved.check_hostname, unproved.verify_mode = False, ssl.CERT_NONE
     base = url.rstrip("/")
-    certificate = await _ask("GET", f"{base}/agent/v1/authority", unproved)
+    answer = await _ask("GET", f"{base}/agent/v1/authority", unproved)
     try:
-        same = pki.fingerprint(certificate) == authority
+        # One certificate and nothing else: whatever else stood there would be trusted, too.
+        certificate = pki.only_certificate(answer)
     except ValueError as error:
         raise VrataError(f"{base}: what answers has no authority's certificate", remedy="check --cloud-url") from error
-    if not same:
+    if pki.fingerprint(certificate) != authority:
         raise InvalidInput(
             "--token", f"…{authority[:16]}…", f"use a token of this cloud: another authority answers at {base}"
         )
+    key_file = directory / "host.key"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        key_file = directory / "host.key"
         key = key_file.read_bytes() if key_file.exists() else pki.new_key()
-        write_atomic(directory / "ca.crt", certificate, durable=True)
-        write_atomic(key_file, key, durable=True, mode=0o600)
+        request = pki.new_request(key, host)
     except OSError as error:
-        raise VrataError(
-            f"{directory}: {error.strerror}", remedy="run this as root, or name another directory"
-        ) from error
+        remedy = "run this as root, or name another directory"
+        raise VrataError(f"{directory}: {error.strerror}", remedy=remedy) from error
+    except ValueError as error:
+        raise VrataError(f"{key_file}: not an ECDSA key in PEM", remedy="remove it to get a new one") from error
     headers = {"Authorization": f"Bearer {secret}"}
-    request = pki.new_request(key, host)
-    made = await _ask(
-        "POST", f"{base}/agent/v1/hosts/{host}/join", cloud_context(directory / "ca.crt"), headers, request
-    )
-    write_atomic(directory / "host.crt", made, durable=True)
+    trusted = trusting(certificate.decode())
+    made = await _ask("POST", f"{base}/agent/v1/hosts/{host}/join", trusted, headers, request)
+    # Nothing is written before the cloud has accepted: a host that works keeps working after a failed attempt.
+    for path, content, mode in (
+        (key_file, key, 0o600), (directory / "ca.crt", certificate, 0o644), (directory / "host.crt", made, 0o644),
+    ):  # fmt: skip
+        write_atomic(path, content, durable=True, mode=mode)
 
 
 async def _ask(

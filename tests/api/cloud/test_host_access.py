@@ -19,15 +19,24 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from tests.support.kubernetes import wait_for
 from tests.support.ports import free_port
 
 from vrata.base import pki
+from vrata.base.asgi import serve_http
 from vrata.base.errors import VrataError
+from vrata.base.tls import ServerTls
 from vrata.base.wire import HostReport, read_token
+from vrata.cli.cloud_data import require_tls
 from vrata.cloud import host_access
+from vrata.cloud.store import Store
 from vrata.host.api import CloudClient
 from vrata.host.credentials import Certificates
+from vrata.host.join import join as join_host
 
 VRATA = [sys.executable, "-c", "from vrata.cli.main import main; main()"]
 REPORT = json.dumps({"physical_networks": [], "instances": []}).encode()
@@ -201,6 +210,83 @@ def test_a_host_that_was_revoked_is_refused_at_once_and_may_join_again(cloud: Ru
     assert cloud.ask("GET", desired("i"), tmp_path)[0] == 200
 
 
+def test_a_host_that_renews_while_it_is_revoked_is_refused(cloud: Running, tmp_path: Path) -> None:
+    for number in range(3):
+        cloud.join(f"race-{number}", tmp_path)
+        path, key = f"/agent/v1/hosts/race-{number}", (tmp_path / "host.key").read_bytes()
+        revoking = subprocess.Popen(
+            [*VRATA, "--config", str(cloud.config), "cloud", "revoke-host", f"race-{number}"], stdout=subprocess.DEVNULL
+        )
+        while revoking.poll() is None:
+            status, said = cloud.ask("POST", f"{path}/certificate", tmp_path, body=pki.new_request(key, "x"))
+            if status == 200:
+                (tmp_path / "host.crt").write_text(said)
+        time.sleep(host_access_accepted_s())
+        assert cloud.ask("PUT", f"{path}/report", tmp_path, body=REPORT)[0] == 403
+
+
+def test_no_clock_decides_which_certificates_are_revoked(cloud: Running) -> None:
+    """One that was issued while the clock was ahead is refused, too."""
+    authority = pki.Pair((cloud.directory / "pki/ca.crt").read_bytes(), (cloud.directory / "pki/ca.key").read_bytes())
+    asked = pki.new_request(pki.new_key(), "ahead")
+    store = Store(f"sqlite:///{cloud.directory.parent}/data/cloud.db")
+    try:
+        for hours in (-2, 0, 2, 48):
+            later = datetime.now(UTC) + timedelta(hours=hours)
+            epoch = store.write_now(lambda tx: host_access._epoch(tx, "ahead"))
+            pem = pki.sign_request(authority, asked, "ahead", later, timedelta(days=30), epoch)
+            shown = pki.read_host_certificate(pem)
+            assert store.write_now(lambda tx: host_access.refusal(tx, "ahead", shown)) is None  # noqa: B023
+            store.write_now(lambda tx: host_access.revoke(tx, "ahead"))
+            refused = store.write_now(lambda tx: host_access.refusal(tx, "ahead", shown))  # noqa: B023
+            assert refused is not None
+            assert refused.status == 403
+    finally:
+        store.close()
+
+
+async def test_whoever_stands_in_between_gets_no_token(cloud: Running, tmp_path: Path) -> None:
+    """Another authority behind the right one in the first, unproved answer."""
+    right = (cloud.directory / "pki/ca.crt").read_bytes()
+    own = pki.new_authority("in between")
+    pair = pki.new_server(own, ["127.0.0.1"])
+    (tmp_path / "crt").write_bytes(pair.certificate)
+    (tmp_path / "key").write_bytes(pair.key)
+    asked: list[str] = []
+    answers = {"both": right + own.certificate, "other first": own.certificate + right, "nothing": b"", "right": right}
+    saying = ["both"]
+
+    async def answer(request: Request) -> Response:
+        asked.append(request.method)
+        return Response(answers[saying[0]])
+
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+    serving = asyncio.ensure_future(
+        serve_http(app, [listening], tls=ServerTls(tmp_path / "crt", tmp_path / "key").context)
+    )
+    try:
+        for what in answers:
+            saying[0] = what
+            with pytest.raises(VrataError):
+                await join_host(url, "m", "secret", pki.fingerprint(right), tmp_path / "host")
+            assert not (tmp_path / "host").exists() or not list((tmp_path / "host").iterdir())
+        assert "POST" not in asked  # the token was sent to nobody
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+def test_a_failed_join_leaves_a_host_as_it_was(cloud: Running, tmp_path: Path) -> None:
+    cloud.join("n-1", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    used = cloud.token("n-1")
+    cloud.join("n-1", tmp_path / "elsewhere", used)
+    cloud.join("n-1", tmp_path, used, status=1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
 def host_access_accepted_s() -> float:
     from vrata.cloud.agent import ACCEPTED_S
 
@@ -284,6 +370,73 @@ def test_metrics_ask_for_their_token_and_say_when_certificates_end(cloud: Runnin
         end = pki.validity((cloud.directory / f"pki/{name}.crt").read_bytes())[1]
         assert float(ends[of]) == end.timestamp()
     assert float(ends["host"]) <= pki.validity((tmp_path / "host.crt").read_bytes())[1].timestamp()
+
+
+@pytest.mark.parametrize("missing", ["pki/ca.key", "pki/ca.crt"])
+def test_half_an_authority_is_not_replaced(tmp_path: Path, missing: str) -> None:
+    run("cloud", "init", "--directory", tmp_path, "--name", "a.test")
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != tmp_path / missing}
+    for damage in ("removed", "empty"):
+        (tmp_path / missing).unlink(missing_ok=True)
+        if damage == "empty":
+            (tmp_path / missing).touch()
+        said = run("cloud", "init", "--directory", tmp_path, "--name", "a.test", status=1)
+        assert "pki/ca" in said
+        assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+def test_a_server_certificate_of_ones_own_is_kept_and_hosts_have_another(cloud: Running, tmp_path: Path) -> None:
+    other = pki.new_authority("of the company")
+    own = pki.new_server(other, ["127.0.0.1"])
+    run("cloud", "init", "--directory", tmp_path, "--name", "127.0.0.1")
+    (tmp_path / "pki/server.crt").write_bytes(own.certificate)
+    (tmp_path / "pki/server.key").write_bytes(own.key)
+    assert "kept" in run("cloud", "init", "--directory", tmp_path, "--name", "127.0.0.1")
+    assert (tmp_path / "pki/server.crt").read_bytes() == own.certificate
+    (tmp_path / "own.crt").write_bytes(own.certificate)
+    (tmp_path / "own.key").write_bytes(own.key)
+    words: tuple[object, ...] = ("--config", cloud.config, "cloud", "serve", "--check")
+    words += ("--tls-cert", tmp_path / "own.crt")
+    words += ("--tls-key", tmp_path / "own.key")
+    assert "not signed by --host-ca" in run(*words, status=1)
+    pair = (
+        "--agent-tls-cert",
+        cloud.directory / "pki/server.crt",
+        "--agent-tls-key",
+        cloud.directory / "pki/server.key",
+    )
+    assert run(*words, *pair).endswith("the settings are valid")
+
+
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("postgresql+psycopg:///v", False),
+        ("postgresql+psycopg://u@localhost/v", False),
+        ("postgresql+psycopg://u@/v?host=/run/postgresql", False),
+        ("postgresql+psycopg://u@192.0.2.1/v", True),
+        ("postgresql+psycopg://u@localhost/v?hostaddr=192.0.2.1", True),
+        ("postgresql+psycopg:///v?hostaddr=192.0.2.1", True),
+        ("postgresql+psycopg:///v?host=/run/pg,192.0.2.1", True),
+        ("postgresql+psycopg:///v?host=127.0.0.1&host=192.0.2.1", True),
+        ("postgresql+psycopg:///v?service=x", True),
+        ("postgresql+psycopg://u@192.0.2.1/v?sslmode=prefer", True),
+        ("postgresql+psycopg://u@192.0.2.1/v?sslmode=verify-full", False),
+        ("sqlite:////tmp/x", False),
+    ],
+)
+def test_what_asks_postgresql_in_plain_text(url: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE"):
+        monkeypatch.delenv(name, raising=False)
+    if plain:
+        with pytest.raises(VrataError, match="asked without TLS"):
+            require_tls(url)
+    else:
+        require_tls(url)
+        if url.startswith("postgresql") and "sslmode" not in url and "host" not in url and "@" not in url:
+            monkeypatch.setenv("PGHOST", "192.0.2.1")
+            with pytest.raises(VrataError, match="asked without TLS"):
+                require_tls(url)
 
 
 def test_another_machine_of_the_cloud_takes_its_files(cloud: Running, tmp_path: Path) -> None:

@@ -110,9 +110,9 @@ host_tokens = sa.Table(  # with which a host joins, once; of the token itself th
     "host_tokens", metadata, sa.Column("hash", sa.String(64), primary_key=True), text("host"),
     sa.Column("ends", sa.Float, nullable=False),
 )  # fmt: skip
-host_revocations = sa.Table(  # certificates of this host that were issued until then are not accepted
+host_revocations = sa.Table(  # certificates of this host with a lower epoch are not accepted
     "host_revocations", metadata, sa.Column("host", sa.String(255), primary_key=True),
-    sa.Column("at", sa.Float, nullable=False),
+    number("epoch", nullable=False, default=0),
 )  # fmt: skip
 departures = sa.Table(  # instances that are no more, until the host that had them reports without them
     "departures", metadata, sa.Column("instance_id", sa.String(64), primary_key=True), text("host", index=True),

@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.create_table(
         "host_revocations",
         sa.Column("host", sa.String(length=255), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("host", name=op.f("pk_host_revocations")),
     )
     op.add_column("databases", sa.Column("least", sa.String(length=16), server_default="0013", nullable=False))
