@@ -13,6 +13,7 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv6Address
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 KEEP_ALIVE_S = 75
+HANDSHAKE_S = 10.0
 BACKLOG = 1024
 SPARE_DESCRIPTORS = 256  # kept for the database, logs and child processes
 RETRY_AFTER_S = 5
@@ -263,7 +265,15 @@ class _Server(uvicorn.Server):
     on_started: Callable[[], None] = staticmethod(lambda: None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        create_server = loop.create_server
+        # uvicorn leaves a handshake the loop's 60 s. Its connections count towards no bound before it ends.
+        if self.config.is_ssl:
+            loop.create_server = partial(create_server, ssl_handshake_timeout=HANDSHAKE_S)  # type: ignore[method-assign]
+        try:
+            await super().startup(sockets)
+        finally:
+            loop.create_server = create_server  # type: ignore[method-assign]
         self.on_started()
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -28,7 +29,8 @@ class ServerTls:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         self._loaded = self._read()
-        self._load()
+        self._refused: tuple[bytes, bytes] | None = None
+        self._load(self._loaded)
         if clients is not None:
             try:
                 self.context.load_verify_locations(clients)
@@ -36,6 +38,10 @@ class ServerTls:
                 remedy = "give the file of the hosts' authority"
                 raise VrataError(f"{clients}: {error.strerror or error}", remedy=remedy) from error
             self.context.verify_mode = ssl.CERT_OPTIONAL
+
+    def certificate(self) -> bytes:
+        """What is shown to clients, in PEM."""
+        return self._loaded[0]
 
     def ends(self) -> float:
         """When the certificate that is used ends, in seconds since the epoch."""
@@ -45,10 +51,11 @@ class ServerTls:
         """Use new files if there are any; whether there were. Those that cannot be used are left, with a warning."""
         try:
             found = self._read()
-            if found == self._loaded:
+            if found in (self._loaded, self._refused):
                 return False
-            self._loaded = found
-            self._load()
+            self._refused = found
+            self._load(found)
+            self._loaded, self._refused = found, None
         except VrataError as error:
             log.warning("certificate_not_used", error=str(error))
             return False
@@ -74,18 +81,18 @@ class ServerTls:
                 raise VrataError(f"{path}: {error.strerror}", remedy=remedy) from error
         return found[0], found[1]
 
-    def _load(self) -> None:
+    def _load(self, content: tuple[bytes, bytes]) -> None:
         with contextlib.suppress(ValueError):  # OpenSSL says it better below
-            if not is_pair(Pair(*self._loaded)):
+            if not is_pair(Pair(*content)):
                 raise VrataError(f"{self._key}: not the key of {self._certificate}", remedy="give the pair")
+            if validity(content[0])[1] <= datetime.now(UTC):
+                raise VrataError(
+                    f"{self._certificate} has ended", remedy="renew it; `vrata cloud init` replaces its own"
+                )
         try:
-            for context in (
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
-                self.context,
-            ):  # a failure leaves the first in pieces
-                context.load_cert_chain(
-                    self._certificate, self._key, password=""
-                )  # or OpenSSL asks the terminal for one
+            # Without a password OpenSSL would ask the terminal; and a failure leaves a context in pieces.
+            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.context):
+                context.load_cert_chain(self._certificate, self._key, password="")
         except (OSError, ssl.SSLError) as error:
             remedy = "give a certificate chain and its key, in PEM, without a password"
             raise VrataError(f"{self._certificate}, {self._key}: {error}", remedy=remedy) from error

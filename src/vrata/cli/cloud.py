@@ -1,7 +1,9 @@
 """`vrata cloud`: serves the OpenStack-compatible APIs, and looks after their database, passwords and keys."""
 
+import contextlib
 import ipaddress
 import socket
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,6 +193,12 @@ def check_config(context: click.Context) -> None:
     "--tls-cert", type=FILE, help="Certificate chain of all listeners, in PEM; new files are used within seconds."
 )
 @click.option("--tls-key", type=FILE, help="Its key, without a password.")
+@click.option(
+    "--agent-tls-cert",
+    type=FILE,
+    help="Certificate of --agent-listen, signed by --host-ca, which hosts trust alone. Default: --tls-cert.",
+)
+@click.option("--agent-tls-key", type=FILE, help="Its key.")
 @HOST_CA
 @click.option("--host-ca-key", type=FILE, help="Its key, which signs certificates of hosts.")
 @click.option(
@@ -279,6 +287,8 @@ def serve(
     host_secret_file: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    agent_tls_cert: Path | None,
+    agent_tls_key: Path | None,
     host_ca: Path | None,
     host_ca_key: Path | None,
     metrics_token_file: Path | None,
@@ -319,7 +329,12 @@ def serve(
         raise VrataError(
             "--host-ca: hosts have no listener over TLS", remedy="give --agent-listen, --tls-cert and --tls-key"
         )
-    tenants_tls, agents_tls = _tls(tls_cert, tls_key, None), _tls(tls_cert, tls_key, host_ca)
+    own = (agent_tls_cert, agent_tls_key) if agent_tls_cert or agent_tls_key else (tls_cert, tls_key)
+    tenants_tls, agents_tls = _tls(tls_cert, tls_key, None), _tls(*own, host_ca)
+    if authority is not None and agents_tls is not None:
+        _require_issued(agents_tls, authority)
+    plain = tenants_tls is None and not insecure
+    _check_addresses(listen, listen_fd, agent_listen, plain=plain)
     key_path = key_file(secret_key_file, data_dir)
     if check:
         _check(url, key_path)
@@ -350,9 +365,7 @@ def serve(
     store.write_now(lambda tx: bootstrap(tx, admin, demo, password_cost))
     material.read_used(store, keys)
     tenants, agents = _sockets("--listen", listen, listen_fd), _sockets("--agent-listen", agent_listen, agent_listen_fd)
-    if not tenants:
-        raise VrataError("nothing to listen on", remedy="give --listen HOST:PORT or --listen-fd N")
-    if tenants_tls is None and not insecure:
+    if plain:  # names, and sockets that were inherited
         for one in (*tenants, *agents):
             _require_loopback(one)
     import uvloop
@@ -435,7 +448,7 @@ def _tls(certificate: Path | None, key: Path | None, clients: Path | None) -> "S
 
 
 def _authority(certificate: Path | None, key: Path | None) -> "Pair | None":
-    from vrata.base.pki import Pair, is_pair
+    from vrata.base.pki import Pair, is_authority, is_pair, validity
 
     if (certificate is None) != (key is None):
         given, other = ("--host-ca", "--host-ca-key") if certificate else ("--host-ca-key", "--host-ca")
@@ -444,20 +457,51 @@ def _authority(certificate: Path | None, key: Path | None) -> "Pair | None":
         return None
     pair = Pair(file_content("--host-ca", certificate), file_content("--host-ca-key", key))
     try:
-        if is_pair(pair):
+        if is_authority(pair) and validity(pair.certificate)[1] > datetime.now(UTC):
             return pair
+        problem = (
+            "not an ECDSA authority and its key, or it has ended" if is_pair(pair) else "not the key of the certificate"
+        )
     except ValueError as error:
-        raise VrataError(f"--host-ca {certificate}, --host-ca-key {key}: {error}", remedy="give both in PEM") from error
-    raise VrataError(f"--host-ca-key {key}: not the key of {certificate}", remedy="give the pair of `vrata cloud init`")
+        problem = str(error)
+    raise VrataError(
+        f"--host-ca {certificate}, --host-ca-key {key}: {problem}", remedy="give the pair of `vrata cloud init`"
+    )
+
+
+def _require_issued(agents: "ServerTls", authority: "Pair") -> None:
+    from vrata.base.pki import is_issued_by
+
+    if not is_issued_by(agents.certificate(), authority.certificate):
+        raise VrataError(
+            "the certificate of --agent-listen is not signed by --host-ca, which hosts trust alone",
+            remedy="give --agent-tls-cert and --agent-tls-key, e.g. those that `vrata cloud init` has made",
+        )
+
+
+def _check_addresses(
+    listen: tuple[str, ...], descriptors: tuple[int, ...], agents: tuple[str, ...], *, plain: bool
+) -> None:
+    if not listen and not descriptors:
+        raise VrataError("nothing to listen on", remedy="give --listen HOST:PORT or --listen-fd N")
+    for address in (*listen, *agents) if plain else ():
+        host = address.rpartition(":")[0].strip("[]")
+        with contextlib.suppress(ValueError):
+            if not ipaddress.ip_address(host or "0.0.0.0").is_loopback:
+                raise _plain_text(address)
+
+
+def _plain_text(address: str) -> VrataError:
+    return VrataError(
+        f"{address}: passwords and keys would cross the network in plain HTTP",
+        remedy="give --tls-cert and --tls-key (`vrata cloud init` makes them), or --insecure",
+    )
 
 
 def _require_loopback(listener: socket.socket) -> None:
     name = listener.getsockname()
     if listener.family in {socket.AF_INET, socket.AF_INET6} and not ipaddress.ip_address(name[0]).is_loopback:
-        raise VrataError(
-            f"{name[0]} port {name[1]}: passwords and keys would cross the network in plain HTTP",
-            remedy="give --tls-cert and --tls-key (`vrata cloud init` makes them), or --insecure",
-        )
+        raise _plain_text(f"{name[0]}:{name[1]}")
 
 
 def _sockets(option: str, addresses: tuple[str, ...], descriptors: tuple[int, ...]) -> list[socket.socket]:

@@ -4,7 +4,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -160,15 +160,27 @@ def require_tls(url: str) -> None:
     from sqlalchemy import make_url
 
     parsed = make_url(url)
-    host = parsed.host or str(parsed.query.get("host", ""))
-    if parsed.get_backend_name() != "postgresql" or not host or host.startswith("/") or _is_loopback(host):
+    if parsed.get_backend_name() != "postgresql":
         return
-    mode = parsed.query.get("sslmode", os.environ.get("PGSSLMODE", ""))
-    if mode not in _OVER_TLS:
+    # libpq takes several of each, and what the URL lacks from the environment or a service's file (34.1.2, 34.15, 34.17).
+    told = [parsed.host or "", *(_words(parsed.query, name) for name in ("host", "hostaddr"))]
+    told += [os.environ.get(name, "") for name in ("PGHOST", "PGHOSTADDR")]
+    service = _words(parsed.query, "service") or os.environ.get("PGSERVICE", "")
+    remote = [
+        one for text in told for one in text.split(",") if one and not one.startswith("/") and not _is_loopback(one)
+    ]
+    mode = _words(parsed.query, "sslmode") or os.environ.get("PGSSLMODE", "")
+    if (remote or service) and mode not in _OVER_TLS:
+        where = remote[0] if remote else f"service {service}"
         raise VrataError(
-            f"PostgreSQL on {host} is asked without TLS (sslmode={mode or 'prefer'})",
+            f"PostgreSQL on {where} is asked without TLS (sslmode={mode or 'prefer'})",
             remedy="add ?sslmode=verify-full&sslrootcert=FILE to the URL, or give --insecure",
         )
+
+
+def _words(query: Mapping[str, str | tuple[str, ...]], name: str) -> str:
+    found = query.get(name, "")
+    return found if isinstance(found, str) else ",".join(found)
 
 
 def _is_loopback(host: str) -> bool:

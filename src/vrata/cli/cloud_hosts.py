@@ -62,7 +62,9 @@ def revoke_host(*, database: str | None, database_file: Path | None, data_dir: P
 
     store = Store(existing_url(database, database_file, data_dir))
     try:
-        store.write_now(lambda tx: host_access.revoke(tx, name))
+        known = store.write_now(lambda tx: host_access.revoke(tx, name))
     finally:
         store.close()
     click.echo(f"certificates of {name} that were issued until now are refused")
+    if not known:
+        click.echo(f"no host {name} has ever reported; see `vrata hosts` for their names", err=True)

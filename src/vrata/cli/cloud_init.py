@@ -7,9 +7,10 @@ import pwd
 import shutil
 import socket
 import tarfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +19,13 @@ from vrata.base.files import write_atomic
 from vrata.cli import types
 from vrata.cli.cloud_data import FILE, random_secret
 
+if TYPE_CHECKING:
+    from vrata.base import pki
+
 # What every machine of a cloud must have alike.
 SHARED = ("pki/ca.crt", "pki/ca.key", "secret.key", "metrics-token")
 SERVICE_USER = "vrata-cloud"
+RENEWED_BEFORE = timedelta(days=30)  # of its end a server's certificate is replaced
 CONFIGURATION = """\
 # Options of `vrata cloud`; each is explained by `vrata cloud serve --help`.
 [cloud]
@@ -50,7 +55,7 @@ metrics-token-file = "{directory}/metrics-token"
 @click.option(
     "--name",
     "names",
-    type=types.WORD,
+    type=types.SERVER_NAME,
     multiple=True,
     help="DNS name or address under which clients and hosts reach this machine, or a balancer before it; repeatable. "
     "Default: the machine's name.",
@@ -67,11 +72,13 @@ def init(
 ) -> None:
     """Make the keys, certificates, first password and configuration file of a cloud.
 
-    Existing files are kept, so the command may be repeated; a certificate that lacks a --name, or has ended, is replaced.
+    Existing files are kept, so the command may be repeated. A certificate of this authority that lacks a --name, or ends
+    within 30 days, is replaced.
     """
     from vrata.base import pki
     from vrata.cloud.keymanager.vault import new_key
 
+    os.umask(0o022)
     wanted = list(dict.fromkeys([*(names or [socket.getfqdn()]), "localhost", "127.0.0.1"]))
     directory = directory.absolute()
     try:
@@ -84,15 +91,17 @@ def init(
     if source is not None:
         _import(source, directory)
     made = [name for name in SHARED if not (directory / name).exists()]
-    if "pki/ca.crt" in made or "pki/ca.key" in made:
-        authority = pki.new_authority(f"Vrata cloud {wanted[0]}")
-        _write(directory / "pki/ca.key", authority.key)
-        _write(directory / "pki/ca.crt", authority.certificate, 0o644)
-    authority = pki.Pair((directory / "pki/ca.crt").read_bytes(), (directory / "pki/ca.key").read_bytes())
-    if _is_stale(directory / "pki/server.crt", authority.certificate, wanted):
-        server = pki.new_server(authority, wanted)
-        _write(directory / "pki/server.key", server.key)
-        _write(directory / "pki/server.crt", server.certificate, 0o644)
+    authority = _authority(directory, wanted[0])
+    server = directory / "pki/server.crt"
+    if _is_of_another(server, authority.certificate):
+        click.echo(f"kept {server}: it is not of {directory / 'pki/ca.crt'}")
+    elif _is_stale(server, authority.certificate, wanted):
+        try:
+            new = pki.new_server(authority, wanted)
+        except ValueError as error:
+            raise VrataError(f"--name {', '.join(wanted)}: {error}", remedy="give DNS names and addresses") from error
+        _write(directory / "pki/server.key", new.key)
+        _write(server, new.certificate, 0o644)
         made.append("pki/server.crt")
     for name, make in (("secret.key", new_key), ("metrics-token", random_secret), ("admin-password", random_secret)):
         if not (directory / name).exists() and not (name == "admin-password" and source is not None):
@@ -108,14 +117,53 @@ def init(
     click.echo(f"next: vrata --config {directory}/cloud.toml cloud check-config")
 
 
+def _authority(directory: Path, name: str) -> "pki.Pair":
+    """The one that is there, or a new one; VrataError if half of it is missing: everybody trusts the old one."""
+    from vrata.base import pki
+
+    certificate, key = directory / "pki/ca.crt", directory / "pki/ca.key"
+    if certificate.exists() != key.exists():
+        there, missing = (certificate, key) if certificate.exists() else (key, certificate)
+        raise VrataError(
+            f"{there} is there, {missing} is not; a new authority would lock out every host and client",
+            remedy=f"bring {missing.name} back, or remove {there.name} to begin with a new authority",
+        )
+    if not certificate.exists():
+        made = pki.new_authority(f"Vrata cloud {name}")
+        _write(key, made.key)
+        _write(certificate, made.certificate, 0o644)
+    found = pki.Pair(certificate.read_bytes(), key.read_bytes())
+    try:
+        if pki.is_authority(found) and pki.validity(found.certificate)[1] > datetime.now(UTC):
+            return found
+        problem = "not an ECDSA authority with its key, or it has ended"
+    except ValueError as error:
+        problem = str(error)
+    raise VrataError(f"{certificate}: {problem}", remedy="bring the pair back, or remove both for a new authority")
+
+
+def _is_of_another(certificate: Path, authority: bytes) -> bool:
+    """Whether somebody has put a certificate of an authority of their own there."""
+    from vrata.base import pki
+
+    try:
+        found = certificate.read_bytes()
+        return bool(found) and pki.validity(found)[1] > datetime.now(UTC) and not pki.is_issued_by(found, authority)
+    except (OSError, ValueError):
+        return False
+
+
 def _is_stale(certificate: Path, authority: bytes, names: list[str]) -> bool:
     from vrata.base import pki
 
     try:
         found = certificate.read_bytes()
         begins, ends = pki.validity(found)
+        if not pki.is_pair(pki.Pair(found, certificate.with_suffix(".key").read_bytes())):
+            return True
     except (OSError, ValueError):
         return True
+    ends -= RENEWED_BEFORE
     known = {_canonical(name) for name in pki.names_of(found)}
     valid = begins <= datetime.now(UTC) < ends and pki.is_issued_by(found, authority)
     return not (valid and {_canonical(name) for name in names} <= known)

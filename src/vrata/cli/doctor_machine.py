@@ -100,6 +100,7 @@ def check_cloud(values: Values, now: datetime) -> Iterator[Check]:
     authority = values.get("host_ca")
     public = str(values.get("public_url") or "")
     wanted = frozenset({urlsplit(public).hostname or ""} - {""})
+    url = public or _own_url(values)
     pairs = (("tls_cert", "tls_key", authority, wanted), ("host_ca", "host_ca_key", None, frozenset[str]()))
     for certificate, key, issuer, names in pairs:
         if values.get(certificate):
@@ -111,8 +112,15 @@ def check_cloud(values: Values, now: datetime) -> Iterator[Check]:
     yield from check_database(values)
     if values.get("data_dir"):
         yield check_disk(Path(values["data_dir"]))
-    if public:
-        yield from asyncio.run(_ask_cloud(public, Path(authority) if authority else None))
+    if url:
+        yield from asyncio.run(_ask_cloud(url, Path(authority) if authority else None))
+
+
+def _own_url(values: Values) -> str:
+    """Of the first listener, as this machine reaches it; empty: there is none."""
+    host, _, port = str(next(iter(values.get("listen") or ()), "")).rpartition(":")
+    own = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
+    return f"{'https' if values.get('tls_cert') else 'http'}://{own}:{port}" if port not in {"", "0"} else ""
 
 
 def read_certificate(

@@ -94,6 +94,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _server_name(text: str) -> str:
+    if re.fullmatch(r"[0-9.]+", text, re.ASCII) or ":" in text:
+        return str(ipaddress.ip_address(text))
+    if not text or not _HOST.fullmatch(text):
+        raise ValueError
+    return text
+
+
 def _url(text: str) -> str:
     parts = urlsplit(text)
     fits = parts.scheme in {"http", "https"} and parts.hostname and text.isprintable() and " " not in text
@@ -140,6 +148,7 @@ UUID = matching(
     "give an id such as 5e6dbc7c-f14b-422d-87e4-2a895bf9b170",
 )  # fmt: skip
 LISTEN = Checked("host:port", _address, "write ADDRESS:PORT, such as 127.0.0.1:8780 or [::1]:8780")
+SERVER_NAME = Checked("name", _server_name, "give a DNS name or an IP address, without port")
 URL = Checked("url", _url, "write http://HOST:PORT or https://HOST, with a path at most")
 IP = Checked("address", lambda text: str(ipaddress.ip_address(text)), "give an IPv4 or IPv6 address")
 NETWORK = Checked(

@@ -74,7 +74,8 @@ def test_an_expired_certificate_and_one_of_another_key(cloud: Running, tmp_path:
     server = pki.new_server(authority, ["127.0.0.1"], timedelta(minutes=-1))
     other = pki.new_server(pki.new_authority("other"), ["cloud.example"])
     config = tmp_path / "cloud.toml"
-    config.write_text(cloud.config.read_text().replace(f"{cloud.directory}/pki/server", f"{tmp_path}/server"))
+    public = f'public-url = "https://127.0.0.1:{cloud.port}"\n'
+    config.write_text(cloud.config.read_text().replace(f"{cloud.directory}/pki/server", f"{tmp_path}/server") + public)
     (tmp_path / "server.crt").write_bytes(server.certificate)
     (tmp_path / "server.key").write_bytes(server.key)
     name = f"certificate {tmp_path}/server.crt"

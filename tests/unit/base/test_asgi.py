@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vrata.base import pki
 from vrata.base.asgi import Limits, TooLong, address_of, read_limited, serve_http
 
 
@@ -236,3 +239,80 @@ async def test_connections_of_one_address_have_a_bound_and_others_room() -> None
 )  # fmt: skip
 def test_an_ipv6_customer_is_one_client(host: str, client: str) -> None:
     assert address_of(host) == client
+
+
+@contextlib.asynccontextmanager
+async def serving_tls(folder: Path, limits: Limits) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+    """A server over TLS; its port, and what a client trusts."""
+
+    async def hello(_request: Request) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    authority = pki.new_authority("a")
+    pair = pki.new_server(authority, ["localhost", "127.0.0.1"])
+    (folder / "crt").write_bytes(pair.certificate)
+    (folder / "key").write_bytes(pair.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "crt", folder / "key")
+    trusting = ssl.create_default_context(cadata=authority.certificate.decode())
+    with socket.create_server(("", 0)) as listening:
+        task = asyncio.ensure_future(
+            serve_http(Starlette(routes=[Route("/", hello)]), [listening], tls=context, limits=limits)
+        )
+        async with asyncio.timeout(60):
+            try:
+                yield listening.getsockname()[1], trusting
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+
+
+async def _ask_over_tls(port: int, trusting: ssl.SSLContext, source: str = "127.0.0.1") -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, local_addr=(source, 0))
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    said = (await reader.read()).decode()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return said
+
+
+async def test_who_begins_no_handshake_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vrata.base.asgi.HANDSHAKE_S", 1.0)
+    async with serving_tls(tmp_path, Limits()) as (port, trusting):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+        assert "hello" in await _ask_over_tls(port, trusting)
+        for reader, writer in idle:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+
+
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(tmp_path: Path) -> None:
+    async with serving_tls(tmp_path, Limits(per_address=20)) as (port, trusting):
+        for _ in range(10):
+            said = await asyncio.gather(*(_ask_over_tls(port, trusting) for _ in range(20)))
+            assert all("200 OK" in one and one.endswith("hello") for one in said)
+
+
+async def test_handshakes_that_end_halfway_leave_no_count(tmp_path: Path) -> None:
+    async with serving_tls(tmp_path, Limits(per_address=5)) as (port, trusting):
+        for number in range(40):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write((b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", b"")[number % 3])
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        await asyncio.sleep(0.2)
+        said = await asyncio.gather(*(_ask_over_tls(port, trusting) for _ in range(5)))
+        assert all("hello" in one for one in said)
+
+
+def test_connections_over_tls_are_served_by_uvloop_too(tmp_path: Path) -> None:
+    """The cloud's event loop: its transports are none of asyncio's classes."""
+
+    async def ask() -> list[str]:
+        async with serving_tls(tmp_path, Limits(per_address=20)) as (port, trusting):
+            return await asyncio.gather(*(_ask_over_tls(port, trusting) for _ in range(20)))
+
+    assert all(said.endswith("hello") for said in uvloop.run(ask()))

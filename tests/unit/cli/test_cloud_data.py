@@ -43,7 +43,8 @@ def test_the_database_has_the_owner_of_its_directory(tmp_path: Path) -> None:
 def test_a_check_makes_neither_directory_nor_database(tmp_path: Path) -> None:
     for directory in (tmp_path / "missing", tmp_path / "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
-        result = CliRunner().invoke(cli, ["cloud", "serve", "--check", "--data-dir", str(directory)])
+        where = ["--data-dir", str(directory), "--listen", "127.0.0.1:8780"]
+        result = CliRunner().invoke(cli, ["cloud", "serve", "--check", *where])
         assert result.exit_code == 0, result.output
     assert not (tmp_path / "missing").exists()
     assert list((tmp_path / "empty").iterdir()) == []
