@@ -104,7 +104,7 @@ def test_a_newer_database_is_used_if_it_says_that_older_programs_may(
     engine.dispose()
     command = [sys.executable, "-c", "from vrata.cli.main import main; main()", "cloud"]
     environment = os.environ | {"VRATA_DATABASE": url}
-    for words in (["serve", "--check"], ["revoke-host", "nobody"]):
+    for words in (["serve", "--check", "--listen", "127.0.0.1:8780"], ["revoke-host", "nobody"]):
         done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == status, done.stderr
         assert status == 0 or "0099" in done.stderr
