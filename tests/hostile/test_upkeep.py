@@ -167,7 +167,7 @@ def test_the_database_and_its_keys_are_their_owners_alone(tmp_path: Path) -> Non
 
 def test_by_default_the_keys_are_not_in_the_directory_that_is_copied(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    done = run("serve", "--data-dir", directory, "--listen-fd", 999)
+    done = run("serve", "--data-dir", directory, "--listen-fd", "999")
     assert "--listen-fd: 999" in done.stderr  # it came so far
     assert (tmp_path / "data.key").stat().st_mode & 0o777 == 0o600
     assert not [path for path in directory.iterdir() if "key" in path.name]
@@ -176,7 +176,7 @@ def test_by_default_the_keys_are_not_in_the_directory_that_is_copied(tmp_path: P
 def test_keys_of_an_older_version_stay_in_use(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret.key").write_text(new_key())
-    done = run("serve", "--data-dir", tmp_path / "data", "--listen-fd", 999)
+    done = run("serve", "--data-dir", tmp_path / "data", "--listen-fd", "999")
     assert "secret_key_beside_database" in done.stderr
     assert not (tmp_path / "data.key").exists()
 
