@@ -1,6 +1,6 @@
-"""What systemd is told of a service (sd_notify(3)): that it is ready, that it is alive, that it ends.
+"""Messages of a service to systemd (sd_notify(3)): it is ready, it is alive, it ends.
 
-Without systemd ($NOTIFY_SOCKET) nothing is told. The watchdog's signs of life come out of the event loop, so a loop that
+Without systemd ($NOTIFY_SOCKET) no message is sent. The watchdog's signs of life come out of the event loop, so a loop that
 stands still is noticed.
 """
 
@@ -25,7 +25,7 @@ async def supervised(
         yield
     finally:
         beating.cancel()
-        _tell(address, "STOPPING=1")
+        _send(address, "STOPPING=1")
 
 
 def _interval_s(environment: Mapping[str, str]) -> float | None:
@@ -39,13 +39,13 @@ def _interval_s(environment: Mapping[str, str]) -> float | None:
 async def _beat(address: str, ready: asyncio.Event | None, interval_s: float | None) -> None:
     if ready is not None:
         await ready.wait()
-    _tell(address, "READY=1")
+    _send(address, "READY=1")
     while interval_s is not None:
-        _tell(address, "WATCHDOG=1")
+        _send(address, "WATCHDOG=1")
         await asyncio.sleep(interval_s)
 
 
-def _tell(address: str, text: str) -> None:
+def _send(address: str, text: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
         sender.send(text.encode())

@@ -43,7 +43,7 @@ def new_token(tx: Tx, host: str, authority: bytes, life: timedelta = TOKEN_LIFE)
 
 
 def refuse_token(tx: Tx, secret: str, host: str) -> Refusal | None:
-    """Why a token cannot be used; None: it can. Nothing is written, so whoever guesses takes no turn to write."""
+    """Why a token cannot be used; None: it can. Nothing is written, so guesses do not hold up writes."""
     c = t.host_tokens.c
     found = tx.one(sa.select(c.host, c.ends).where(c.hash == _hash(secret)))
     if found is None or found["ends"] < tx.now():
